@@ -1,0 +1,53 @@
+"""Where each artifact lies under the store's prefix. Pure strings; must not know which store."""
+
+from __future__ import annotations
+
+TRAIN_FILE = "train.jsonl"
+EVALUATION_FILE = "evaluation.jsonl"
+DOCUMENTS_FILE = "documents.jsonl"
+DROPPED_FILE = "dropped.jsonl"
+REPORT_FILE = "report.html"
+VERDICT_FILE = "verdict.json"
+ANSWERS_FILE = "answers.jsonl"
+GGUF_FILE = "model.gguf"
+SAFETENSORS_FOLDER = "safetensors"
+
+
+def dataset_folder(dataset_digest: str) -> str:
+    """Train and evaluation rows, the documents and the list of what was dropped."""
+    return f"datasets/{dataset_digest}"
+
+
+def base_model_folder(owner: str, name: str, commit: str) -> str:
+    """Copy of a Hugging Face model at a commit, for stages that may not reach the internet."""
+    return f"base-models/{owner}--{name}/{commit}"
+
+
+def run_folder(run_key: str) -> str:
+    """Everything that was made under one run key."""
+    return f"runs/{run_key}"
+
+
+def checkpoint_folder(run_key: str, step: int) -> str:
+    """Adapter, optimizer, scheduler, random state and data position after a step."""
+    return f"{run_folder(run_key)}/checkpoints/step-{step:08d}"
+
+
+def checkpoints_folder(run_key: str) -> str:
+    """All checkpoints of a run."""
+    return f"{run_folder(run_key)}/checkpoints"
+
+
+def adapter_folder(run_key: str) -> str:
+    """The trained LoRA adapter."""
+    return f"{run_folder(run_key)}/adapter"
+
+
+def model_folder(run_key: str) -> str:
+    """The merged model: safetensors and GGUF."""
+    return f"{run_folder(run_key)}/model"
+
+
+def evaluation_folder(run_key: str) -> str:
+    """Verdict, report and every answer."""
+    return f"{run_folder(run_key)}/evaluation"

@@ -1,0 +1,429 @@
+"""FineTuneRun's spec: what a user may ask for. The docstrings become the CRD's text and `kubectl explain`.
+
+Must not know how a wish is carried out. Everything but `suspend`, `cancel`, `rollout.approved` and
+`ttlSecondsAfterFinished` is immutable: a new intent is a new object.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from finetune_contract.model import ContractModel
+
+Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+"""A DNS label."""
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+"""A Kubernetes object name."""
+HttpUrl = Annotated[str, Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s/]+.*$")]
+Quantity = Annotated[
+    str, Field(min_length=1, max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")
+]
+"""A Kubernetes quantity such as `4`, `500m` or `24Gi`."""
+ShortText = Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class SecretRef(ContractModel):
+    """A Secret in the run's namespace."""
+
+    name: ObjectName
+    """Name of the Secret."""
+
+
+class SecretKeyRef(ContractModel):
+    """One key of a Secret in the run's namespace."""
+
+    name: ObjectName
+    """Name of the Secret."""
+    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+    """Key inside the Secret."""
+
+
+class BaseModelSpec(ContractModel):
+    """The model that is tuned."""
+
+    uri: Annotated[
+        str,
+        Field(
+            max_length=1024,
+            pattern=r"^(hf://[\w.-]+/[\w.-]+(@[\w./-]+)?|s3://[a-z0-9.-]+/\S+|file://\S+)$",
+        ),
+    ]
+    """`hf://owner/name@revision` (resolved to a commit), `s3://bucket/prefix/` for closed clusters, or
+    `file:///folder` on a laptop."""
+    token_secret_ref: SecretKeyRef | None = None
+    """Hugging Face token, for models whose licence must be accepted (google/gemma-2-2b)."""
+
+
+class WordPressSource(ContractModel):
+    """Posts and pages over the WordPress REST API."""
+
+    url: HttpUrl
+    """Address of the site, as a reader types it."""
+    credentials_secret_ref: SecretRef | None = None
+    """Secret with the keys `username` and `password` (an application password). Proven before reading."""
+    post_types: Annotated[list[ShortText], Field(min_length=1, max_length=16)] = ["post", "page"]
+    """Content types to read."""
+    root_categories: Annotated[list[ShortText], Field(max_length=32)] = []
+    """Keep posts under these root categories (Blogs, Documentation). Empty keeps all. Pages are always kept."""
+
+
+class SourceSpec(ContractModel):
+    """One place that documents come from. Exactly one kind is set."""
+
+    name: Name
+    """Name of the source, unique in the run; part of every document's identity."""
+    wordpress: WordPressSource | None = None
+    """Read a WordPress site."""
+
+
+class WeaviateSpec(ContractModel):
+    """A Weaviate server and one collection in it."""
+
+    url: HttpUrl
+    """REST address, such as `http://weaviate:8080`."""
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] = 50051
+    """Port of the gRPC service on the same host."""
+    collection: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Z][_0-9A-Za-z]*$")] = (
+        "WordPressPost"
+    )
+    """Collection with the nine post properties; made when missing, never changed to fit."""
+    api_key_secret_ref: SecretKeyRef | None = None
+    """API key; leave out for anonymous access."""
+
+
+class KnowledgeBaseSpec(ContractModel):
+    """Where the cleaned documents are kept and searched when readers ask."""
+
+    weaviate: WeaviateSpec | None = None
+    """Keep the posts in Weaviate."""
+
+
+class ExampleKind(StrEnum):
+    """What a training example teaches."""
+
+    GROUNDED = "grounded"
+    CLOSED_BOOK = "closed_book"
+    URL = "url"
+    REFUSAL = "refusal"
+
+
+class PromptFormat(StrEnum):
+    """How a question becomes the text that the model sees."""
+
+    CHAT = "chat"
+    QUESTION_ANSWER = "question-answer"
+
+
+class SplitSpec(ContractModel):
+    """How examples are kept back for evaluation."""
+
+    evaluation: Annotated[float, Field(ge=0.02, le=0.5)] = 0.1
+    """Share of the question phrasings that training never sees."""
+    seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 7
+    """Seed of the split; a document keeps its side over runs with the same seed."""
+
+
+class DatasetSpec(ContractModel):
+    """From documents to training examples."""
+
+    sources: Annotated[list[SourceSpec], Field(min_length=1, max_length=8)]
+    """Places that documents come from."""
+    knowledge_base: KnowledgeBaseSpec | None = None
+    """Where the documents are kept. Left out on a laptop: a local file then serves."""
+    example_kinds: Annotated[list[ExampleKind], Field(min_length=1, max_length=8)] = [
+        ExampleKind.GROUNDED,
+        ExampleKind.CLOSED_BOOK,
+        ExampleKind.URL,
+        ExampleKind.REFUSAL,
+    ]
+    """Kinds of examples to make."""
+    prompt_format: PromptFormat = PromptFormat.CHAT
+    """`chat` uses the model's own template; `question-answer` is for base models that have none."""
+    min_documents: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """Fewer documents than this stop the run before a GPU is asked for."""
+    max_examples_per_document: Annotated[int, Field(ge=1, le=200)] = 40
+    """Cap, so that a long document does not drown the others."""
+    split: SplitSpec = SplitSpec()
+    """How examples are kept back for evaluation."""
+
+
+class ComputeDtype(StrEnum):
+    """Number format of the computation; `auto` measures the device and takes the faster."""
+
+    AUTO = "auto"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+class QuantizationSpec(ContractModel):
+    """How the frozen base weights are held (QLoRA, arXiv:2305.14314)."""
+
+    type: Annotated[str, Field(pattern=r"^(nf4|fp4)$", max_length=8)] = "nf4"
+    """4-bit data type."""
+    double_quantization: bool = True
+    """Quantise the quantisation constants too; saves 0.4 bits a weight."""
+    compute_dtype: ComputeDtype = ComputeDtype.AUTO
+    """Number format of the matrix products."""
+
+
+class LoraSpec(ContractModel):
+    """The adapter (LoRA, arXiv:2106.09685), on every linear layer of the decoder."""
+
+    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    """Width of the adapter matrices; adapter size and memory grow in proportion."""
+    alpha: Annotated[int, Field(ge=1, le=2048)] = 32
+    """Scale of the adapter; twice the rank is usual."""
+    dropout: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Dropout on the adapter's input while training."""
+
+
+class TrainingSpec(ContractModel):
+    """4-bit QLoRA."""
+
+    epochs: Annotated[float, Field(gt=0, le=100)] = 3.0
+    """Passes over the training examples."""
+    max_steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    """Optimizer steps at most; 0 leaves it to `epochs`."""
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2e-4
+    """Peak learning rate, after warm-up, before cosine decay."""
+    warmup_ratio: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """Share of the steps that warm up."""
+    sequence_length: Annotated[int, Field(ge=64, le=131_072)] = 1024
+    """Longest example in tokens; longer ones are dropped with a reason, never cut."""
+    effective_batch_size: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Examples an optimizer step sees; micro-batches accumulate to it."""
+    micro_batch_size: Annotated[int, Field(ge=1, le=1024)] = 4
+    """Examples in memory at once; it must divide `effectiveBatchSize`."""
+    gradient_checkpointing: bool = False
+    """Recompute activations instead of holding them: less memory, a third more time."""
+    lora: LoraSpec = LoraSpec()
+    """The adapter."""
+    quantization: QuantizationSpec = QuantizationSpec()
+    """How the frozen base weights are held."""
+    checkpoint_every_seconds: Annotated[int, Field(ge=10, le=86_400)] = 600
+    """A killed pod loses at most this much work."""
+    seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 42
+    """Seed of data order, adapter initialisation and dropout."""
+
+
+class GgufType(StrEnum):
+    """Number format of the file that llama.cpp serves."""
+
+    F16 = "f16"
+    Q8_0 = "q8_0"
+
+
+class PackagingSpec(ContractModel):
+    """What is made of the adapter."""
+
+    gguf: GgufType = GgufType.Q8_0
+    """Number format of the GGUF file."""
+
+
+class GateMetric(StrEnum):
+    """A number of the evaluation that a gate may judge."""
+
+    ANSWER_RECALL = "answer_recall"
+    ANSWER_F1 = "answer_f1"
+    REFUSAL_ACCURACY = "refusal_accuracy"
+    STOP_RATE = "stop_rate"
+
+
+class GateSpec(ContractModel):
+    """A condition on the evaluation. At least one of `minimum` and `minimumGain` is set."""
+
+    metric: GateMetric
+    """What is judged."""
+    minimum: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The new model must reach this."""
+    minimum_gain: Annotated[float, Field(ge=-1, le=1)] | None = None
+    """The new model must be this much above the base model."""
+
+
+class EvaluationSpec(ContractModel):
+    """The proof that tuning helped, on questions that training never saw."""
+
+    max_questions: Annotated[int, Field(ge=4, le=2000)] = 60
+    """Questions to ask each model."""
+    max_answer_tokens: Annotated[int, Field(ge=8, le=1024)] = 96
+    """Longest answer."""
+    gates: Annotated[list[GateSpec], Field(max_length=16)] = [
+        GateSpec(metric=GateMetric.ANSWER_RECALL, minimum_gain=0.05)
+    ]
+    """All must hold, or the model is kept but not rolled out."""
+
+
+class S3StoreSpec(ContractModel):
+    """An S3 bucket and a prefix in it."""
+
+    bucket: Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")]
+    """Bucket; it must exist."""
+    prefix: Annotated[str, Field(max_length=512, pattern=r"^([^/\s][^\s]*[^/\s]|[^/\s])?$")] = ""
+    """Folder inside the bucket, without a slash at either end."""
+    endpoint: HttpUrl | None = None
+    """Address of an S3 server that is not AWS."""
+    region: Annotated[str, Field(min_length=1, max_length=64)] = "us-east-1"
+    """Region of the bucket."""
+    credentials_secret_ref: SecretRef | None = None
+    """Secret with the keys `accessKeyId` and `secretAccessKey`; left out when the pod has a cloud identity."""
+
+
+class StoreSpec(ContractModel):
+    """Where datasets, checkpoints, models and reports are kept."""
+
+    s3: S3StoreSpec
+    """An S3 bucket. A laptop run keeps the same files in its workspace folder instead."""
+
+
+class GpuSpec(ContractModel):
+    """GPUs for one pod."""
+
+    count: Annotated[int, Field(ge=1, le=16)] = 1
+    """How many."""
+    resource_name: Annotated[str, Field(min_length=3, max_length=253)] = "nvidia.com/gpu"
+    """Extended resource of the device plugin."""
+
+
+class StageResources(ContractModel):
+    """What a stage's pod asks for. Requests equal limits, except for CPU, which has no limit."""
+
+    cpu: Quantity = "1"
+    """CPU request."""
+    memory: Quantity = "4Gi"
+    """Memory request and limit."""
+    gpu: GpuSpec | None = None
+    """GPUs; left out for CPU training of small models."""
+    shared_memory: Quantity = "1Gi"
+    """Size of /dev/shm."""
+    scratch: Quantity = "20Gi"
+    """Size of the work folder."""
+
+
+class ResourcesSpec(ContractModel):
+    """Resources by kind of stage: CPU stages never hold a GPU."""
+
+    train: StageResources = StageResources()
+    """Training and evaluation."""
+    other: StageResources = StageResources()
+    """Dataset and packaging."""
+
+
+class Toleration(ContractModel):
+    """A taint that the pods accept."""
+
+    key: Annotated[str, Field(max_length=316)] | None = None
+    """Taint key; left out with `operator: Exists` tolerates everything."""
+    operator: Annotated[str, Field(pattern=r"^(Exists|Equal)$", max_length=8)] = "Equal"
+    """Exists or Equal."""
+    value: Annotated[str, Field(max_length=63)] | None = None
+    """Taint value."""
+    effect: Annotated[str, Field(pattern=r"^(NoSchedule|PreferNoSchedule|NoExecute)$", max_length=32)] | None = None
+    """Effect to match; left out matches all."""
+
+
+class SchedulingSpec(ContractModel):
+    """Where the pods of GPU stages may run."""
+
+    node_selector: Annotated[dict[str, str], Field(max_length=16)] = {}
+    """Labels that the node must have."""
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
+    """Taints that the pods accept."""
+    priority_class_name: ObjectName | None = None
+    """Priority class of the pods."""
+    queue_name: ObjectName | None = None
+    """Kueue LocalQueue; sets the label on GPU Jobs."""
+
+
+class RetriesSpec(ContractModel):
+    """How often a stage may be started again. Bad input is never retried."""
+
+    infrastructure: Annotated[int, Field(ge=0, le=20)] = 3
+    """Failed nodes, servers that do not answer, images that cannot be pulled."""
+    preemption: Annotated[int, Field(ge=0, le=1000)] = 20
+    """Evicted or preempted pods; they resume from the last checkpoint."""
+
+
+class PolicySpec(ContractModel):
+    """Limits of a run."""
+
+    retries: RetriesSpec = RetriesSpec()
+    """Budgets by class of failure."""
+    stage_deadline_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = 86_400
+    """One attempt of a stage may take this long."""
+
+
+class DeploymentTarget(ContractModel):
+    """The Deployment that serves the model, and the two containers in it that read which one."""
+
+    name: ObjectName
+    """Deployment in the run's namespace."""
+    fetch_container: Name = "model-fetch"
+    """Init container that downloads the model; gets MODEL_URI and MODEL_MANIFEST_SHA256."""
+    server_container: Name = "model-server"
+    """Container, or native sidecar, that serves it; gets MODEL_ID."""
+
+
+class RolloutTarget(ContractModel):
+    """What is rolled to the new model. Exactly one kind is set."""
+
+    deployment: DeploymentTarget | None = None
+    """A Deployment."""
+
+
+class RolloutMode(StrEnum):
+    """Who decides that the new model goes live."""
+
+    AUTOMATIC = "Automatic"
+    MANUAL = "Manual"
+    NONE = "None"
+
+
+class RolloutSpec(ContractModel):
+    """How the new model goes live."""
+
+    mode: RolloutMode = RolloutMode.AUTOMATIC
+    """Automatic rolls after the gates pass, Manual waits for `approved`, None only stores the model."""
+    approved: bool = False
+    """With mode Manual: set to true to go live."""
+    target: RolloutTarget | None = None
+    """What is rolled; needed unless mode is None."""
+    timeout_seconds: Annotated[int, Field(ge=30, le=86_400)] = 900
+    """After this long without success the previous model is put back."""
+    serving_port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    """Port of the pods where `/readyz` names the model that is loaded."""
+
+
+class FineTuneRunSpec(ContractModel):
+    """Read the sources, build a dataset, tune the model, prove it, store it, roll it out."""
+
+    base_model: BaseModelSpec
+    """The model that is tuned."""
+    dataset: DatasetSpec
+    """From documents to training examples."""
+    store: StoreSpec
+    """Where datasets, checkpoints, models and reports are kept."""
+    training: TrainingSpec = TrainingSpec()
+    """4-bit QLoRA."""
+    packaging: PackagingSpec = PackagingSpec()
+    """What is made of the adapter."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """The proof that tuning helped."""
+    rollout: RolloutSpec = RolloutSpec(mode=RolloutMode.NONE)
+    """How the new model goes live."""
+    resources: ResourcesSpec = ResourcesSpec()
+    """What the pods ask for."""
+    scheduling: SchedulingSpec = SchedulingSpec()
+    """Where GPU pods may run."""
+    policy: PolicySpec = PolicySpec()
+    """Limits of a run."""
+    trainer_image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """Image of the stages; the operator's own setting when left out. Pin it by digest in production."""
+    suspend: bool = False
+    """Stop the running stage and wait. May be changed."""
+    cancel: bool = False
+    """End the run for good. May be set once."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] = 86_400
+    """Finished Jobs are removed after this long; the run itself stays. May be changed."""

@@ -1,0 +1,301 @@
+"""FineTuneRun's status: every word that a user may see. Must not know how it is found out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from finetune_contract.model import ContractModel
+from finetune_contract.stage_protocol import Stage
+
+Text = Annotated[str, Field(max_length=1024)]
+
+
+class Phase(StrEnum):
+    """Where a run is, derived from its conditions for the printer column."""
+
+    PENDING = "Pending"
+    BUILDING_DATASET = "BuildingDataset"
+    TRAINING = "Training"
+    PACKAGING = "Packaging"
+    EVALUATING = "Evaluating"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    ROLLING_OUT = "RollingOut"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    NOT_PROMOTED = "NotPromoted"
+    ROLLED_BACK = "RolledBack"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+class ConditionType(StrEnum):
+    """Kinds of condition: the three of kstatus, then one a stage."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    DATASET_READY = "DatasetReady"
+    TRAINED = "Trained"
+    PACKAGED = "Packaged"
+    EVALUATED = "Evaluated"
+    ROLLED_OUT = "RolledOut"
+
+
+class ConditionStatus(StrEnum):
+    """A condition's three values."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Reason(StrEnum):
+    """Why: the one vocabulary of conditions, attempts and events."""
+
+    # on the way
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    SUSPENDED = "Suspended"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    # done
+    COMPLETED = "Completed"
+    ADOPTED = "Adopted"
+    GATES_PASSED = "GatesPassed"
+    ROLLOUT_NOT_ASKED = "RolloutNotAsked"
+    # ended for good
+    CANCELLED = "Cancelled"
+    GATES_FAILED = "GatesFailed"
+    INVALID_SPEC = "InvalidSpec"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    TARGET_NOT_FOUND = "TargetNotFound"
+    CONTAINER_NOT_FOUND = "ContainerNotFound"
+    FIELD_CONFLICT = "FieldConflict"
+    DATA_REJECTED = "DataRejected"
+    SOURCE_REJECTED = "SourceRejected"
+    SOURCE_UNAVAILABLE = "SourceUnavailable"
+    STORE_REJECTED = "StoreRejected"
+    STORE_UNAVAILABLE = "StoreUnavailable"
+    KNOWLEDGE_BASE_REJECTED = "KnowledgeBaseRejected"
+    KNOWLEDGE_BASE_UNAVAILABLE = "KnowledgeBaseUnavailable"
+    BASE_MODEL_REJECTED = "BaseModelRejected"
+    CUDA_OUT_OF_MEMORY = "CudaOutOfMemory"
+    HOST_OUT_OF_MEMORY = "HostOutOfMemory"
+    DIVERGED = "Diverged"
+    PREEMPTED = "Preempted"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    INFRASTRUCTURE = "Infrastructure"
+    INTERNAL_ERROR = "InternalError"
+    # rollout
+    PROGRESSING = "Progressing"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_ACCESS_DENIED = "ModelAccessDenied"
+    MODEL_INTEGRITY = "ModelIntegrity"
+    CACHE_VOLUME_FULL = "CacheVolumeFull"
+    FORBIDDEN_FILE = "ForbiddenFile"
+    MODEL_TOO_LARGE = "ModelTooLarge"
+    CONTAINER_CRASHED = "ContainerCrashed"
+    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    WRONG_MODEL_SERVED = "WrongModelServed"
+    ROLLBACK_FAILED = "RollbackFailed"
+
+
+class Condition(ContractModel):
+    """A Kubernetes condition (meta/v1)."""
+
+    type: Annotated[str, Field(max_length=316)]
+    """Kind of condition."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    reason: Annotated[str, Field(max_length=1024)]
+    """One word, for programs."""
+    message: Annotated[str, Field(max_length=4096)] = ""
+    """A sentence, for people: place, fact, remedy."""
+    observed_generation: int = 0
+    """Generation of the spec that this was said about."""
+    last_transition_time: str
+    """When the status last changed (RFC 3339, UTC)."""
+
+
+class Progress(ContractModel):
+    """How far the running stage is."""
+
+    stage: Stage
+    """The running stage."""
+    step: int = 0
+    """Steps done."""
+    total_steps: int = 0
+    """Steps in all; 0 when not known."""
+    percent: Annotated[int, Field(ge=0, le=100)] = 0
+    """Share done."""
+    loss: Text = ""
+    """Training loss of the last steps."""
+    tokens_per_second: Text = ""
+    """Training speed."""
+    eta_seconds: int = 0
+    """Estimated seconds to the end of the stage."""
+    eta: Text = ""
+    """The same for people, such as `4m`."""
+    message: Text = ""
+    """What is being done."""
+    updated_at: Text = ""
+    """When the stage said so (RFC 3339, UTC)."""
+    stale: bool = False
+    """True when the pod's log could not be read or has been silent for 2 minutes."""
+
+
+class Attempt(ContractModel):
+    """One Job of one stage."""
+
+    stage: Stage
+    """The stage."""
+    number: Annotated[int, Field(ge=0)]
+    """0 for the first try of the stage."""
+    job: Text
+    """Name of the Job."""
+    result: Text = "Running"
+    """Running, Succeeded, or a reason."""
+    exit_code: int | None = None
+    """Exit code of the container, when it ended."""
+    message: Annotated[str, Field(max_length=2048)] = ""
+    """What the stage said at its end."""
+    node: Text = ""
+    """Where it ran."""
+    started_at: Text = ""
+    """RFC 3339, UTC."""
+    finished_at: Text = ""
+    """RFC 3339, UTC."""
+    last_log_lines: Annotated[list[Text], Field(max_length=20)] = []
+    """End of the log of a failed attempt."""
+
+
+class DatasetStatus(ContractModel):
+    """The dataset that the run trains on."""
+
+    digest: Text
+    """sha256 of the sorted rows."""
+    documents: int = 0
+    """Documents kept."""
+    training_examples: int = 0
+    """Examples to train on."""
+    evaluation_examples: int = 0
+    """Examples kept back."""
+    dropped: int = 0
+    """Documents and rows dropped with a reason (see the dataset's report)."""
+
+
+class MetricStatus(ContractModel):
+    """One number of the evaluation."""
+
+    name: Text
+    """The metric."""
+    base: Text = ""
+    """The untuned model."""
+    new: Text = ""
+    """The tuned model."""
+
+
+class EvaluationStatus(ContractModel):
+    """The verdict."""
+
+    passed: bool
+    """All gates hold."""
+    gate: Text = ""
+    """Passed, or the first gate that failed, in words."""
+    metrics: Annotated[list[MetricStatus], Field(max_length=16)] = []
+    """Base against new."""
+    report_uri: Text = ""
+    """The HTML report."""
+
+
+class ArtifactStatus(ContractModel):
+    """The stored model."""
+
+    uri: Text
+    """Folder in the store."""
+    manifest_sha256: Text
+    """sha256 of manifest.json, which names every file with its sha256."""
+    size_bytes: int = 0
+    """Size of the files together."""
+
+
+class RolloutPhase(StrEnum):
+    """Where the rollout is."""
+
+    PREFLIGHT = "Preflight"
+    PROGRESSING = "Progressing"
+    VERIFYING = "Verifying"
+    SUCCEEDED = "Succeeded"
+    ROLLING_BACK = "RollingBack"
+    ROLLED_BACK = "RolledBack"
+    ROLLBACK_FAILED = "RollbackFailed"
+
+
+class ModelPointer(ContractModel):
+    """The three values that a pod template pins; all derived from content."""
+
+    uri: Text = ""
+    """MODEL_URI."""
+    manifest_sha256: Text = ""
+    """MODEL_MANIFEST_SHA256."""
+    model_id: Text = ""
+    """MODEL_ID, `sha256:<manifest sha256>`."""
+
+
+class RolloutStatus(ContractModel):
+    """The model going live."""
+
+    phase: RolloutPhase
+    """Where it is."""
+    target: Text = ""
+    """Such as `deployment/chat`."""
+    target_uid: Text = ""
+    """uid of the object that was patched."""
+    current: ModelPointer | None = None
+    """What the run put into the template."""
+    previous: ModelPointer | None = None
+    """What was there before; put back when the new pods fail."""
+    patched_at: Text = ""
+    """When (RFC 3339, UTC)."""
+    patched_generation: int = 0
+    """Generation of the target right after the patch."""
+    reason: Text = ""
+    """Why it was rolled back."""
+    message: Text = ""
+    """The same in words."""
+
+
+class FineTuneRunStatus(ContractModel):
+    """What is so."""
+
+    observed_generation: int = -1
+    """Generation of the spec that this status speaks of; -1 before the first look."""
+    phase: Phase | None = None
+    """Where the run is."""
+    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    """Ready, Reconciling and Stalled as in kstatus, then one a stage."""
+    run_key: Text = ""
+    """sha256 of the training part of the spec, base model, dataset and trainer version."""
+    adopted: bool = False
+    """A finished model with the same run key was found in the store; nothing was trained."""
+    progress: Progress | None = None
+    """The running stage."""
+    attempts: Annotated[list[Attempt], Field(max_length=20)] = []
+    """Every Job, newest last."""
+    dataset: DatasetStatus | None = None
+    """The dataset."""
+    artifact: ArtifactStatus | None = None
+    """The stored model."""
+    evaluation: EvaluationStatus | None = None
+    """The verdict."""
+    rollout: RolloutStatus | None = None
+    """The model going live."""
+    start_time: Text = ""
+    """When the first Job was made (RFC 3339, UTC)."""
+    completion_time: Text = ""
+    """When the run ended (RFC 3339, UTC)."""

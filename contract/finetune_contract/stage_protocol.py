@@ -1,0 +1,228 @@
+"""How the operator starts a stage and what it gets back. Both sides import this; neither imports the other.
+
+Start: `finetune-stage NAME --run FILE [--run-key K --dataset-digest D]`, credentials by environment.
+Back: progress lines on stdout, one JSON object a line with `"finetune": "progress"`; at the end a StageReport in
+the termination message (Kubernetes cuts it at 4096 bytes), and an exit code of ExitCode.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum, StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from finetune_contract.model import ContractModel
+
+RUN_FILE = "/etc/finetune/run.json"
+"""Where the run's ConfigMap is mounted."""
+RUN_FILE_KEY = "run.json"
+WORK_FOLDER = "/work"
+"""Scratch volume of a stage."""
+TERMINATION_MESSAGE_PATH = "/dev/termination-log"
+REPORT_LIMIT_BYTES = 4096
+CONTAINER_NAME = "stage"
+
+ENV_S3_ACCESS_KEY_ID = "AWS_ACCESS_KEY_ID"
+ENV_S3_SECRET_ACCESS_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
+ENV_HF_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
+ENV_WEAVIATE_API_KEY = "WEAVIATE_API_KEY"
+
+
+def wordpress_username_env(source: str) -> str:
+    """Environment variable with the user name for a WordPress source."""
+    return f"WORDPRESS_USERNAME_{source.upper().replace('-', '_')}"
+
+
+def wordpress_password_env(source: str) -> str:
+    """Environment variable with the application password for a WordPress source."""
+    return f"WORDPRESS_PASSWORD_{source.upper().replace('-', '_')}"
+
+
+class Stage(StrEnum):
+    """The stages, in the order in which they run."""
+
+    DATASET = "dataset"
+    TRAIN = "train"
+    PACKAGE = "package"
+    EVALUATE = "evaluate"
+
+
+class ExitCode(IntEnum):
+    """What a stage's exit code means; podFailurePolicy and the retry budgets are built from it."""
+
+    OK = 0
+    INVALID_RUN = 10
+    DATA_REJECTED = 11
+    SOURCE_REJECTED = 12
+    STORE_REJECTED = 13
+    KNOWLEDGE_BASE_REJECTED = 14
+    BASE_MODEL_REJECTED = 15
+    SOURCE_UNAVAILABLE = 20
+    STORE_UNAVAILABLE = 21
+    KNOWLEDGE_BASE_UNAVAILABLE = 22
+    CUDA_OUT_OF_MEMORY = 30
+    HOST_OUT_OF_MEMORY = 31
+    PREEMPTED = 32
+    DIVERGED = 33
+    INTERNAL_ERROR = 70
+
+
+PERMANENT_EXIT_CODES = (
+    ExitCode.INVALID_RUN,
+    ExitCode.DATA_REJECTED,
+    ExitCode.SOURCE_REJECTED,
+    ExitCode.STORE_REJECTED,
+    ExitCode.KNOWLEDGE_BASE_REJECTED,
+    ExitCode.BASE_MODEL_REJECTED,
+    ExitCode.DIVERGED,
+)
+"""Trying again with the same input ends the same way."""
+
+
+class FetchExitCode(IntEnum):
+    """Exit codes of the init container `model-fetch`."""
+
+    OK = 0
+    NOT_FOUND = 10
+    ACCESS_DENIED = 11
+    CHECKSUM_MISMATCH = 12
+    SIZE_MISMATCH = 13
+    VOLUME_FULL = 14
+    FORBIDDEN_FILE = 15
+    STORE_UNAVAILABLE = 20
+
+
+class RunFile(ContractModel):
+    """The run as the stages see it: the content of the ConfigMap."""
+
+    name: str
+    """metadata.name."""
+    namespace: str = ""
+    """metadata.namespace; empty on a laptop."""
+    uid: str = ""
+    """metadata.uid; empty on a laptop."""
+    spec: dict[str, object]
+    """FineTuneRunSpec as JSON; parsed by the stage, so that an older stage can name a field that it lacks."""
+
+
+class ProgressLine(ContractModel):
+    """One line of JSON on stdout."""
+
+    finetune: Literal["progress"] = "progress"
+    stage: Stage
+    step: int = 0
+    """Steps done."""
+    total_steps: int = 0
+    """Steps in all; 0 when not known."""
+    loss: float | None = None
+    """Training loss, mean since the last line."""
+    tokens_per_second: float | None = None
+    eta_seconds: float | None = None
+    message: str = ""
+    """What is being done, in words."""
+    time: str = ""
+    """RFC 3339, UTC."""
+
+    def to_line(self) -> str:
+        """One line of compact JSON, without the newline."""
+        return json.dumps(self.to_wire(), separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def parse(cls, line: str) -> ProgressLine | None:
+        """The progress in a log line, or None when the line is something else."""
+        if '"finetune"' not in line:
+            return None
+        try:
+            return cls.model_validate_json(line)
+        except ValidationError:
+            return None
+
+
+class DatasetFacts(ContractModel):
+    """What the dataset stage found out."""
+
+    digest: str
+    """sha256 of the sorted rows."""
+    run_key: str
+    """sha256 of training spec, base model, dataset and trainer version."""
+    documents: int
+    training_examples: int
+    evaluation_examples: int
+    dropped: int = 0
+    adopted: bool = False
+    """A finished model and its verdict lie in the store under this run key: train, package and evaluate are skipped."""
+
+
+class TrainingFacts(ContractModel):
+    """What the train stage did."""
+
+    steps: int
+    final_loss: float
+    tokens: int = 0
+    tokens_per_second: float = 0.0
+    seconds: float = 0.0
+    resumed_from_step: int = 0
+
+
+class ModelFacts(ContractModel):
+    """The stored model."""
+
+    uri: str
+    """Folder in the store."""
+    manifest_sha256: str
+    size_bytes: int
+
+
+class MetricFacts(ContractModel):
+    """One number of the evaluation, 0 to 1."""
+
+    name: str
+    base: float | None = None
+    new: float | None = None
+
+
+class EvaluationFacts(ContractModel):
+    """The verdict."""
+
+    passed: bool
+    gate: str = ""
+    """`passed`, or the first gate that failed, in words."""
+    metrics: Annotated[list[MetricFacts], Field(max_length=16)] = []
+    report_uri: str = ""
+
+
+class StageReport(ContractModel):
+    """What a stage says at its end."""
+
+    stage: Stage
+    exit_code: int = 0
+    reason: str = "Completed"
+    """A word of run_status.Reason."""
+    message: str = ""
+    """Place, fact, remedy."""
+    dataset: DatasetFacts | None = None
+    training: TrainingFacts | None = None
+    model: ModelFacts | None = None
+    """Set by package; and by dataset when a finished model was adopted."""
+    evaluation: EvaluationFacts | None = None
+    """Set by evaluate; and by dataset when a finished model was adopted."""
+
+    def to_message(self) -> str:
+        """JSON of at most REPORT_LIMIT_BYTES bytes; the message gives way first."""
+        report = self
+        while len(text := json.dumps(report.to_wire(), separators=(",", ":"))) > REPORT_LIMIT_BYTES:
+            keep = max(0, len(report.message) - max(64, len(text) - REPORT_LIMIT_BYTES))
+            if not report.message:
+                raise ValueError(f"stage report of {self.stage}: {len(text)} bytes without its message")
+            report = report.model_copy(update={"message": report.message[:keep]})
+        return text
+
+    @classmethod
+    def parse(cls, message: str) -> StageReport | None:
+        """The report in a termination message, or None when the container left something else."""
+        try:
+            return cls.model_validate_json(message)
+        except ValidationError:
+            return None
