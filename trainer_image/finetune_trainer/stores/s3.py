@@ -1,0 +1,147 @@
+"""An S3 bucket as a store. The only file of this package that knows boto3; its errors end here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from boto3.exceptions import S3UploadFailedError
+from boto3.s3.transfer import TransferConfig
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from finetune_contract.run_spec import S3StoreSpec
+from finetune_trainer.errors import StoreRejected, StoreUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_REJECTIONS = {
+    "NoSuchBucket": "the bucket does not exist; create it or correct spec.store.s3.bucket",
+    "AccessDenied": "access denied; give the key of spec.store.s3.credentialsSecretRef read, write, list and delete",
+    "InvalidAccessKeyId": "the access key is unknown; correct the Secret of spec.store.s3.credentialsSecretRef",
+    "SignatureDoesNotMatch": "the secret key is wrong; correct the Secret of spec.store.s3.credentialsSecretRef",
+    "403": "access denied; correct the Secret of spec.store.s3.credentialsSecretRef",
+    "404": "not found; correct spec.store.s3.bucket or create the bucket",
+    "NoSuchKey": "there is no such object",
+    "PermanentRedirect": "the bucket is in another region; correct spec.store.s3.region",
+}
+_TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=32 << 20, max_concurrency=4)
+
+
+def s3_client(endpoint: str | None, region: str) -> S3Client:
+    """A client with retries, path addressing for foreign servers, and SHA-256 checksums on upload."""
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if endpoint else "auto"},
+            retries={"max_attempts": 5, "mode": "standard"},
+            connect_timeout=5,
+            read_timeout=60,
+        ),
+    )
+
+
+@contextmanager
+def s3_errors(place: str) -> Iterator[None]:
+    """Turn boto3's errors into the store's two, with the place named."""
+    try:
+        yield
+    except NoCredentialsError as error:
+        raise StoreRejected(
+            f"{place}: no credentials; set spec.store.s3.credentialsSecretRef or give the pod a cloud identity"
+        ) from error
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if code in _REJECTIONS:
+            raise StoreRejected(f"{place}: {_REJECTIONS[code]} ({code})") from error
+        if 400 <= status < 500 and code not in {"SlowDown", "RequestTimeout", "429"}:
+            raise StoreRejected(f"{place}: the store answered {status} {code}") from error
+        raise StoreUnavailable(f"{place}: the store answered {status} {code}; it is tried again") from error
+    except (BotoCoreError, S3UploadFailedError) as error:
+        raise StoreUnavailable(f"{place}: no answer ({type(error).__name__}: {error})") from error
+
+
+class S3Store:
+    """Keys are objects below `bucket/prefix`."""
+
+    def __init__(self, client: S3Client, bucket: str, prefix: str) -> None:
+        self.client = client
+        self.bucket = bucket
+        self.prefix = prefix.strip("/")
+
+    @classmethod
+    def from_spec(cls, spec: S3StoreSpec) -> S3Store:
+        """Credentials come from the environment (AWS_ACCESS_KEY_ID, ...) or from the pod's cloud identity."""
+        return cls(s3_client(spec.endpoint, spec.region), spec.bucket, spec.prefix)
+
+    def check(self) -> None:
+        key = f".write-check-{os.getpid()}"
+        with s3_errors(f"spec.store.s3: s3://{self.bucket}"):
+            self.client.head_bucket(Bucket=self.bucket)
+        self.write(key, b"ok")
+        if self.read(key) != b"ok":
+            raise StoreUnavailable(f"{self.uri(key)}: was written and cannot be read; check the store")
+        self.delete([key])
+
+    def uri(self, key: str) -> str:
+        return f"s3://{self.bucket}/{self._full(key)}"
+
+    def read(self, key: str) -> bytes | None:
+        with s3_errors(self.uri(key)):
+            try:
+                return self.client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
+            except self.client.exceptions.NoSuchKey:
+                return None
+
+    def write(self, key: str, content: bytes) -> None:
+        checksum = b64encode(hashlib.sha256(content).digest()).decode()
+        with s3_errors(self.uri(key)):
+            self.client.put_object(
+                Bucket=self.bucket, Key=self._full(key), Body=content, ChecksumSHA256=checksum
+            )
+
+    def upload(self, key: str, path: Path) -> None:
+        with s3_errors(self.uri(key)):
+            self.client.upload_file(
+                str(path),
+                self.bucket,
+                self._full(key),
+                ExtraArgs={"ChecksumAlgorithm": "SHA256"},
+                Config=_TRANSFER,
+            )
+
+    def download(self, key: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        with s3_errors(self.uri(key)):
+            self.client.download_file(self.bucket, self._full(key), str(partial), Config=_TRANSFER)
+        partial.replace(path)
+
+    def list(self, prefix: str) -> list[str]:
+        start = len(self._full(""))
+        keys: list[str] = []
+        with s3_errors(self.uri(prefix)):
+            for page in self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self._full(prefix)
+            ):
+                keys += [entry["Key"][start:] for entry in page.get("Contents", [])]
+        return sorted(keys)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            with s3_errors(self.uri(key)):
+                self.client.delete_object(Bucket=self.bucket, Key=self._full(key))
+
+    def _full(self, key: str) -> str:
+        return f"{self.prefix}/{key}" if self.prefix else key
