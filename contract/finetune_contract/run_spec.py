@@ -6,11 +6,13 @@ Must not know how a wish is carried out. Everything but `suspend`, `cancel`, `ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from finetune_contract.field_errors import field_error
 from finetune_contract.model import ContractModel
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
@@ -67,7 +69,13 @@ class WordPressSource(ContractModel):
     post_types: Annotated[list[ShortText], Field(min_length=1, max_length=16)] = ["post", "page"]
     """Content types to read."""
     root_categories: Annotated[list[ShortText], Field(max_length=32)] = []
-    """Keep posts under these root categories (Blogs, Documentation). Empty keeps all. Pages are always kept."""
+    """Keep posts under these root categories (Blogs, Documentation); empty keeps all. Pages are always kept."""
+
+    @model_validator(mode="after")
+    def _names_nothing_twice(self) -> Self:
+        _refuse_repeats("postTypes", self.post_types)
+        _refuse_repeats("rootCategories", self.root_categories)
+        return self
 
 
 class SourceSpec(ContractModel):
@@ -77,6 +85,11 @@ class SourceSpec(ContractModel):
     """Name of the source, unique in the run; part of every document's identity."""
     wordpress: WordPressSource | None = None
     """Read a WordPress site."""
+
+    @model_validator(mode="after")
+    def _has_exactly_one_kind(self) -> Self:
+        _require_one_kind(self, besides=("name",))
+        return self
 
 
 class WeaviateSpec(ContractModel):
@@ -149,6 +162,12 @@ class DatasetSpec(ContractModel):
     split: SplitSpec = SplitSpec()
     """How examples are kept back for evaluation."""
 
+    @model_validator(mode="after")
+    def _names_nothing_twice(self) -> Self:
+        _refuse_repeats("exampleKinds", self.example_kinds)
+        _refuse_repeats("sources", [source.name for source in self.sources])
+        return self
+
 
 class ComputeDtype(StrEnum):
     """Number format of the computation; `auto` measures the device and takes the faster."""
@@ -208,6 +227,18 @@ class TrainingSpec(ContractModel):
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 42
     """Seed of data order, adapter initialisation and dropout."""
 
+    @model_validator(mode="after")
+    def _micro_batches_fill_the_batch(self) -> Self:
+        batch, micro = self.effective_batch_size, self.micro_batch_size
+        if batch % micro:
+            divisors = [str(size) for size in range(1, min(batch, 1024) + 1) if batch % size == 0]
+            raise field_error(
+                "microBatchSize",
+                f"{micro} does not divide effectiveBatchSize {batch}",
+                f"choose {_either(divisors)}",
+            )
+        return self
+
 
 class GgufType(StrEnum):
     """Number format of the file that llama.cpp serves."""
@@ -242,6 +273,12 @@ class GateSpec(ContractModel):
     minimum_gain: Annotated[float, Field(ge=-1, le=1)] | None = None
     """The new model must be this much above the base model."""
 
+    @model_validator(mode="after")
+    def _judges_something(self) -> Self:
+        if self.minimum is None and self.minimum_gain is None:
+            raise field_error("", "a gate needs minimum or minimumGain", "set one of them, or both")
+        return self
+
 
 class EvaluationSpec(ContractModel):
     """The proof that tuning helped, on questions that training never saw."""
@@ -268,7 +305,7 @@ class S3StoreSpec(ContractModel):
     region: Annotated[str, Field(min_length=1, max_length=64)] = "us-east-1"
     """Region of the bucket."""
     credentials_secret_ref: SecretRef | None = None
-    """Secret with the keys `accessKeyId` and `secretAccessKey`; left out when the pod has a cloud identity."""
+    """Secret with the keys `accessKeyId` and `secretAccessKey`; leave out when pods have a cloud identity."""
 
 
 class StoreSpec(ContractModel):
@@ -320,7 +357,9 @@ class Toleration(ContractModel):
     """Exists or Equal."""
     value: Annotated[str, Field(max_length=63)] | None = None
     """Taint value."""
-    effect: Annotated[str, Field(pattern=r"^(NoSchedule|PreferNoSchedule|NoExecute)$", max_length=32)] | None = None
+    effect: (
+        Annotated[str, Field(pattern=r"^(NoSchedule|PreferNoSchedule|NoExecute)$", max_length=32)] | None
+    ) = None
     """Effect to match; left out matches all."""
 
 
@@ -372,6 +411,11 @@ class RolloutTarget(ContractModel):
     deployment: DeploymentTarget | None = None
     """A Deployment."""
 
+    @model_validator(mode="after")
+    def _has_exactly_one_kind(self) -> Self:
+        _require_one_kind(self)
+        return self
+
 
 class RolloutMode(StrEnum):
     """Who decides that the new model goes live."""
@@ -394,6 +438,16 @@ class RolloutSpec(ContractModel):
     """After this long without success the previous model is put back."""
     serving_port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port of the pods where `/readyz` names the model that is loaded."""
+
+    @model_validator(mode="after")
+    def _knows_what_is_rolled(self) -> Self:
+        if self.mode is not RolloutMode.NONE and self.target is None:
+            raise field_error(
+                "target",
+                f"is needed with mode {self.mode.value}",
+                "name the Deployment in target.deployment.name, or set mode to None",
+            )
+        return self
 
 
 class FineTuneRunSpec(ContractModel):
@@ -427,3 +481,37 @@ class FineTuneRunSpec(ContractModel):
     """End the run for good. May be set once."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] = 86_400
     """Finished Jobs are removed after this long; the run itself stays. May be changed."""
+
+    @model_validator(mode="after")
+    def _rolls_out_only_what_was_judged(self) -> Self:
+        if self.rollout.mode is RolloutMode.AUTOMATIC and not self.evaluation.gates:
+            raise field_error(
+                "evaluation.gates",
+                "is empty, and rollout.mode is Automatic",
+                "add a gate, or set rollout.mode to Manual",
+            )
+        return self
+
+
+def _refuse_repeats(field: str, names: Sequence[str]) -> None:
+    """A list that is a set: each name once."""
+    twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise field_error(field, f"{twice} is there twice", "name each once")
+
+
+def _require_one_kind(model: ContractModel, besides: tuple[str, ...] = ()) -> None:
+    """A union in the Kubernetes way: one optional field a kind, exactly one of them set."""
+    fields = {
+        field.alias or name: name for name, field in type(model).model_fields.items() if name not in besides
+    }
+    present = [alias for alias, name in fields.items() if getattr(model, name) is not None]
+    if len(present) != 1:
+        found = f"has {' and '.join(present)}" if present else "has no kind"
+        raise field_error("", found, f"set exactly one of {', '.join(fields)}")
+
+
+def _either(options: Sequence[str]) -> str:
+    """`1, 2 or 4`; at most twelve of them."""
+    options = options if len(options) <= 12 else [*options[:11], options[-1]]
+    return options[0] if len(options) == 1 else f"{', '.join(options[:-1])} or {options[-1]}"
