@@ -69,7 +69,7 @@ class WordPressSource(ContractModel):
     post_types: Annotated[list[ShortText], Field(min_length=1, max_length=16)] = ["post", "page"]
     """Content types to read."""
     root_categories: Annotated[list[ShortText], Field(max_length=32)] = []
-    """Keep posts under these root categories (Blogs, Documentation); empty keeps all. Pages are always kept."""
+    """Keep posts under these root categories (Blogs, Documentation); empty keeps all. Pages always stay."""
 
     @model_validator(mode="after")
     def _names_nothing_twice(self) -> Self:
