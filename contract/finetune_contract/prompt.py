@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from finetune_contract.sections import Passage, shorten
+from finetune_contract.sections import Passage, shorten, without_links
 
 PROMPT_VERSION = "1"
 REFUSAL = "I could not find that on this site."
@@ -36,7 +36,7 @@ def user_message(question: str, passages: Sequence[Passage] = ()) -> str:
     if not passages:
         return f"{INSTRUCTION_WITHOUT_SOURCES}\n\nQuestion: {question}"
     sources = "\n".join(
-        f"[{number}] {_label(passage)}\n{shorten(passage.text, MAX_PASSAGE_WORDS)}"
+        f"[{number}] {_label(passage)}\n{shorten(without_links(passage.text), MAX_PASSAGE_WORDS)}"
         for number, passage in enumerate(passages[:MAX_PASSAGES], start=1)
     )
     return f"{INSTRUCTION}\n\n{sources}\n\nQuestion: {question}"

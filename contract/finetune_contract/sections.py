@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
+_IMAGE = re.compile(r"!\[[^\]]*\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)\s?")
+_LINK = re.compile(r"\[([^\[\]]+)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)")
 _STOP_WORDS = frozenset(
     "a about an and any are as at be been but by can could did do does for from get has have he her his how i if in"
     " into is it its me my of on one or our please she should so some tell than that the their them there they this"
@@ -62,6 +63,11 @@ def split_sections(markdown: str) -> list[Section]:
     return sections
 
 
+def without_links(markdown: str) -> str:
+    """Links become their text and images vanish: a prompt has no room for addresses, and a model must not copy them."""
+    return _LINK.sub(r"\1", _IMAGE.sub("", markdown))
+
+
 def stem(word: str) -> str:
     """A crude English stem: lower case, without plural, -ing and -ed. Good enough to match a question to a text."""
     word = word.lower().replace("’", "'").removesuffix("'s")
@@ -90,28 +96,36 @@ def shorten(text: str, max_words: int) -> str:
     return "\n".join(kept).strip()
 
 
-def rank_passages(question: str, passages: Sequence[Passage], limit: int) -> list[tuple[Passage, float]]:
-    """The best passages first with a score from 0 to 1: the share of the question's information that they hold.
+class PassageIndex:
+    """Passages with their words looked up once, for callers that ask many questions."""
 
-    Each content word of the question weighs its inverse document frequency among the passages; a word in title or
-    heading counts fully, a word in the text nearly so. 0 means that no content word was found.
-    """
-    wanted = sorted(set(content_words(question)))
-    if not wanted or not passages:
-        return []
-    bodies = [Counter(content_words(p.text)) for p in passages]
-    heads = [set(content_words(f"{p.title} {p.heading}")) for p in passages]
-    weights = {
-        word: math.log(1 + len(passages) / (1 + sum(word in b or word in h for b, h in zip(bodies, heads, strict=True))))
-        for word in wanted
-    }
-    total = sum(weights.values()) or 1.0
-    scored: list[tuple[float, int]] = []
-    for index, (body, head) in enumerate(zip(bodies, heads, strict=True)):
-        score = sum(
-            weights[word] * (1.0 if word in head else 0.9 if word in body else 0.0) for word in wanted
-        )
-        if score > 0:
-            scored.append((score / total, index))
-    scored.sort(key=lambda item: (-item[0], item[1]))
-    return [(passages[index], score) for score, index in scored[:limit]]
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self.passages = tuple(passages)
+        self._places: dict[str, dict[int, float]] = {}
+        for index, passage in enumerate(self.passages):
+            for word in content_words(passage.text):
+                self._places.setdefault(word, {})[index] = 0.9
+            for word in content_words(f"{passage.title} {passage.heading}"):
+                self._places.setdefault(word, {})[index] = 1.0
+
+    def rank(self, question: str, limit: int) -> list[tuple[Passage, float]]:
+        """The best passages first with a score from 0 to 1: the share of the question's information they hold.
+
+        Each content word of the question weighs its inverse document frequency among the passages; a word in title
+        or heading counts fully, a word in the text nearly so. Passages without any content word are left out.
+        """
+        wanted = sorted(set(content_words(question)))
+        count = len(self.passages)
+        weights = {word: math.log(1 + count / (1 + len(self._places.get(word, ())))) for word in wanted}
+        scores: dict[int, float] = {}
+        for word in wanted:
+            for index, share in self._places.get(word, {}).items():
+                scores[index] = scores.get(index, 0.0) + weights[word] * share
+        total = sum(weights.values()) or 1.0
+        best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:limit]
+        return [(self.passages[index], score / total) for index, score in best]
+
+
+def rank_passages(question: str, passages: Sequence[Passage], limit: int) -> list[tuple[Passage, float]]:
+    """The best passages first with their scores; see PassageIndex.rank."""
+    return PassageIndex(passages).rank(question, limit)
