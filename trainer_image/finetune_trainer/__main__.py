@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from finetune_contract.exit_reasons import STAGE_REASONS
-from finetune_contract.run_document import RunDocumentError, parse_spec
+from finetune_contract.run_document import InvalidRunDocument, parse_spec
 from finetune_contract.stage_protocol import (
     RUN_FILE,
     TERMINATION_MESSAGE_PATH,
@@ -67,7 +67,7 @@ def run_stage(stage: Stage, context: StageContext) -> StageReport:
     except MemoryError as error:
         logger.exception("%s stage ran out of memory", stage)
         return failure_report(stage, ExitCode.HOST_OUT_OF_MEMORY, f"out of memory: {error}")
-    except Exception as error:  # noqa: BLE001 - the border of the process: report, never hide
+    except Exception as error:
         logger.exception("%s stage met an error that it does not know", stage)
         return failure_report(stage, ExitCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
@@ -86,10 +86,16 @@ def build_parser() -> argparse.ArgumentParser:
         description="Run one stage of a FineTuneRun. The operator starts this in a Job; by hand, use `finetune run`.",
     )
     parser.add_argument("stage", type=Stage, choices=list(Stage), metavar="{dataset,train,package,evaluate}")
-    parser.add_argument("--run", type=Path, default=Path(RUN_FILE), help="the run as JSON (default: %(default)s)")
+    parser.add_argument(
+        "--run", type=Path, default=Path(RUN_FILE), help="the run as JSON (default: %(default)s)"
+    )
     parser.add_argument("--run-key", default="", help="identity of the work, from the dataset stage's report")
-    parser.add_argument("--dataset-digest", default="", help="dataset to use, from the dataset stage's report")
-    parser.add_argument("--work", type=Path, default=Path(WORK_FOLDER), help="scratch folder (default: %(default)s)")
+    parser.add_argument(
+        "--dataset-digest", default="", help="dataset to use, from the dataset stage's report"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path(WORK_FOLDER), help="scratch folder (default: %(default)s)"
+    )
     parser.add_argument(
         "--report",
         type=Path,
@@ -125,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
             stop_requested=lambda: stop.received,
         )
         report = run_stage(stage, context)
-    except (TrainerError, RunDocumentError) as error:
+    except (TrainerError, InvalidRunDocument) as error:
         logger.error("%s stage cannot start: %s", stage, error)
         report = failure_report(stage, ExitCode.INVALID_RUN, str(error))
     try:

@@ -79,7 +79,9 @@ def fetch_folder(store: Store, key: str, folder: Path) -> Manifest:
     """
     manifest = read_manifest(store, key)
     if manifest is None:
-        raise StoreRejected(f"{store.uri(key)}: there is no manifest; the stage that makes it has not finished")
+        raise StoreRejected(
+            f"{store.uri(key)}: there is no manifest; the stage that makes it has not finished"
+        )
     for entry in manifest.files:
         path = folder / entry.path
         if path.is_file() and path.stat().st_size == entry.size and sha256_of(path) == entry.sha256:

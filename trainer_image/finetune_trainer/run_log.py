@@ -78,7 +78,7 @@ class JsonProgress:
             eta_seconds=None if eta is None else round(eta, 1),
             time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
-        print(line.to_line(), file=self._out, flush=True)  # noqa: T201 - the protocol is stdout
+        print(line.to_line(), file=self._out, flush=True)
 
 
 class TerminalProgress:
@@ -113,9 +113,7 @@ class TerminalProgress:
             facts.append(f"loss {loss:.3f}")
         if tokens_per_second is not None:
             facts.append(f"{tokens_per_second:.0f} tokens/s")
-        self._bars.update(
-            self._task, completed=step, total=total_steps or None, description="  ".join(facts)
-        )
+        self._bars.update(self._task, completed=step, total=total_steps or None, description="  ".join(facts))
 
     def close(self) -> None:
         """Leave the last line on the screen."""
