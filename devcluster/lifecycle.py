@@ -1,0 +1,175 @@
+"""Brings an instance's parts up in an order that wastes no time, tells how they are, and ends them without a trace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from devcluster import base_model, credentials, debian, go_programs, images, namespaces, node, s3, weaviate, wordpress
+from devcluster.errors import DevclusterError
+from devcluster.kubectl import tools_folder
+from devcluster.paths import Instance
+from devcluster.processes import Processes
+from devcluster.progress import Progress
+
+PARTS = ("node", "wordpress", "weaviate", "s3", "images", "base-model")
+
+_NEEDS_PROGRAMS = {"node", "weaviate", "images"}
+_ALSO = {"images": "node", "base-model": "s3"}
+"""A part that is put into another one brings that one up as well."""
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """How one part is, for `status`."""
+
+    part: str
+    running: bool
+    address: str
+
+
+def up(instance: Instance, parts: Sequence[str], progress: Progress) -> None:
+    """Brings up the parts; what runs already is left alone, what a broken-off call has begun is taken up again."""
+    wanted = {*parts, *(_ALSO[part] for part in parts if part in _ALSO)}
+    _refuse_host_only(instance)
+    _install_packages(wanted, progress)
+    if wanted & _NEEDS_PROGRAMS and not go_programs.is_built(progress):
+        pid, log = go_programs.start_in_background()
+        progress.say(go_programs.PART, f"are built in the background meanwhile (process {pid}, log {log})")
+    keeper = namespaces.open_namespaces(instance)
+    processes = Processes(instance, keeper)
+    # What needs no Go program comes first: a cold machine is still compiling.
+    if "s3" in wanted:
+        s3.up(s3.S3(instance, processes), progress)
+    if "wordpress" in wanted:
+        wordpress.up(in_cluster_wordpress(instance, processes), progress)
+    if "base-model" in wanted:
+        base_model.up(s3.S3(instance, processes), progress)
+    if not wanted & _NEEDS_PROGRAMS:
+        return
+    programs = go_programs.ensure(progress)
+    if "weaviate" in wanted:
+        weaviate.up(weaviate.Weaviate(instance, processes, programs), progress)
+    if "node" in wanted:
+        node.up(node.Node(instance, processes, programs), progress)
+    if "images" in wanted:
+        images.load_project_images(instance, processes, programs, progress)
+
+
+def up_on_host(instance: Instance, progress: Progress) -> None:
+    """WordPress alone, on 127.0.0.1 and without namespaces: needs root for Debian's packages only."""
+    if namespaces.running_keeper(instance) is not None:
+        raise DevclusterError(f"instance {instance.name!r} runs with a node: give --host-only another --name")
+    debian.ensure(wordpress.packages(), progress, wordpress.PART)
+    wordpress.up(host_wordpress(instance), progress)
+
+
+def down(instance: Instance, progress: Progress, *, wipe: bool) -> list[str]:
+    """Ends everything; returns what is left on the machine nevertheless, which is nothing when all went well."""
+    with progress.step("down", f"end instance {instance.name}" + (" and remove its state" if wipe else "")):
+        processes = Processes(instance)
+        a_node = node.Node(instance, processes, Path())
+        with ThreadPoolExecutor() as pool:
+            ends = [
+                pool.submit(node.down, a_node),
+                pool.submit(weaviate.down, weaviate.Weaviate(instance, processes, Path())),
+                pool.submit(s3.down, s3.S3(instance, processes)),
+                pool.submit(wordpress.down, in_cluster_wordpress(instance, processes)),
+            ]
+            for end in ends:
+                end.result()
+        if os.geteuid() == 0:
+            namespaces.close_namespaces(instance)
+        left = namespaces.leftovers(instance)
+        if wipe and not left:
+            shutil.rmtree(instance.state, ignore_errors=True)
+            if instance.state.exists():
+                left.append(f"folder {instance.state}")
+    return left
+
+
+def status(instance: Instance) -> list[PartStatus]:
+    """How each long-running part is."""
+    processes = Processes(instance)
+    site = found_wordpress(instance)
+    programs = ("etcd", "apiserver", "controller-manager", "scheduler", "containerd", "kubelet", "proxy", "gpu")
+    return [
+        PartStatus("node", all(map(processes.is_running, programs)), f"https://{instance.node_ip}:6443"),
+        PartStatus("wordpress", site.is_up(), site.url),
+        PartStatus("weaviate", processes.is_running(weaviate.PART), weaviate_of(instance).url),
+        PartStatus("s3", processes.is_running(s3.PART), s3.S3(instance, processes).url),
+    ]
+
+
+def environment(instance: Instance) -> dict[str, str]:
+    """What a shell or a test needs to use the instance; holds its secrets."""
+    secret = credentials.load(instance)
+    server = weaviate_of(instance)
+    return {
+        "KUBECONFIG": str(instance.kubeconfig),
+        "KUBECACHEDIR": str(instance.state / "kubectl-cache"),
+        "PATH": f"{tools_folder()}:{os.environ.get('PATH', '')}",
+        "NODE_IP": instance.node_ip,
+        "WORDPRESS_URL": found_wordpress(instance).url,
+        "WORDPRESS_USER": wordpress.USER,
+        "WORDPRESS_APP_PASSWORD": secret.wordpress_application_password,
+        "WORDPRESS_ADMIN_PASSWORD": secret.wordpress_admin_password,
+        "WEAVIATE_URL": server.url,
+        "WEAVIATE_GRPC": server.grpc_address,
+        "WEAVIATE_API_KEY": secret.weaviate_api_key,
+        "WEAVIATE_READER_API_KEY": secret.weaviate_reader_api_key,
+        "S3_ENDPOINT": s3.S3(instance, Processes(instance)).url,
+        "S3_BUCKET": s3.BUCKET,
+        "BASE_MODEL_URI": base_model.URI,
+        "AWS_ACCESS_KEY_ID": secret.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": secret.s3_secret_key,
+        "AWS_REGION": s3.REGION,
+    }
+
+
+def load_image(instance: Instance, archive: Path, progress: Progress) -> list[str]:
+    """Imports a docker archive into the running node."""
+    keeper = namespaces.running_keeper(instance)
+    if keeper is None:
+        raise DevclusterError(f"instance {instance.name!r} does not run: python -m devcluster up --name {instance.name}")
+    return images.load_archive(Processes(instance, keeper), go_programs.ensure(progress), archive)
+
+
+def in_cluster_wordpress(instance: Instance, processes: Processes) -> wordpress.WordPress:
+    return wordpress.WordPress(instance, processes, address=instance.node_ip, listen="0.0.0.0")
+
+
+def host_wordpress(instance: Instance) -> wordpress.WordPress:
+    return wordpress.WordPress(instance, Processes(instance), address="127.0.0.1", listen="127.0.0.1")
+
+
+def found_wordpress(instance: Instance) -> wordpress.WordPress:
+    """The instance's WordPress wherever it runs."""
+    keeper = namespaces.running_keeper(instance)
+    if keeper is None:
+        return host_wordpress(instance)
+    return in_cluster_wordpress(instance, Processes(instance, keeper))
+
+
+def weaviate_of(instance: Instance) -> weaviate.Weaviate:
+    return weaviate.Weaviate(instance, Processes(instance), Path())
+
+
+def _refuse_host_only(instance: Instance) -> None:
+    if namespaces.running_keeper(instance) is None and Processes(instance).is_running(wordpress.PART):
+        raise DevclusterError(
+            f"instance {instance.name!r} runs WordPress on the host: "
+            f"end it with `python -m devcluster down --name {instance.name}`, or choose another --name"
+        )
+
+
+def _install_packages(wanted: set[str], progress: Progress) -> None:
+    """All at once, before anything starts: one call of apt instead of several."""
+    packages = list(debian.NODE)
+    if "wordpress" in wanted:
+        packages += wordpress.packages()
+    debian.ensure(packages, progress, "packages")
