@@ -1,0 +1,44 @@
+# `make` alone lists the targets. Everything runs in the locked environment that `setup` makes.
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-down demo-status demo-retrain quickstart test test-unit verify format crds images clean-caches
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+setup: ## install uv when missing, and the locked Python environment
+	@scripts/setup
+
+demo: setup ## the whole loop on a real Kubernetes node, or on the cluster of KUBECONFIG: posts, training, live answers
+	@$(PYTHON) -m demo up
+
+demo-status: setup ## what runs, where to look
+	@$(PYTHON) -m demo status
+
+demo-retrain: setup ## change one post, watch a new run learn its new fact
+	@$(PYTHON) -m demo retrain
+
+demo-down: setup ## end everything that the demo started
+	@$(PYTHON) -m demo down
+
+quickstart: setup ## the same story without any cluster, ending in the chat page on localhost
+	@$(PYTHON) -m demo quickstart
+
+test: setup ## unit tests, then tests on the real WordPress, Weaviate, S3, Kubernetes and browser
+	@scripts/test
+
+test-unit: setup ## unit tests only: no root, no services, no network
+	@$(PYTHON) -m pytest -m "not together and not on_cluster and not in_browser and not slow"
+
+verify: setup ## rules, types, import contracts, generated files, chart
+	@scripts/verify
+
+format: setup ## let ruff put the code in order
+	@.venv/bin/ruff check --fix-only --quiet . ; .venv/bin/ruff format --quiet .
+
+crds: setup ## write the CRDs from the contract's models
+	@.venv/bin/finetune-crds
+
+clean-caches: ## remove the built programs and the base model, shared by all clones
+	@$(PYTHON) -m devcluster clean-caches
