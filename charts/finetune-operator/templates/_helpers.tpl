@@ -1,0 +1,86 @@
+{{/* Name of every object: the release's name, with the chart's name unless it is in there already. */}}
+{{- define "finetune-operator.fullname" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels that never change: the Deployment selects by them. */}}
+{{- define "finetune-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "finetune-operator.labels" -}}
+{{ include "finetune-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "finetune-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "finetune-operator.fullname" .) -}}
+{{- else -}}
+{{- required "serviceAccount.name: name the existing service account, or set serviceAccount.create to true" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An image by digest when there is one, else by tag. Takes a list: the image's values, the default tag. */}}
+{{- define "finetune-operator.image" -}}
+{{- $image := index . 0 -}}
+{{- if $image.digest -}}
+{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $image.repository ($image.tag | default (index . 1)) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Namespaces whose runs are carried out, as a JSON list in an object; empty with allNamespaces. */}}
+{{- define "finetune-operator.watchNamespaces" -}}
+{{- if .Values.watch.allNamespaces -}}
+{{- if .Values.watch.namespaces -}}
+{{- fail "watch.allNamespaces is true, and watch.namespaces names some: set one of them" -}}
+{{- end -}}
+{{- dict "names" list | toJson -}}
+{{- else -}}
+{{- dict "names" (.Values.watch.namespaces | default (list .Release.Namespace) | uniq) | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the operator may do where runs are. It reads no Secrets and starts nothing in other pods. */}}
+{{- define "finetune-operator.rules" -}}
+- apiGroups: [finetune-operator.io]
+  resources: [finetuneruns]
+  verbs: [get, list, watch]
+- apiGroups: [finetune-operator.io]
+  resources: [finetuneruns/status]
+  verbs: [get, patch, update]
+# The run as its stages read it.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create, get, patch, delete]
+# The stages.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [create, get, list, watch, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# Progress lines.
+- apiGroups: [""]
+  resources: [pods/log]
+  verbs: [get]
+# The rollout: three environment entries by server-side apply, then watching the pods.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, patch]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get, list, watch]
+- apiGroups: ["", events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
