@@ -82,7 +82,7 @@ def with_settings(document: str, settings: list[str]) -> dict[str, object]:
             place = _step_into(place, step, path)
         if not isinstance(place, dict):
             kind = "a list; name the item first" if isinstance(place, list) else "a plain value"
-        raise InvalidSetting(f"--set {path}: {steps[-1]!r} leads nowhere, for its parent is {kind}")
+            raise InvalidSetting(f"--set {path}: {steps[-1]!r} leads nowhere, for its parent is {kind}")
         place[steps[-1]] = yaml.safe_load(value)
     return loaded
 
