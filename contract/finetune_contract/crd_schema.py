@@ -57,13 +57,10 @@ class Rule:
     message: str
     field: str = ""
     forbidden: bool = False
-    message_expression: str = ""
 
     def to_schema(self) -> Schema:
         """As an entry of x-kubernetes-validations."""
         rule: Schema = {"rule": self.expression, "message": self.message}
-        if self.message_expression:
-            rule["messageExpression"] = self.message_expression
         if self.field:
             rule["fieldPath"] = f".{self.field}"
         if self.forbidden:
@@ -105,11 +102,11 @@ def rules() -> dict[str, list[Rule]]:
         "spec.dataset.sources[]": [_exactly_one(SourceSpec, "a source", besides=("name",))],
         "spec.training": [
             Rule(
-                "self.microBatchSize < 1 || self.effectiveBatchSize % self.microBatchSize == 0",
-                "microBatchSize does not divide effectiveBatchSize: choose a divisor of it",
+                # has(): the API server also judges the default `{}`, before the fields' own defaults are in it
+                "!has(self.microBatchSize) || !has(self.effectiveBatchSize) || self.microBatchSize < 1 || "
+                "self.effectiveBatchSize % self.microBatchSize == 0",
+                "spec.training.microBatchSize does not divide effectiveBatchSize: choose a divisor of it, such as 1",
                 "microBatchSize",
-                message_expression="'microBatchSize ' + string(self.microBatchSize) + ' does not divide "
-                "effectiveBatchSize ' + string(self.effectiveBatchSize) + ': choose a divisor of it'",
             )
         ],
         "spec.evaluation.gates[]": [
