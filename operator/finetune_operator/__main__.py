@@ -1,0 +1,175 @@
+"""Starts the operator: settings, Lease, watches, workers, resync; ends the process when one of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from datetime import UTC, datetime
+
+from kubernetes.aio import client
+
+from finetune_operator import health, operator_log
+from finetune_operator.api_group import LEASE_NAME
+from finetune_operator.cluster import Cluster, load_access
+from finetune_operator.errors import InvalidSettings, OperatorError
+from finetune_operator.handlers import watch
+from finetune_operator.leadership import Leadership
+from finetune_operator.queue import WorkQueue
+from finetune_operator.reconcile import Reconciler
+from finetune_operator.settings import Settings, read_settings
+from finetune_operator.watched import WatchedRuns
+
+logger = logging.getLogger("finetune_operator")
+
+EXIT_BAD_SETTINGS = 2
+EXIT_ENDED = 3
+STOP_SECONDS = 3.0
+"""After this the process ends whatever still hangs: another replica may be acting."""
+SILENT_RESYNCS = 3
+LEASE_SILENT_SECONDS = 60.0
+
+
+def main() -> None:
+    """`python -m finetune_operator`, or `finetune-operator`."""
+    try:
+        settings = read_settings()
+    except InvalidSettings as error:
+        sys.stderr.write(f"finetune-operator: {error}\n")
+        sys.exit(EXIT_BAD_SETTINGS)
+    operator_log.set_up(settings.log_level, settings.log_format)
+    sys.exit(asyncio.run(run_operator(settings)))
+
+
+async def run_operator(settings: Settings) -> int:
+    """Everything, until a signal comes or a part ends. The exit status."""
+    try:
+        await load_access()
+    except OperatorError as error:
+        logger.error("%s", error)
+        return EXIT_BAD_SETTINGS
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with client.ApiClient() as api:
+        return await Process(settings, Cluster(api, settings.trainer_image)).run(stop)
+
+
+class Process:
+    """The parts of a running operator."""
+
+    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+        self._settings = settings
+        self._cluster = cluster
+        self._leadership = Leadership(
+            cluster,
+            settings.own_namespace,
+            LEASE_NAME,
+            settings.identity,
+            monotonic=time.monotonic,
+            clock=_now,
+        )
+        self._queue = WorkQueue(Reconciler(cluster, _now).reconcile, concurrency=settings.concurrency)
+        self._runs = WatchedRuns(self._queue)
+        self._began = time.monotonic()
+        self._resync_tried_at: float | None = None
+        self._resyncs = 0
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Until `stop` is set (0) or a part ends by itself (EXIT_ENDED)."""
+        runner = None
+        if self._settings.http_port:
+            runner = await health.serve(self._settings.http_port, self._live, self._ready, self._metrics)
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            elected = asyncio.create_task(self._leadership.acquire(), name="election")
+            await asyncio.wait({stopped, elected}, return_when=asyncio.FIRST_COMPLETED)
+            if not elected.done():
+                elected.cancel()
+                return 0
+            return await self._lead(stopped)
+        finally:
+            stopped.cancel()
+            if runner is not None:
+                await runner.cleanup()
+
+    async def _lead(self, stopped: asyncio.Task[bool]) -> int:
+        stop_watching = asyncio.Event()
+        parts = {
+            asyncio.create_task(
+                watch(self._runs, self._settings.watch_namespaces, stop_watching), name="watch"
+            ),
+            asyncio.create_task(self._queue.run(), name="queue"),
+            asyncio.create_task(self._resync(), name="resync"),
+            asyncio.create_task(self._leadership.keep(), name="lease"),
+        }
+        logger.info("working: namespaces=%s", ",".join(self._settings.watch_namespaces))
+        await asyncio.wait({stopped, *parts}, return_when=asyncio.FIRST_COMPLETED)
+        code = 0
+        for part in parts:
+            if part.done():
+                code = EXIT_ENDED
+                problem = None if part.cancelled() else part.exception()
+                logger.error("ending, because the %s ended: %s", part.get_name(), problem or "without a word")
+        stop_watching.set()
+        for part in parts:
+            part.cancel()
+        _, hanging = await asyncio.wait(parts, timeout=STOP_SECONDS)
+        if hanging:
+            logger.error("ending although these hang: %s", ", ".join(part.get_name() for part in hanging))
+            logging.shutdown()
+            os._exit(EXIT_ENDED)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._leadership.release(), STOP_SECONDS)
+        return code
+
+    async def _resync(self) -> None:
+        """List all runs from time to time: finds what no event told."""
+        while True:
+            self._resync_tried_at = time.monotonic()
+            for namespace in self._settings.watch_namespaces:
+                try:
+                    self._runs.listed(namespace, await self._cluster.list_runs(namespace))
+                except OperatorError as error:
+                    logger.warning("resync failed: namespace=%s: %s", namespace, error)
+            self._resyncs += 1
+            await asyncio.sleep(self._settings.resync_seconds)
+
+    def _live(self) -> str:
+        """Standing still is what liveness must find; an API server that is down is not."""
+        if not self._leadership.held:
+            return ""
+        since = time.monotonic() - (self._resync_tried_at or self._began)
+        if since > SILENT_RESYNCS * self._settings.resync_seconds:
+            return f"no resync for {since:.0f} s"
+        return ""
+
+    def _ready(self) -> str:
+        answered = self._leadership.last_answer_at
+        if answered is None or time.monotonic() - answered > LEASE_SILENT_SECONDS:
+            return "the API server does not answer"
+        return ""
+
+    def _metrics(self) -> dict[str, float]:
+        return {
+            "finetune_operator_leader": float(self._leadership.held),
+            "finetune_operator_runs": float(len(self._runs)),
+            "finetune_operator_queue_depth": float(self._queue.depth),
+            "finetune_operator_working": float(self._queue.working),
+            "finetune_operator_passes_total": float(self._queue.passes),
+            "finetune_operator_failed_passes_total": float(self._queue.failed_passes),
+            "finetune_operator_resyncs_total": float(self._resyncs),
+        }
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What is to be done in the cluster, as frozen values. Must not know how it is carried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from finetune_contract.run_status import FineTuneRunStatus
+from finetune_contract.stage_protocol import Stage
+
+
+@dataclass(frozen=True)
+class CreateJob:
+    """Start an attempt of a stage; also makes the run's ConfigMap. Twice is the same as once."""
+
+    stage: Stage
+    attempt: int
+    run_key: str = ""
+    dataset_digest: str = ""
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Stop an attempt; its pods get SIGTERM and time to save a checkpoint."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class PatchTarget:
+    """Server-side apply of the model's three environment entries."""
+
+    deployment: str
+    payload: dict[str, object] = field(hash=False)
+
+
+Action = CreateJob | DeleteJob | PatchTarget
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The run's new status, what to do, and when to look again (None: when something happens)."""
+
+    status: FineTuneRunStatus
+    actions: tuple[Action, ...] = ()
+    requeue_after: float | None = None

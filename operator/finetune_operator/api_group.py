@@ -1,0 +1,20 @@
+"""The names under which the run and what belongs to it are found in the API: group, labels, field manager."""
+
+from __future__ import annotations
+
+from finetune_contract.crd_schema import API_VERSION, GROUP, KIND, PLURAL, VERSION
+
+__all__ = ["API_VERSION", "GROUP", "KIND", "PLURAL", "VERSION"]
+
+FIELD_MANAGER = "finetune-operator"
+LEASE_NAME = "finetune-operator"
+
+LABEL_RUN = f"{GROUP}/run"
+"""Name of the run, cut to a label value where it is too long."""
+LABEL_RUN_UID = f"{GROUP}/run-uid"
+"""uid of the run: a later run of the same name never sees the children of an earlier one."""
+LABEL_STAGE = f"{GROUP}/stage"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+ANNOTATION_RUN = f"{GROUP}/run"
+"""Name of the run, whole."""
+LABEL_KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"

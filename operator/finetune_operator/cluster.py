@@ -1,0 +1,408 @@
+"""The only file that speaks to the Kubernetes API: observe a run, apply actions, translate errors.
+
+What it uses, and so what the operator's Role must allow (there is no `secrets` verb and no `pods/exec`):
+
+| API group              | resource             | verbs                    | where            |
+|------------------------|----------------------|--------------------------|------------------|
+| finetune-operator.io   | finetuneruns         | get, list, watch         | watched          |
+| finetune-operator.io   | finetuneruns/status  | patch                    | watched          |
+| batch                  | jobs                 | list, watch, create, delete | watched       |
+| (core)                 | pods                 | list, watch              | watched          |
+| (core)                 | pods/log             | get                      | watched          |
+| (core)                 | configmaps           | create                   | watched          |
+| (core)                 | events               | create                   | watched          |
+| apps                   | deployments          | get, list, watch, patch  | watched          |
+| coordination.k8s.io    | leases               | get, create, update      | operator's own   |
+
+ownerReferences with blockOwnerDeletion need `update` on finetuneruns/finalizers where the admission plugin
+OwnerReferencesPermissionEnforcement is on (OpenShift).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.client.exceptions import ApiException
+
+from finetune_contract.run_status import FineTuneRunStatus, RolloutPhase
+from finetune_contract.stage_protocol import CONTAINER_NAME
+from finetune_operator import job_manifest, reading
+from finetune_operator.actions import Action, CreateJob, DeleteJob, PatchTarget
+from finetune_operator.api_group import (
+    API_VERSION,
+    FIELD_MANAGER,
+    GROUP,
+    KIND,
+    LABEL_RUN_UID,
+    PLURAL,
+    VERSION,
+)
+from finetune_operator.attempts import RUNNING
+from finetune_operator.errors import (
+    ClusterRefused,
+    ClusterUnavailable,
+    FieldConflict,
+    NotFound,
+    OperatorError,
+    StaleObject,
+)
+from finetune_operator.events import RunEvent
+from finetune_operator.lifecycle import asks_for_target
+from finetune_operator.observed import (
+    DeploymentFacts,
+    JobFacts,
+    Observed,
+    PodFacts,
+    Refusal,
+    Run,
+    RunKey,
+    ServedModel,
+)
+from finetune_operator.pod_answers import ask_pods
+from finetune_operator.rollout.progress import pods_with
+from finetune_operator.rollout.states import rehearsal
+
+logger = logging.getLogger(__name__)
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+REQUEST_SECONDS = 30
+LOG_LINES = 20
+LOG_BYTES = 65536
+PAGE_SIZE = 500
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+
+Json = dict[str, Any]
+
+
+async def load_access() -> None:
+    """Find the API server: the pod's service account, or else the KUBECONFIG.
+
+    Raises:
+        ClusterUnavailable: there is neither.
+    """
+    try:
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            config.load_incluster_config()  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config()  # type: ignore[no-untyped-call]
+    except config.ConfigException as error:
+        raise ClusterUnavailable(f"no access to a cluster: {error}") from error
+
+
+class Cluster:
+    """The API server as the operator sees it."""
+
+    def __init__(self, api: client.ApiClient, trainer_image: str) -> None:
+        self._api = api
+        self._trainer_image = trainer_image
+
+    # runs
+
+    async def list_runs(self, namespace: str) -> list[Json]:
+        """All runs of a namespace, as JSON."""
+        return await self._list(f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}")
+
+    async def read_run(self, key: RunKey) -> Json | None:
+        """The run as JSON; None when it is gone."""
+        try:
+            return await self._call("GET", f"{_runs(key.namespace)}/{key.name}")
+        except NotFound:
+            return None
+
+    async def write_status(self, run: Run, status: FineTuneRunStatus) -> None:
+        """Write the whole status; refused as stale when the run changed since it was read."""
+        await self.write_status_of(run.key, run.resource_version, status.to_wire())
+
+    async def write_status_of(
+        self, key: RunKey, resource_version: str, status: Json | dict[str, object]
+    ) -> None:
+        """The same for a run that could not be read into a Run."""
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": key.name, "resourceVersion": resource_version},
+            "status": status,
+        }
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        await self._call("PATCH", f"{_runs(key.namespace)}/{key.name}/status", query, body, APPLY)
+
+    async def publish(self, run: Run, events: Sequence[RunEvent], now: str) -> None:
+        """Write Kubernetes Events. They are news, not state: one that is lost is only logged."""
+        for event in events:
+            body = {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {"generateName": f"{run.name}.", "namespace": run.namespace},
+                "involvedObject": {
+                    "apiVersion": API_VERSION,
+                    "kind": KIND,
+                    "name": run.name,
+                    "namespace": run.namespace,
+                    "uid": run.uid,
+                    "resourceVersion": run.resource_version,
+                },
+                "reason": event.reason,
+                "message": event.message,
+                "type": "Warning" if event.warning else "Normal",
+                "source": {"component": FIELD_MANAGER},
+                "reportingComponent": FIELD_MANAGER,
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "count": 1,
+            }
+            try:
+                await self._call("POST", f"/api/v1/namespaces/{run.namespace}/events", None, body)
+            except OperatorError as error:
+                logger.warning("event lost: run=%s reason=%s: %s", run.key, event.reason, error)
+
+    # observing
+
+    async def observe(self, run: Run) -> Observed:
+        """Everything that the next decision needs, and nothing else."""
+        selector = {"labelSelector": f"{LABEL_RUN_UID}={run.uid}"}
+        jobs, pods = await asyncio.gather(
+            self._list(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", selector),
+            self._list(f"/api/v1/namespaces/{run.namespace}/pods", selector),
+        )
+        facts = await self._jobs(run, jobs, pods)
+        if not asks_for_target(run):
+            return Observed(jobs=facts)
+        return await self._observe_target(run, facts)
+
+    async def _jobs(self, run: Run, jobs: list[Json], pods: list[Json]) -> tuple[JobFacts, ...]:
+        open_jobs = {a.job for a in run.status.attempts if a.result == RUNNING}
+        known = {a.job for a in run.status.attempts}
+
+        async def facts_of(body: Json) -> JobFacts | None:
+            name = body["metadata"]["name"]
+            mine = sorted(
+                (pod for pod in pods if (pod["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == name),
+                key=lambda pod: (pod["metadata"].get("creationTimestamp") or "", pod["metadata"]["name"]),
+            )
+            pod_facts = tuple(reading.pod(pod) for pod in mine)
+            asks = name in open_jobs or name not in known
+            log_tail = await self._log_tail(run.namespace, pod_facts) if asks else None
+            return reading.job(body, pod_facts, log_tail)
+
+        found = await asyncio.gather(*(facts_of(body) for body in jobs))
+        return tuple(job for job in found if job is not None)
+
+    async def _log_tail(self, namespace: str, pods: tuple[PodFacts, ...]) -> tuple[str, ...] | None:
+        """The end of the newest pod's log; None when there is none yet or the kubelet does not answer."""
+        container = pods[-1].container(CONTAINER_NAME) if pods else None
+        if container is None or not (container.running or container.terminated):
+            return None
+        query = {"container": CONTAINER_NAME, "tailLines": str(LOG_LINES), "limitBytes": str(LOG_BYTES)}
+        try:
+            text = await self._text("GET", f"/api/v1/namespaces/{namespace}/pods/{pods[-1].name}/log", query)
+        except OperatorError as error:
+            logger.info("log not readable: pod=%s/%s: %s", namespace, pods[-1].name, error)
+            return None
+        return tuple(text.splitlines())
+
+    async def _observe_target(self, run: Run, jobs: tuple[JobFacts, ...]) -> Observed:
+        target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+        if target is None:
+            return Observed(jobs=jobs)
+        deployments = f"/apis/apps/v1/namespaces/{run.namespace}/deployments"
+        try:
+            body = await self._call("GET", f"{deployments}/{target.name}")
+        except NotFound:
+            others = await self._list(deployments)
+            return Observed(jobs=jobs, deployments=tuple(other["metadata"]["name"] for other in others))
+        deployment = reading.deployment(body)
+        rollout = run.status.rollout
+        patch = rehearsal(run, deployment)
+        refusal = await self._rehearse(run.namespace, deployment, patch) if patch else None
+        if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
+            return Observed(jobs=jobs, target=deployment, refusal=refusal)
+        pods = await self._target_pods(run.namespace, body)
+        served: tuple[ServedModel, ...] = ()
+        if rollout.phase is RolloutPhase.VERIFYING and rollout.current is not None:
+            ready = [pod for pod in pods_with(pods, rollout.current) if pod.ready]
+            served = await ask_pods(ready, run.spec.rollout.serving_port)
+        return Observed(jobs=jobs, target=deployment, target_pods=pods, refusal=refusal, served=served)
+
+    async def _target_pods(self, namespace: str, deployment: Json) -> tuple[PodFacts, ...]:
+        labels = ((deployment.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+        if not labels:
+            return ()
+        selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        bodies = await self._list(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})
+        return tuple(reading.pod(body) for body in bodies)
+
+    async def _rehearse(self, namespace: str, deployment: DeploymentFacts, patch: Json) -> Refusal | None:
+        """The patch as a dry run: what would the API server say?"""
+        try:
+            await self._patch_deployment(namespace, deployment.name, patch, dry_run=True)
+        except FieldConflict as error:
+            return Refusal(str(error), error.owner, error.field)
+        except ClusterRefused as error:
+            return Refusal(str(error))
+        return None
+
+    # acting
+
+    async def apply(self, run: Run, actions: Sequence[Action]) -> None:
+        """Carry out what was decided, in order. Every action may be done twice.
+
+        Raises:
+            ClusterRefused: the API server will not take one of them; the ones after it were not tried.
+        """
+        for action in actions:
+            match action:
+                case CreateJob():
+                    await self._create_job(run, action)
+                case DeleteJob(name):
+                    await self._delete_job(run.namespace, name)
+                case PatchTarget(deployment, payload):
+                    await self._patch_deployment(run.namespace, deployment, payload, dry_run=False)
+                    logger.info("target patched: run=%s deployment=%s", run.key, deployment)
+
+    async def _create_job(self, run: Run, action: CreateJob) -> None:
+        config_maps = f"/api/v1/namespaces/{run.namespace}/configmaps"
+        await self._create(config_maps, job_manifest.config_map(run))
+        manifest = job_manifest.job(run, action, self._trainer_image)
+        made = await self._create(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", manifest)
+        word = "created" if made else "was there already"
+        logger.info("job %s: run=%s job=%s", word, run.key, manifest["metadata"]["name"])
+
+    async def _create(self, path: str, body: Json) -> bool:
+        """POST; False when the object exists. Names hold a piece of the run's uid, so it is ours."""
+        try:
+            await self._call("POST", path, {"fieldManager": FIELD_MANAGER}, body)
+        except StaleObject:
+            return False
+        return True
+
+    async def _delete_job(self, namespace: str, name: str) -> None:
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+        try:
+            await self._call("DELETE", f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}", None, body)
+        except NotFound:
+            return
+        logger.info("job deleted: job=%s/%s", namespace, name)
+
+    async def _patch_deployment(self, namespace: str, name: str, payload: Json, *, dry_run: bool) -> None:
+        query = {"fieldManager": FIELD_MANAGER, "force": "false"}
+        if dry_run:
+            query["dryRun"] = "All"
+        await self._call(
+            "PATCH", f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}", query, payload, APPLY
+        )
+
+    # the Lease
+
+    async def read_lease(self, namespace: str, name: str) -> Json | None:
+        """The Lease as JSON; None when there is none."""
+        try:
+            return await self._call("GET", f"{_leases(namespace)}/{name}", timeout=5)
+        except NotFound:
+            return None
+
+    async def create_lease(self, namespace: str, body: Json) -> None:
+        """POST a Lease; StaleObject when another was quicker."""
+        await self._call("POST", _leases(namespace), None, body, timeout=5)
+
+    async def replace_lease(self, namespace: str, name: str, body: Json) -> None:
+        """PUT a Lease, guarded by its resourceVersion; StaleObject when another was quicker."""
+        await self._call("PUT", f"{_leases(namespace)}/{name}", None, body, timeout=5)
+
+    # the wire
+
+    async def _list(self, path: str, query: dict[str, str] | None = None) -> list[Json]:
+        """All items, page by page."""
+        items: list[Json] = []
+        token = ""
+        while True:
+            page = {**(query or {}), "limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
+            answer = await self._call("GET", path, page)
+            items += answer.get("items") or []
+            token = (answer.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return items
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = JSON,
+        timeout: float = REQUEST_SECONDS,
+    ) -> Json:
+        text = await self._text(method, path, query, body, content_type, timeout)
+        answer: Json = json.loads(text)
+        return answer
+
+    async def _text(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: Any = None,
+        content_type: str = JSON,
+        timeout: float = REQUEST_SECONDS,
+    ) -> str:
+        place = f"{method} {path}"
+        resource = f"{path}?{urlencode(query)}" if query else path
+        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
+        try:
+            request = await self._api.param_serialize(
+                method=method,
+                resource_path=resource,
+                header_params=headers,
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            answer: Any = await self._api.call_api(*request, _request_timeout=timeout)
+            data = await answer.read()
+        except ApiException as error:
+            raise ClusterUnavailable(f"{place}: {error.reason}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ClusterUnavailable(f"{place}: {type(error).__name__} {error}") from error
+        text = bytes(data).decode(errors="replace")
+        if answer.status >= 400:
+            raise translated(answer.status, text, place)
+        return text
+
+
+def _runs(namespace: str) -> str:
+    return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
+
+
+def _leases(namespace: str) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+
+def translated(status: int, text: str, place: str) -> OperatorError:
+    """The API server's error as one of ours."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        body = {}
+    message = str(body.get("message") or text[:300]) if isinstance(body, dict) else text[:300]
+    words = f"{place}: {status} {message}"
+    causes = ((body.get("details") or {}).get("causes") or []) if isinstance(body, dict) else []
+    conflict = next((cause for cause in causes if cause.get("reason") == "FieldManagerConflict"), None)
+    if status == 409 and conflict is not None:
+        said = str(conflict.get("message") or "")
+        owner = said.split('"')[1] if said.count('"') >= 2 else "another field manager"
+        return FieldConflict(words, owner, str(conflict.get("field") or "a field"))
+    if status == 404:
+        return NotFound(words)
+    if status == 409:
+        return StaleObject(words)
+    permanent_500 = status == 500 and "failed to create typed patch object" in message
+    if status in (400, 403, 405, 413, 422) or permanent_500:
+        return ClusterRefused(words)
+    return ClusterUnavailable(words)

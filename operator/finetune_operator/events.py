@@ -1,0 +1,53 @@
+"""Kubernetes Events on transitions: told once, when a condition's status or reason changes. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reason
+
+MAX_MESSAGE_LENGTH = 1024
+_QUIET_REASONS = frozenset({Reason.WAITING})
+_TOLD = (
+    ConditionType.DATASET_READY,
+    ConditionType.TRAINED,
+    ConditionType.PACKAGED,
+    ConditionType.EVALUATED,
+    ConditionType.ROLLED_OUT,
+)
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """What `kubectl describe` will list."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+def transitions(before: FineTuneRunStatus, after: FineTuneRunStatus) -> tuple[RunEvent, ...]:
+    """What changed between two statuses, in words."""
+    old = {condition.type: condition for condition in before.conditions}
+    new = {condition.type: condition for condition in after.conditions}
+    events: list[RunEvent] = []
+    for kind in _TOLD:
+        condition, known = new.get(kind), old.get(kind)
+        if condition is None or condition.reason in _QUIET_REASONS:
+            continue
+        if known is not None and (known.status, known.reason) == (condition.status, condition.reason):
+            continue
+        words = f"{kind.value}: {condition.message}" if condition.message else kind.value
+        events.append(RunEvent(condition.reason, words[:MAX_MESSAGE_LENGTH], condition.status == "False"))
+    stalled, was = new.get(ConditionType.STALLED), old.get(ConditionType.STALLED)
+    if (
+        stalled is not None
+        and stalled.status == "True"
+        and (was is None or (was.status, was.reason) != (stalled.status, stalled.reason))
+        and not any(event.reason == stalled.reason for event in events)
+    ):
+        events.append(RunEvent(stalled.reason, stalled.message[:MAX_MESSAGE_LENGTH], True))
+    ready, was = new.get(ConditionType.READY), old.get(ConditionType.READY)
+    if ready is not None and ready.status == "True" and (was is None or was.status != "True"):
+        events.append(RunEvent("Ready", ready.message[:MAX_MESSAGE_LENGTH]))
+    return tuple(events)

@@ -1,0 +1,71 @@
+"""kopf, and nothing but kopf: an event becomes a key in the queue. No work is done here.
+
+Only `on.event` is used, so kopf writes no annotation and no finalizer, and nothing hangs when the operator is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import kopf
+
+from finetune_operator.api_group import GROUP, LABEL_RUN, PLURAL, VERSION
+from finetune_operator.observed import RunKey
+from finetune_operator.watched import WatchedRuns
+
+
+def registry(runs: WatchedRuns) -> kopf.OperatorRegistry:
+    """Handlers that tell `runs` what happened."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=handlers)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
+    async def run_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+        if type == "DELETED":
+            runs.run_gone(RunKey(body["metadata"]["namespace"], body["metadata"]["name"]))
+        else:
+            runs.run_changed(body)
+
+    @kopf.on.event("batch", "v1", "jobs", registry=handlers, labels={LABEL_RUN: kopf.PRESENT})
+    async def job_event(body: kopf.Body, **_: Any) -> None:
+        runs.child_changed(body)
+
+    @kopf.on.event("", "v1", "pods", registry=handlers, labels={LABEL_RUN: kopf.PRESENT})
+    async def pod_event(body: kopf.Body, **_: Any) -> None:
+        runs.child_changed(body)
+
+    @kopf.on.event("apps", "v1", "deployments", registry=handlers)
+    async def deployment_event(name: str | None, namespace: str | None, **_: Any) -> None:
+        runs.deployment_changed(namespace or "", name or "")
+
+    return handlers
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf with everything off that would write to the cluster or look beyond the watched namespaces."""
+    chosen = kopf.OperatorSettings()
+    chosen.scanning.disabled = True
+    chosen.posting.enabled = False
+    chosen.peering.standalone = True
+    chosen.watching.server_timeout = 300
+    chosen.watching.connect_timeout = 5
+    chosen.networking.request_timeout = 30
+    return chosen
+
+
+async def watch(runs: WatchedRuns, namespaces: Sequence[str], stop: asyncio.Event) -> None:
+    """Watch until `stop` is set, or until kopf gives up."""
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    await kopf.operator(
+        registry=registry(runs),
+        settings=settings(),
+        standalone=True,
+        namespaces=list(namespaces),
+        stop_flag=stop,
+    )

@@ -1,0 +1,205 @@
+"""What was seen in the cluster at one moment, as frozen facts. Must not know how it was read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from finetune_contract.run_spec import FineTuneRunSpec
+from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
+from finetune_contract.stage_protocol import Stage
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """Where a run is found."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A FineTuneRun as read."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    spec: FineTuneRunSpec
+    spec_as_written: dict[str, object] = field(hash=False)
+    """The spec as the user wrote it and the API server defaulted it: what the stages get."""
+    status: FineTuneRunStatus
+    deleting: bool = False
+
+    @property
+    def key(self) -> RunKey:
+        return RunKey(self.namespace, self.name)
+
+
+@dataclass(frozen=True)
+class Termination:
+    """How a container ended."""
+
+    exit_code: int
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ContainerFacts:
+    """The state of one container of a pod."""
+
+    name: str
+    init: bool = False
+    ready: bool = False
+    running: bool = False
+    waiting_reason: str = ""
+    waiting_message: str = ""
+    terminated: Termination | None = None
+    """How it ended, when it is not running now."""
+    last_terminated: Termination | None = None
+    """How its previous life ended."""
+    restarts: int = 0
+
+
+@dataclass(frozen=True)
+class PodFacts:
+    """A pod."""
+
+    name: str
+    created_at: str = ""
+    node: str = ""
+    ip: str = ""
+    phase: str = ""
+    ready: bool = False
+    deleting: bool = False
+    unschedulable: str = ""
+    """The scheduler's words, when it found no node."""
+    disruption: str = ""
+    """Why Kubernetes took the pod away (DisruptionTarget), in its words."""
+    containers: tuple[ContainerFacts, ...] = ()
+    pointer: ModelPointer = ModelPointer()
+    """MODEL_URI, MODEL_MANIFEST_SHA256 and MODEL_ID in its template; empty for pods of stages."""
+
+    def container(self, name: str) -> ContainerFacts | None:
+        """The container of that name."""
+        return next((container for container in self.containers if container.name == name), None)
+
+
+@dataclass(frozen=True)
+class JobFacts:
+    """The Job of one attempt, with its pods, oldest first, and the end of the newest pod's log."""
+
+    name: str
+    stage: Stage
+    attempt: int
+    created_at: str = ""
+    deleting: bool = False
+    suspended: bool = False
+    complete: bool = False
+    failed_reason: str = ""
+    """Reason of the Failed condition; empty while it has not failed."""
+    failed_message: str = ""
+    pods: tuple[PodFacts, ...] = ()
+    log_tail: tuple[str, ...] | None = None
+    """None when the log was not asked for or could not be read."""
+
+    @property
+    def live(self) -> bool:
+        """It may still run pods."""
+        return not self.complete and not self.failed_reason
+
+
+@dataclass(frozen=True)
+class ConditionFacts:
+    """A condition of a Deployment."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_update_time: str = ""
+    last_transition_time: str = ""
+
+
+@dataclass(frozen=True)
+class EnvEntry:
+    """An environment variable in a pod template."""
+
+    name: str
+    value: str = ""
+    from_elsewhere: bool = False
+    """It is set by `valueFrom`."""
+
+
+@dataclass(frozen=True)
+class TemplateContainer:
+    """A container in a pod template."""
+
+    name: str
+    env: tuple[EnvEntry, ...] = ()
+    readiness_probe: bool = False
+    restarts_always: bool = False
+    """An init container with restartPolicy Always: a native sidecar."""
+
+    def value(self, name: str) -> str:
+        """The variable's value; empty when it is not set here."""
+        return next((entry.value for entry in self.env if entry.name == name), "")
+
+
+@dataclass(frozen=True)
+class DeploymentFacts:
+    """The rollout's target."""
+
+    name: str
+    uid: str
+    generation: int = 1
+    observed_generation: int = 1
+    paused: bool = False
+    replicas: int = 1
+    """Wanted."""
+    updated_replicas: int = 0
+    total_replicas: int = 0
+    available_replicas: int = 0
+    conditions: tuple[ConditionFacts, ...] = ()
+    init_containers: tuple[TemplateContainer, ...] = ()
+    containers: tuple[TemplateContainer, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the API server would not take a patch."""
+
+    message: str
+    owner: str = ""
+    """The field manager that owns the field; empty when it is no conflict."""
+    field: str = ""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What a pod said when it was asked which model it serves."""
+
+    pod: str
+    model: str = ""
+    """Empty when it gave no answer."""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that one decision is made from."""
+
+    jobs: tuple[JobFacts, ...] = ()
+    target: DeploymentFacts | None = None
+    deployments: tuple[str, ...] = ()
+    """Names in the namespace; read only when the target is missing."""
+    target_pods: tuple[PodFacts, ...] = ()
+    refusal: Refusal | None = None
+    """Outcome of the rehearsed patch (server-side dry run); None when it would be taken or was not asked."""
+    served: tuple[ServedModel, ...] = ()
+    """Answers of the target's ready pods; read only while verifying."""

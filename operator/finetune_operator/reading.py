@@ -1,0 +1,218 @@
+"""From the API server's JSON to frozen facts. Pure; must not know how the JSON came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from finetune_contract.run_document import InvalidRunDocument, parse_spec
+from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
+from finetune_contract.stage_protocol import Stage
+from finetune_operator.api_group import ANNOTATION_RUN, LABEL_ATTEMPT, LABEL_RUN, LABEL_STAGE
+from finetune_operator.errors import InvalidRun
+from finetune_operator.observed import (
+    ConditionFacts,
+    ContainerFacts,
+    DeploymentFacts,
+    EnvEntry,
+    JobFacts,
+    PodFacts,
+    Run,
+    RunKey,
+    TemplateContainer,
+    Termination,
+)
+from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MODEL_URI
+
+Json = Mapping[str, Any]
+
+
+def run_key(body: Json) -> RunKey:
+    """Where the run lies."""
+    return RunKey(body["metadata"]["namespace"], body["metadata"]["name"])
+
+
+def owning_run(body: Json) -> RunKey | None:
+    """The run that a Job or a pod of a stage belongs to; None when it is not one of ours."""
+    metadata = body["metadata"]
+    name = (metadata.get("annotations") or {}).get(ANNOTATION_RUN) or (metadata.get("labels") or {}).get(
+        LABEL_RUN
+    )
+    return RunKey(metadata["namespace"], name) if name else None
+
+
+def target_of(body: Json) -> str:
+    """Name of the Deployment that a run rolls out to; empty when it has none."""
+    rollout = (body.get("spec") or {}).get("rollout") or {}
+    deployment = (rollout.get("target") or {}).get("deployment") or {}
+    return str(deployment.get("name") or "")
+
+
+def run(body: Json) -> Run:
+    """The run.
+
+    Raises:
+        InvalidRun: spec or status hold something that this operator's contract does not know.
+    """
+    metadata = body["metadata"]
+    spec = dict(body.get("spec") or {})
+    try:
+        parsed = parse_spec(spec)
+    except InvalidRunDocument as error:
+        raise InvalidRun("; ".join(error.lines)) from error
+    try:
+        status = FineTuneRunStatus.model_validate(body.get("status") or {})
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InvalidRun(f"status.{place} was written by another version of the operator") from error
+    return Run(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=int(metadata.get("generation") or 0),
+        resource_version=str(metadata.get("resourceVersion") or ""),
+        spec=parsed,
+        spec_as_written=spec,
+        status=status,
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def job(body: Json, pods: tuple[PodFacts, ...], log_tail: tuple[str, ...] | None) -> JobFacts | None:
+    """A Job of a run; None when its labels name no stage that this operator knows."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    labels = metadata.get("labels") or {}
+    try:
+        stage, attempt = Stage(labels.get(LABEL_STAGE, "")), int(labels.get(LABEL_ATTEMPT, ""))
+    except ValueError:
+        return None
+    conditions = {
+        condition["type"]: condition
+        for condition in status.get("conditions") or ()
+        if condition.get("status") == "True"
+    }
+    failed = conditions.get("Failed") or {}
+    return JobFacts(
+        name=metadata["name"],
+        stage=stage,
+        attempt=attempt,
+        created_at=str(metadata.get("creationTimestamp") or ""),
+        deleting="deletionTimestamp" in metadata,
+        suspended=bool((body.get("spec") or {}).get("suspend")),
+        complete="Complete" in conditions,
+        failed_reason=str(failed.get("reason") or "Failed") if failed else "",
+        failed_message=str(failed.get("message") or ""),
+        pods=pods,
+        log_tail=log_tail,
+    )
+
+
+def pod(body: Json) -> PodFacts:
+    """A pod."""
+    metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    scheduled = conditions.get("PodScheduled") or {}
+    disruption = conditions.get("DisruptionTarget") or {}
+    unschedulable = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    disrupted = disruption.get("status") == "True"
+    return PodFacts(
+        name=metadata["name"],
+        created_at=str(metadata.get("creationTimestamp") or ""),
+        node=str(spec.get("nodeName") or ""),
+        ip=str(status.get("podIP") or ""),
+        phase=str(status.get("phase") or ""),
+        ready=(conditions.get("Ready") or {}).get("status") == "True",
+        deleting="deletionTimestamp" in metadata,
+        unschedulable=str(scheduled.get("message") or "no node fits") if unschedulable else "",
+        disruption=f"{disruption.get('reason', '')}: {disruption.get('message', '')}" if disrupted else "",
+        containers=(
+            *(_container(entry, init=True) for entry in status.get("initContainerStatuses") or ()),
+            *(_container(entry, init=False) for entry in status.get("containerStatuses") or ()),
+        ),
+        pointer=_pointer(spec),
+    )
+
+
+def deployment(body: Json) -> DeploymentFacts:
+    """The rollout's target."""
+    metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
+    template = (spec.get("template") or {}).get("spec") or {}
+    replicas = spec.get("replicas")
+    return DeploymentFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=int(metadata.get("generation") or 0),
+        observed_generation=int(status.get("observedGeneration") or 0),
+        paused=bool(spec.get("paused")),
+        replicas=1 if replicas is None else int(replicas),
+        updated_replicas=int(status.get("updatedReplicas") or 0),
+        total_replicas=int(status.get("replicas") or 0),
+        available_replicas=int(status.get("availableReplicas") or 0),
+        conditions=tuple(
+            ConditionFacts(
+                type=condition["type"],
+                status=condition["status"],
+                reason=str(condition.get("reason") or ""),
+                message=str(condition.get("message") or ""),
+                last_update_time=str(condition.get("lastUpdateTime") or ""),
+                last_transition_time=str(condition.get("lastTransitionTime") or ""),
+            )
+            for condition in status.get("conditions") or ()
+        ),
+        init_containers=tuple(_template_container(entry) for entry in template.get("initContainers") or ()),
+        containers=tuple(_template_container(entry) for entry in template.get("containers") or ()),
+    )
+
+
+def _container(body: Json, *, init: bool) -> ContainerFacts:
+    state, last = body.get("state") or {}, body.get("lastState") or {}
+    waiting = state.get("waiting") or {}
+    return ContainerFacts(
+        name=body["name"],
+        init=init,
+        ready=bool(body.get("ready")),
+        running="running" in state,
+        waiting_reason=str(waiting.get("reason") or ""),
+        waiting_message=str(waiting.get("message") or ""),
+        terminated=_termination(state.get("terminated")),
+        last_terminated=_termination(last.get("terminated")),
+        restarts=int(body.get("restartCount") or 0),
+    )
+
+
+def _termination(body: Json | None) -> Termination | None:
+    if not body:
+        return None
+    return Termination(
+        exit_code=int(body.get("exitCode") or 0),
+        reason=str(body.get("reason") or ""),
+        message=str(body.get("message") or ""),
+    )
+
+
+def _template_container(body: Json) -> TemplateContainer:
+    return TemplateContainer(
+        name=body["name"],
+        env=tuple(
+            EnvEntry(entry["name"], str(entry.get("value") or ""), "valueFrom" in entry)
+            for entry in body.get("env") or ()
+        ),
+        readiness_probe=bool(body.get("readinessProbe")),
+        restarts_always=body.get("restartPolicy") == "Always",
+    )
+
+
+def _pointer(spec: Json) -> ModelPointer:
+    """The model that a pod was made for."""
+    values: dict[str, str] = {}
+    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
+        for entry in container.get("env") or ():
+            if entry["name"] in (MODEL_URI, MODEL_MANIFEST_SHA256, MODEL_ID) and entry.get("value"):
+                values.setdefault(entry["name"], entry["value"])
+    return ModelPointer(
+        uri=values.get(MODEL_URI, ""),
+        manifest_sha256=values.get(MODEL_MANIFEST_SHA256, ""),
+        model_id=values.get(MODEL_ID, ""),
+    )

@@ -1,0 +1,124 @@
+"""Gather, decide, act: the one place where the pure core meets the cluster. Must not know kopf or the queue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from finetune_contract.run_status import ConditionStatus, ConditionType, FineTuneRunStatus, Phase, Reason
+from finetune_operator import reading
+from finetune_operator.actions import Action, Decision
+from finetune_operator.conditions import false, merged, true
+from finetune_operator.errors import ClusterRefused, InvalidRun, StaleObject
+from finetune_operator.events import RunEvent, transitions
+from finetune_operator.lifecycle import decide, is_settled, refused
+from finetune_operator.observed import Observed, Run, RunKey
+from finetune_operator.timestamps import to_rfc3339
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 0.0
+INVALID_SECONDS = 300.0
+
+
+class RunCluster(Protocol):
+    """What reconciling needs of the cluster."""
+
+    async def read_run(self, key: RunKey) -> dict[str, Any] | None: ...
+    async def observe(self, run: Run) -> Observed: ...
+    async def apply(self, run: Run, actions: tuple[Action, ...]) -> None: ...
+    async def write_status(self, run: Run, status: FineTuneRunStatus) -> None: ...
+    async def write_status_of(
+        self, key: RunKey, resource_version: str, status: dict[str, object]
+    ) -> None: ...
+    async def publish(self, run: Run, events: tuple[RunEvent, ...], now: str) -> None: ...
+
+
+class Reconciler:
+    """Brings one run a step further."""
+
+    def __init__(self, cluster: RunCluster, clock: Callable[[], datetime]) -> None:
+        self._cluster = cluster
+        self._clock = clock
+
+    async def reconcile(self, key: RunKey) -> float | None:
+        """One pass over one run.
+
+        Returns:
+            Seconds until the next pass; None when an event will call for it.
+
+        Raises:
+            ClusterUnavailable: nothing was decided, or not all of it was done; try again.
+        """
+        body = await self._cluster.read_run(key)
+        if body is None:
+            return None
+        try:
+            run = reading.run(body)
+        except InvalidRun as error:
+            return await self._say_invalid(key, body, str(error))
+        if run.deleting or is_settled(run):
+            return None
+        try:
+            observed = await self._cluster.observe(run)
+            decision = decide(run, observed, self._clock())
+            await self._cluster.apply(run, decision.actions)
+        except StaleObject as error:
+            logger.info("target changed meanwhile, looking again: run=%s: %s", key, error)
+            return AT_ONCE
+        except ClusterRefused as error:
+            logger.warning("action refused: run=%s: %s", key, error)
+            decision = refused(run, str(error), self._clock())
+        return await self._write(run, decision)
+
+    async def _write(self, run: Run, decision: Decision) -> float | None:
+        """One status write a pass, only when it says something new; events only after it."""
+        if decision.status == run.status:
+            return decision.requeue_after
+        try:
+            await self._cluster.write_status(run, decision.status)
+        except StaleObject:
+            return AT_ONCE
+        if decision.status.phase is not run.status.phase:
+            logger.info(
+                "run moved: run=%s phase=%s from=%s", run.key, decision.status.phase, run.status.phase or "-"
+            )
+        events = transitions(run.status, decision.status)
+        if events:
+            await self._cluster.publish(run, events, to_rfc3339(self._clock()))
+        return decision.requeue_after
+
+    async def _say_invalid(self, key: RunKey, body: dict[str, Any], message: str) -> float:
+        """Tell the user about a run that cannot be read. Its other status is left alone where it can be."""
+        metadata = body["metadata"]
+        generation = int(metadata.get("generation") or 0)
+        try:
+            before = FineTuneRunStatus.model_validate(body.get("status") or {})
+        except ValueError:
+            logger.warning("run not readable: run=%s: %s", key, message)
+            return INVALID_SECONDS
+        conditions = merged(
+            before.conditions,
+            (
+                false(ConditionType.READY, Reason.INVALID_SPEC, message),
+                false(ConditionType.RECONCILING, Reason.INVALID_SPEC),
+                true(ConditionType.STALLED, Reason.INVALID_SPEC, message),
+            ),
+            generation,
+            self._clock(),
+        )
+        after = before.model_copy(
+            update={
+                "observed_generation": generation,
+                "conditions": conditions,
+                "phase": before.phase or Phase.PENDING,
+            }
+        )
+        stalled = next((c for c in before.conditions if c.type == ConditionType.STALLED), None)
+        if stalled is None or stalled.status is not ConditionStatus.TRUE:
+            logger.warning("run not readable: run=%s: %s", key, message)
+        if after != before:
+            await self._cluster.write_status_of(key, str(metadata["resourceVersion"]), after.to_wire())
+        return INVALID_SECONDS

@@ -1,0 +1,173 @@
+"""How a patched Deployment is doing: kubectl's rules in kubectl's order, and what its new pods show. Pure.
+
+Pods are looked at first and in both `state` and `lastState`: they show a failure within seconds, long before
+CrashLoopBackOff or the Deployment's own deadline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from finetune_contract.exit_reasons import FETCH_REASONS
+from finetune_contract.run_spec import DeploymentTarget
+from finetune_contract.run_status import ModelPointer, Reason
+from finetune_operator.failures import CONFIG_REASONS, IMAGE_REASONS
+from finetune_operator.observed import ConditionFacts, ContainerFacts, DeploymentFacts, PodFacts, Termination
+from finetune_operator.timestamps import from_rfc3339, seconds_since
+
+UNSCHEDULABLE_PATIENCE_SECONDS = 120.0
+IMAGE_PATIENCE_SECONDS = 120.0
+CONFIG_PATIENCE_SECONDS = 30.0
+REPLICA_FAILURE_PATIENCE_SECONDS = 60.0
+PATIENT_RESTARTS = 3
+"""Containers that are not ours, and a store that does not answer, may try this often."""
+HOPELESS_IMAGE_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Not yet; `message` says for what."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Complete:
+    """All wanted pods are new, and available."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It will not come right by itself."""
+
+    reason: Reason
+    message: str
+
+
+Progress = Waiting | Complete | Failed
+
+
+def watch(
+    target: DeploymentTarget,
+    deployment: DeploymentFacts,
+    new_pods: tuple[PodFacts, ...],
+    patched_at: str,
+    now: datetime,
+) -> Progress:
+    """How the rollout is doing.
+
+    Args:
+        new_pods: pods whose template pins the wanted model.
+        patched_at: conditions of the Deployment that are older speak of an earlier rollout.
+    """
+    if deployment.observed_generation < deployment.generation:
+        return Waiting("the Deployment's controller has not seen the change yet")
+    for pod in new_pods:
+        if (failed := pod_failure(target, pod, patched_at, now)) is not None:
+            return failed
+    if (failed := _deployment_failure(deployment, patched_at, now)) is not None:
+        return failed
+    if deployment.paused:
+        return Waiting("the Deployment is paused")
+    wanted, updated = deployment.replicas, deployment.updated_replicas
+    if updated < wanted:
+        return Waiting(f"{updated} of {wanted} new pods made")
+    if deployment.total_replicas > updated:
+        return Waiting(f"{deployment.total_replicas - updated} old pods are still there")
+    if deployment.available_replicas < updated:
+        return Waiting(f"{deployment.available_replicas} of {updated} new pods available")
+    return Complete()
+
+
+def pods_with(pods: tuple[PodFacts, ...], pointer: ModelPointer) -> tuple[PodFacts, ...]:
+    """Pods whose template pins this model and that are not going away."""
+    return tuple(pod for pod in pods if pod.pointer == pointer and not pod.deleting)
+
+
+def pod_failure(target: DeploymentTarget, pod: PodFacts, patched_at: str, now: datetime) -> Failed | None:
+    """What is wrong with a new pod; None while it may still come up."""
+    if pod.ready:
+        return None
+    waited = min(seconds_since(pod.created_at, now), seconds_since(patched_at, now))
+    if pod.unschedulable:
+        if waited < UNSCHEDULABLE_PATIENCE_SECONDS:
+            return None
+        return Failed(Reason.UNSCHEDULABLE, f"pod {pod.name} finds no node: {pod.unschedulable}")
+    for container in pod.containers:
+        if (failed := _container_failure(target, pod, container, waited)) is not None:
+            return failed
+    return None
+
+
+def _container_failure(
+    target: DeploymentTarget, pod: PodFacts, container: ContainerFacts, waited: float
+) -> Failed | None:
+    place = f'container "{container.name}" of pod {pod.name}'
+    if container.waiting_reason in IMAGE_REASONS:
+        hopeless = container.waiting_reason in HOPELESS_IMAGE_REASONS
+        if hopeless or waited >= IMAGE_PATIENCE_SECONDS:
+            words = f"{place}: {container.waiting_reason}: {container.waiting_message}"
+            return Failed(Reason.IMAGE_PULL_FAILED, words)
+        return None
+    if container.waiting_reason in CONFIG_REASONS:
+        if waited < CONFIG_PATIENCE_SECONDS:
+            return None
+        secret = "secret" in container.waiting_message.lower()
+        reason = Reason.SECRET_NOT_FOUND if secret else Reason.CONTAINER_CRASHED
+        return Failed(reason, f"{place} cannot be made: {container.waiting_message}")
+    ended = _bad_end(container)
+    if ended is None:
+        return None
+    return _ended_badly(target, container, ended, place)
+
+
+def _bad_end(container: ContainerFacts) -> Termination | None:
+    """How the container failed, now or in its previous life; a ready one has not."""
+    if container.ready:
+        return None
+    for ended in (container.terminated, container.last_terminated):
+        if ended is not None and ended.exit_code != 0:
+            return ended
+        if ended is not None and ended is container.terminated and container.init:
+            return None
+    return None
+
+
+def _ended_badly(
+    target: DeploymentTarget, container: ContainerFacts, ended: Termination, place: str
+) -> Failed | None:
+    words = f": {ended.message.strip()}" if ended.message.strip() else ""
+    if ended.reason == "OOMKilled":
+        return Failed(
+            Reason.MODEL_TOO_LARGE,
+            f"{place} was killed at its memory limit while loading the model; raise the limit or serve a "
+            f"smaller model{words}",
+        )
+    if container.name == target.fetch_container:
+        reason = FETCH_REASONS.get(ended.exit_code, Reason.CONTAINER_CRASHED)
+        if reason is Reason.STORE_UNAVAILABLE and container.restarts < PATIENT_RESTARTS:
+            return None
+        return Failed(reason, f"{place} ended with exit code {ended.exit_code}{words}")
+    if container.name != target.server_container and container.restarts < PATIENT_RESTARTS:
+        return None
+    return Failed(Reason.CONTAINER_CRASHED, f"{place} ended with exit code {ended.exit_code}{words}")
+
+
+def _deployment_failure(deployment: DeploymentFacts, patched_at: str, now: datetime) -> Failed | None:
+    for condition in deployment.conditions:
+        if not _after(condition, patched_at):
+            continue
+        if condition.type == "Progressing" and condition.reason == "ProgressDeadlineExceeded":
+            return Failed(Reason.PROGRESS_DEADLINE_EXCEEDED, condition.message)
+        if condition.type == "ReplicaFailure" and condition.status == "True":
+            since = condition.last_transition_time or condition.last_update_time
+            if seconds_since(since, now) >= REPLICA_FAILURE_PATIENCE_SECONDS:
+                return Failed(Reason.INFRASTRUCTURE, f"no new pod can be made: {condition.message}")
+    return None
+
+
+def _after(condition: ConditionFacts, patched_at: str) -> bool:
+    """Said about this patch: no failure of a Deployment takes less than a second to be stated."""
+    said, patched = from_rfc3339(condition.last_update_time), from_rfc3339(patched_at)
+    return said is None or patched is None or said > patched

@@ -1,0 +1,230 @@
+"""The machine of a rollout: record, patch, watch, verify; or put back. Pure.
+
+Each step is written into the status before the next one acts on it, so that an operator may die between any two:
+the previous model is on record before the patch goes out, and the decision to go back before the way back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from finetune_contract.run_spec import DeploymentTarget
+from finetune_contract.run_status import ModelPointer, Reason, RolloutPhase, RolloutStatus
+from finetune_operator.actions import Action, PatchTarget
+from finetune_operator.observed import DeploymentFacts, Observed, Run
+from finetune_operator.rollout.patch import NO_MODEL, payload, pointer_in, pointer_to
+from finetune_operator.rollout.preflight import Obstacle, conflict, obstacle_to_patch, obstacle_to_start
+from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_with, watch
+from finetune_operator.rollout.verification import verify
+from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
+
+AT_ONCE = 0.0
+LOOK_AGAIN_SECONDS = 2.0
+OBSTACLE_SECONDS = 30.0
+OVER = frozenset({RolloutPhase.SUCCEEDED, RolloutPhase.ROLLED_BACK, RolloutPhase.ROLLBACK_FAILED})
+TOUCHED = frozenset({RolloutPhase.PROGRESSING, RolloutPhase.VERIFYING, RolloutPhase.ROLLING_BACK})
+"""The target may hold our values, and it is not decided whether they stay."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What comes next."""
+
+    rollout: RolloutStatus | None
+    actions: tuple[Action, ...] = ()
+    message: str = ""
+    obstacle: Obstacle | None = None
+    requeue_after: float | None = None
+
+
+def rehearsal(run: Run, deployment: DeploymentFacts) -> dict[str, object] | None:
+    """The patch to try as a dry run before deciding, or None when none is near.
+
+    Before the first Job too: a field conflict is found out before a GPU is asked for, not after.
+    """
+    target = _target(run)
+    if target is None or obstacle_to_start(target, Observed(target=deployment)) is not None:
+        return None
+    rollout = run.status.rollout
+    if rollout is None:
+        artifact = run.status.artifact
+        pointer = (
+            pointer_to(artifact) if artifact else ModelPointer(uri="x", manifest_sha256="x", model_id="x")
+        )
+        return payload(target, deployment, pointer)
+    if rollout.phase is RolloutPhase.PREFLIGHT and rollout.current is not None:
+        return payload(target, deployment, rollout.current)
+    if rollout.phase is RolloutPhase.ROLLING_BACK:
+        return payload(target, deployment, rollout.previous or NO_MODEL)
+    return None
+
+
+def advance(run: Run, wanted: ModelPointer, observed: Observed, now: datetime) -> Step:
+    """The next step towards `wanted` being served, or back from it."""
+    target = _target(run)
+    if target is None:
+        raise ValueError("a rollout without a target")
+    rollout = run.status.rollout
+    if rollout is not None and rollout.phase in OVER:
+        return Step(rollout)
+    if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
+        return _prepare(rollout, target, wanted, observed, now)
+    if rollout.phase is RolloutPhase.ROLLING_BACK:
+        return _put_back(run, rollout, target, observed, now)
+    return _watch(run, rollout, target, wanted, observed, now)
+
+
+def _target(run: Run) -> DeploymentTarget | None:
+    return run.spec.rollout.target.deployment if run.spec.rollout.target else None
+
+
+def _prepare(
+    rollout: RolloutStatus | None,
+    target: DeploymentTarget,
+    wanted: ModelPointer,
+    observed: Observed,
+    now: datetime,
+) -> Step:
+    """Record what is there; in the next pass, patch."""
+    obstacle = obstacle_to_patch(target, observed)
+    deployment = observed.target
+    if obstacle is not None or deployment is None:
+        words = obstacle.message if obstacle else ""
+        return Step(rollout, message=words, obstacle=obstacle, requeue_after=OBSTACLE_SECONDS)
+    if rollout is None or rollout.target_uid != deployment.uid or rollout.current != wanted:
+        record = RolloutStatus(
+            phase=RolloutPhase.PREFLIGHT,
+            target=f"deployment/{deployment.name}",
+            target_uid=deployment.uid,
+            current=wanted,
+            previous=pointer_in(target, deployment),
+        )
+        return Step(record, message="the model that is live now is on record", requeue_after=AT_ONCE)
+    patched = rollout.model_copy(
+        update={"phase": RolloutPhase.PROGRESSING, "patched_at": to_rfc3339(now), "patched_generation": 0}
+    )
+    patch = PatchTarget(deployment.name, payload(target, deployment, wanted))
+    return Step(patched, (patch,), f"{rollout.target} is being changed", requeue_after=AT_ONCE)
+
+
+def _watch(
+    run: Run,
+    rollout: RolloutStatus,
+    target: DeploymentTarget,
+    wanted: ModelPointer,
+    observed: Observed,
+    now: datetime,
+) -> Step:
+    deployment = observed.target
+    late = seconds_since(rollout.patched_at, now) > run.spec.rollout.timeout_seconds
+    if deployment is None:
+        words = f"{rollout.target} is gone"
+        if late:
+            return _ended(rollout, Reason.TARGET_NOT_FOUND, f"{words}; there was nothing to put back")
+        return Step(rollout, message=words, requeue_after=LOOK_AGAIN_SECONDS)
+    if deployment.uid != rollout.target_uid:
+        return _again(rollout, f"{rollout.target} was made anew")
+    if pointer_in(target, deployment) != wanted:
+        if not rollout.patched_generation:
+            return _again(rollout, f"{rollout.target} does not hold the change yet")
+        found = pointer_in(target, deployment).model_id or "no model"
+        return _ended(
+            rollout,
+            Reason.FIELD_CONFLICT,
+            f"somebody changed {rollout.target} to {found} while the new model was rolling out; nothing was put "
+            "back. Remove the three MODEL_ variables from what else is applied, and make a new run",
+        )
+    if not rollout.patched_generation:
+        rollout = rollout.model_copy(update={"patched_generation": deployment.generation})
+    pods = pods_with(observed.target_pods, wanted)
+    seen = watch(target, deployment, pods, rollout.patched_at, now)
+    if isinstance(seen, Complete) and rollout.phase is RolloutPhase.VERIFYING:
+        seen = verify(observed.served, wanted.model_id, deployment.replicas)
+        if isinstance(seen, Complete):
+            won = rollout.model_copy(update={"phase": RolloutPhase.SUCCEEDED})
+            return Step(won, message=f"{rollout.target} serves {wanted.model_id}")
+    elif isinstance(seen, Complete):
+        verifying = rollout.model_copy(update={"phase": RolloutPhase.VERIFYING})
+        return Step(verifying, message="asking the new pods for their model", requeue_after=AT_ONCE)
+    if isinstance(seen, Failed):
+        return _turn_back(rollout, seen.reason, seen.message)
+    words = seen.message if isinstance(seen, Waiting) else ""
+    if run.spec.cancel:
+        return _turn_back(rollout, Reason.CANCELLED, "the run was cancelled while the model was rolling out")
+    if late:
+        limit = in_words(run.spec.rollout.timeout_seconds)
+        return _turn_back(
+            rollout,
+            Reason.PROGRESS_DEADLINE_EXCEEDED,
+            f"not done within {limit} (rollout.timeoutSeconds): {words}",
+        )
+    return Step(rollout, message=words, requeue_after=LOOK_AGAIN_SECONDS)
+
+
+def _put_back(
+    run: Run, rollout: RolloutStatus, target: DeploymentTarget, observed: Observed, now: datetime
+) -> Step:
+    """Back to the previous values, once; then watch them come up."""
+    deployment, previous = observed.target, rollout.previous or NO_MODEL
+    if deployment is None or deployment.uid != rollout.target_uid:
+        return _ended(rollout, Reason(rollout.reason), f"{rollout.message}; {rollout.target} is gone since")
+    now_there = pointer_in(target, deployment)
+    if now_there == rollout.current and now_there != previous:
+        if (obstacle := conflict(deployment.name, observed.refusal)) is not None:
+            return _stuck(rollout, previous, obstacle.message)
+        returning = rollout.model_copy(
+            update={"patched_at": to_rfc3339(now), "patched_generation": deployment.generation}
+        )
+        patch = PatchTarget(deployment.name, payload(target, deployment, previous))
+        return Step(returning, (patch,), rollout.message, requeue_after=AT_ONCE)
+    if now_there != previous:
+        return _ended(
+            rollout, Reason(rollout.reason), f"{rollout.message}; somebody else changed the target since"
+        )
+    seen = watch(target, deployment, (), rollout.patched_at, now)
+    if isinstance(seen, Complete):
+        name = previous.model_id or "no model, as before"
+        return _ended(rollout, Reason(rollout.reason), f"{rollout.message}; {name} is back")
+    if isinstance(seen, Failed) or seconds_since(rollout.patched_at, now) > run.spec.rollout.timeout_seconds:
+        return _stuck(rollout, previous, seen.message)
+    return Step(rollout, message=rollout.message, requeue_after=LOOK_AGAIN_SECONDS)
+
+
+def _again(rollout: RolloutStatus, message: str) -> Step:
+    """Start over: look at the target and record it anew, but keep what was live before us when it is the same."""
+    again = rollout.model_copy(update={"phase": RolloutPhase.PREFLIGHT, "patched_at": ""})
+    return Step(again, message=message, requeue_after=AT_ONCE)
+
+
+def _turn_back(rollout: RolloutStatus, reason: Reason, message: str) -> Step:
+    """Write down that it failed and why; the next pass puts the old values back."""
+    back = rollout.model_copy(
+        update={"phase": RolloutPhase.ROLLING_BACK, "reason": reason.value, "message": message[:1000]}
+    )
+    return Step(back, message=message, requeue_after=AT_ONCE)
+
+
+def _ended(rollout: RolloutStatus, reason: Reason, message: str) -> Step:
+    over = rollout.model_copy(
+        update={"phase": RolloutPhase.ROLLED_BACK, "reason": reason.value, "message": message[:1024]}
+    )
+    return Step(over, message=message)
+
+
+def _stuck(rollout: RolloutStatus, previous: ModelPointer, problem: str) -> Step:
+    """The way back failed: say what a person must run."""
+    values = " ".join(
+        f"{name}={value}" if value else f"{name}-"
+        for name, value in (
+            ("MODEL_URI", previous.uri),
+            ("MODEL_MANIFEST_SHA256", previous.manifest_sha256),
+            ("MODEL_ID", previous.model_id),
+        )
+    )
+    message = (
+        f"{rollout.message[:300]}; the previous model could not be put back: {problem[:300]}. "
+        f"Run: kubectl set env {rollout.target} {values}"
+    )
+    over = rollout.model_copy(update={"phase": RolloutPhase.ROLLBACK_FAILED, "message": message[:1024]})
+    return Step(over, message=message)
