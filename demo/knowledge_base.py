@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from demo.errors import DemoError
 from devcluster.progress import Progress
 from finetune_contract.run_document import parse_run
@@ -35,13 +37,13 @@ PART = "weaviate"
 SOURCE = "site"
 
 
-def fill(environment: Mapping[str, str], run_text: str, progress: Progress) -> StageReport:
+def fill(environment: Mapping[str, str], run: Mapping[str, object], progress: Progress) -> StageReport:
     """Run the dataset stage of a run on this machine.
 
     Raises:
         DemoError: the stage failed; the message is its own.
     """
-    document = with_settings(run_text, settings_for_this_machine(environment))
+    document = with_settings(yaml.safe_dump(run), settings_for_this_machine(environment))
     metadata, spec = parse_run(document)
     with (
         tempfile.TemporaryDirectory(prefix="finetune-demo-") as folder,

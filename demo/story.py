@@ -6,7 +6,7 @@ Each step looks first whether it is done already, so that a broken-off demo goes
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +24,7 @@ from demo.runs import follow, jobs_of
 from devcluster import lifecycle, wordpress
 from devcluster.paths import REPOSITORY
 from devcluster.progress import Progress
+from finetune_trainer.laptop import with_settings
 
 CHART = REPOSITORY / "charts" / "finetune-operator"
 QUICKSTART = REPOSITORY / "examples" / "quickstart"
@@ -33,12 +34,19 @@ RUN_TIMEOUT_SECONDS = 45 * 60
 
 
 class Story:
-    """One demo in one setting."""
+    """One demo in one setting.
 
-    def __init__(self, setting: Setting, progress: Progress, console: Console) -> None:
+    Args:
+        run_settings: `path=value` below the quickstart run's spec, as for `finetune run --set`.
+    """
+
+    def __init__(
+        self, setting: Setting, progress: Progress, console: Console, run_settings: Sequence[str] = ()
+    ) -> None:
         self.setting = setting
         self.progress = progress
         self.console = console
+        self.run_settings = list(run_settings)
 
     def up(self) -> None:
         """From nothing to answers side by side."""
@@ -150,8 +158,7 @@ class Story:
         return [document for document in yaml.safe_load_all(text) if document]
 
     def _quickstart_run(self) -> dict[str, Any]:
-        run: dict[str, Any] = yaml.safe_load((QUICKSTART / "finetunerun.yaml").read_text())
-        return run
+        return with_settings((QUICKSTART / "finetunerun.yaml").read_text(), self.run_settings)
 
     def _wait_for_site(self, cluster: Cluster) -> None:
         cluster.kubectl(
@@ -160,9 +167,7 @@ class Story:
 
     def _fill_knowledge_base(self) -> None:
         """The untuned model shall be asked fairly: with the same posts to read."""
-        knowledge_base.fill(
-            self.setting.environment(), (QUICKSTART / "finetunerun.yaml").read_text(), self.progress
-        )
+        knowledge_base.fill(self.setting.environment(), self._quickstart_run(), self.progress)
 
     @contextmanager
     def _site(self, cluster: Cluster) -> Iterator[str]:

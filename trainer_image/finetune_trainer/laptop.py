@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -63,7 +64,7 @@ class RunResult:
         )
 
 
-def with_settings(document: str, settings: list[str]) -> dict[str, object]:
+def with_settings(document: str, settings: list[str]) -> dict[str, Any]:
     """The run with `path=value` settings below `spec`; list items are named by number or by their `name`.
 
     Raises:
