@@ -1,0 +1,1 @@
+"""A small Django site around finetune_chat: everything is set by environment variables, nothing is stored."""

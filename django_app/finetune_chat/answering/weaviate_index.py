@@ -1,0 +1,97 @@
+"""Keyword search in Weaviate. The only file that speaks weaviate-client; its errors end here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from finetune_chat.answering.errors import IndexUnavailable
+from finetune_chat.answering.retrieve import FoundDocument
+from finetune_chat.settings import WeaviateSettings
+from finetune_contract.sections import content_words
+
+if TYPE_CHECKING:
+    from weaviate.client import WeaviateAsyncClient
+
+SEARCHED_PROPERTIES = ["postTitle^2", "postContent", "postExcerpt"]
+RETURNED_PROPERTIES = ["postTitle", "postUrl", "postContent"]
+_INIT_SECONDS = 5
+_QUERY_SECONDS = 10
+
+
+class WeaviateIndex:
+    """One collection. Connects when it is first asked, and again after an error."""
+
+    def __init__(self, settings: WeaviateSettings) -> None:
+        self._settings = settings
+        self._client: WeaviateAsyncClient | None = None
+        self._connecting = asyncio.Lock()
+
+    async def search(self, text: str, limit: int) -> Sequence[FoundDocument]:
+        from weaviate.exceptions import WeaviateBaseError
+
+        try:
+            client = await self._connected()
+            answer = await client.collections.use(self._settings.collection).query.bm25(
+                query=with_stems(text),
+                query_properties=SEARCHED_PROPERTIES,
+                limit=limit,
+                return_properties=RETURNED_PROPERTIES,
+            )
+        except (WeaviateBaseError, OSError, TimeoutError) as error:
+            await self.close()
+            raise IndexUnavailable(
+                f"Weaviate at {self._settings.url} (gRPC port {self._settings.grpc_port}), collection"
+                f" {self._settings.collection}: {type(error).__name__}; check address, API key and collection"
+            ) from error
+        return [
+            FoundDocument(
+                title=str(found.properties.get("postTitle") or ""),
+                url=str(found.properties.get("postUrl") or ""),
+                content=str(found.properties.get("postContent") or ""),
+            )
+            for found in answer.objects
+        ]
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _connected(self) -> WeaviateAsyncClient:
+        import weaviate
+        from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+
+        async with self._connecting:
+            if self._client is None:
+                address = urlsplit(self._settings.url)
+                secure = address.scheme == "https"
+                key = self._settings.api_key.get_secret_value()
+                client = weaviate.use_async_with_custom(
+                    http_host=address.hostname or "localhost",
+                    http_port=address.port or (443 if secure else 80),
+                    http_secure=secure,
+                    grpc_host=address.hostname or "localhost",
+                    grpc_port=self._settings.grpc_port,
+                    grpc_secure=secure,
+                    auth_credentials=Auth.api_key(key) if key else None,
+                    additional_config=AdditionalConfig(
+                        timeout=Timeout(init=_INIT_SECONDS, query=_QUERY_SECONDS)
+                    ),
+                )
+                try:
+                    await client.connect()
+                except BaseException:
+                    await client.close()
+                    raise
+                self._client = client
+            return self._client
+
+
+def with_stems(text: str) -> str:
+    """The words of the question and their stems: the index holds words as written, a reader may use another form."""
+    known = {word.lower() for word in text.split()}
+    stems = [stem for stem in dict.fromkeys(content_words(text)) if stem not in known]
+    return " ".join([text, *stems])
