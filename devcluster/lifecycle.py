@@ -40,22 +40,39 @@ def up(instance: Instance, parts: Sequence[str], progress: Progress) -> None:
     if wanted & _NEEDS_PROGRAMS and not go_programs.is_built(progress):
         pid, log = go_programs.start_in_background()
         progress.say(go_programs.PART, f"are built in the background meanwhile (process {pid}, log {log})")
-    keeper = namespaces.open_namespaces(instance)
-    processes = Processes(instance, keeper)
-    # What needs no Go program comes first: a cold machine is still compiling.
+    processes = Processes(instance, namespaces.open_namespaces(instance))
+    chains = [
+        lambda: _up_storage(instance, processes, wanted, progress),
+        lambda: _up_wordpress(instance, processes, wanted, progress),
+        lambda: _up_cluster(instance, processes, wanted, progress),
+    ]
+    # Side by side: the parts mostly wait, for each other's CPU or, on a cold machine, for the compiler.
+    with ThreadPoolExecutor(len(chains)) as pool:
+        for ended in [pool.submit(chain) for chain in chains]:
+            ended.result()
+
+
+def _up_storage(instance: Instance, processes: Processes, wanted: set[str], progress: Progress) -> None:
+    store = s3.S3(instance, processes)
     if "s3" in wanted:
-        s3.up(s3.S3(instance, processes), progress)
+        s3.up(store, progress)
+    if "base-model" in wanted:
+        base_model.up(store, progress)
+
+
+def _up_wordpress(instance: Instance, processes: Processes, wanted: set[str], progress: Progress) -> None:
     if "wordpress" in wanted:
         wordpress.up(in_cluster_wordpress(instance, processes), progress)
-    if "base-model" in wanted:
-        base_model.up(s3.S3(instance, processes), progress)
+
+
+def _up_cluster(instance: Instance, processes: Processes, wanted: set[str], progress: Progress) -> None:
     if not wanted & _NEEDS_PROGRAMS:
         return
     programs = go_programs.ensure(progress)
-    if "weaviate" in wanted:
-        weaviate.up(weaviate.Weaviate(instance, processes, programs), progress)
     if "node" in wanted:
         node.up(node.Node(instance, processes, programs), progress)
+    if "weaviate" in wanted:
+        weaviate.up(weaviate.Weaviate(instance, processes, programs), progress)
     if "images" in wanted:
         images.load_project_images(instance, processes, programs, progress)
 
@@ -84,12 +101,17 @@ def down(instance: Instance, progress: Progress, *, wipe: bool) -> list[str]:
                 end.result()
         if os.geteuid() == 0:
             namespaces.close_namespaces(instance)
-        left = namespaces.leftovers(instance)
+        left = leftovers(instance)
         if wipe and not left:
             shutil.rmtree(instance.state, ignore_errors=True)
             if instance.state.exists():
                 left.append(f"folder {instance.state}")
     return left
+
+
+def leftovers(instance: Instance) -> list[str]:
+    """What of the instance is still on this machine outside its state folder; empty after a complete `down`."""
+    return namespaces.leftovers(instance) + [f"file {path}" for path in s3.sockets(instance) if path.exists()]
 
 
 def status(instance: Instance) -> list[PartStatus]:

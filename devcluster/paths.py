@@ -87,6 +87,11 @@ class Instance:
         return f"devcluster-{self.name}"
 
     @property
+    def port_base(self) -> int:
+        """Ten ports that are no other instance's; needed only where a port's number leaves the network namespace."""
+        return 16_000 + 10 * self._subnet
+
+    @property
     def _subnet(self) -> int:
         known = _KNOWN_SUBNETS.get(self.name)
         return known or _FIRST_HASHED_SUBNET + int(_digest(self.name), 16) % _HASHED_SUBNETS

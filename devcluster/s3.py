@@ -52,6 +52,8 @@ def up(server: S3, progress: Progress) -> None:
 
 def down(server: S3) -> None:
     server.processes.stop(PART, timeout_seconds=20)
+    for socket in sockets(server.instance):
+        socket.unlink(missing_ok=True)
 
 
 def put_folder(server: S3, folder: Path, prefix: str) -> int:
@@ -117,10 +119,14 @@ def _command_line(server: S3, folder: Path) -> list[str]:
         "-ip.bind=127.0.0.1",
         "-master.port=9333",
         "-master.volumeSizeLimitMB=256",
+        "-master.electionTimeout=1s",
+        "-master.telemetry=false",
         "-volume.port=9340",
         "-volume.max=100",
+        "-volume.preStopSeconds=1",
         "-filer",
         "-filer.port=8888",
+        f"-filer.localSocket={folder / 'filer.sock'}",
         "-s3",
         f"-s3.port={PORT}",
         "-s3.ip.bind=0.0.0.0",
@@ -128,7 +134,18 @@ def _command_line(server: S3, folder: Path) -> list[str]:
         "-s3.port.lance=0",
         "-s3.allowDeleteBucketNotEmpty=false",
         f"-s3.config={configuration}",
+        f"-s3.localSocket={folder / 's3.sock'}",
+        *(f"-{role}.port.grpc={port}" for role, port in _grpc_ports(server.instance).items()),
     ]
+
+
+def sockets(instance: Instance) -> list[Path]:
+    """Files that SeaweedFS makes outside its folder, named by port whatever it is told."""
+    return [Path(f"/tmp/seaweedfs-{role}-grpc-{port}.sock") for role, port in _grpc_ports(instance).items()]
+
+
+def _grpc_ports(instance: Instance) -> dict[str, int]:
+    return {role: instance.port_base + number for number, role in enumerate(("master", "volume", "filer", "s3"))}
 
 
 def _weed() -> Path:
