@@ -11,11 +11,9 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from kubernetes.aio import client
-
 from finetune_operator import health, operator_log
 from finetune_operator.api_group import LEASE_NAME
-from finetune_operator.cluster import Cluster, load_access
+from finetune_operator.cluster import Cluster, connected, load_access
 from finetune_operator.errors import InvalidSettings, OperatorError
 from finetune_operator.handlers import watch
 from finetune_operator.leadership import Leadership
@@ -56,8 +54,8 @@ async def run_operator(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with client.ApiClient() as api:
-        return await Process(settings, Cluster(api, settings.trainer_image)).run(stop)
+    async with connected(settings.trainer_image) as cluster:
+        return await Process(settings, cluster).run(stop)
 
 
 class Process:

@@ -6,6 +6,8 @@ from finetune_contract.crd_schema import API_VERSION, GROUP, KIND, PLURAL, VERSI
 
 __all__ = ["API_VERSION", "GROUP", "KIND", "PLURAL", "VERSION"]
 
+ALL_NAMESPACES = "*"
+"""In FINETUNE_WATCH_NAMESPACES: every namespace, by a ClusterRole."""
 FIELD_MANAGER = "finetune-operator"
 LEASE_NAME = "finetune-operator"
 

@@ -21,10 +21,11 @@ OwnerReferencesPermissionEnforcement is on (OpenShift).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -37,6 +38,7 @@ from finetune_contract.stage_protocol import CONTAINER_NAME
 from finetune_operator import job_manifest, reading
 from finetune_operator.actions import Action, CreateJob, DeleteJob, PatchTarget
 from finetune_operator.api_group import (
+    ALL_NAMESPACES,
     API_VERSION,
     FIELD_MANAGER,
     GROUP,
@@ -98,6 +100,13 @@ async def load_access() -> None:
         raise ClusterUnavailable(f"no access to a cluster: {error}") from error
 
 
+@contextlib.asynccontextmanager
+async def connected(trainer_image: str) -> AsyncIterator[Cluster]:
+    """The cluster, until the block ends."""
+    async with client.ApiClient() as api:
+        yield Cluster(api, trainer_image)
+
+
 class Cluster:
     """The API server as the operator sees it."""
 
@@ -108,8 +117,10 @@ class Cluster:
     # runs
 
     async def list_runs(self, namespace: str) -> list[Json]:
-        """All runs of a namespace, as JSON."""
-        return await self._list(f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}")
+        """All runs of a namespace, or of every one for `*`, as JSON."""
+        if namespace == ALL_NAMESPACES:
+            return await self._list(f"/apis/{GROUP}/{VERSION}/{PLURAL}")
+        return await self._list(_runs(namespace))
 
     async def read_run(self, key: RunKey) -> Json | None:
         """The run as JSON; None when it is gone."""

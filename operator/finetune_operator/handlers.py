@@ -12,7 +12,7 @@ from typing import Any
 
 import kopf
 
-from finetune_operator.api_group import GROUP, LABEL_RUN, PLURAL, VERSION
+from finetune_operator.api_group import ALL_NAMESPACES, GROUP, LABEL_RUN, PLURAL, VERSION
 from finetune_operator.observed import RunKey
 from finetune_operator.watched import WatchedRuns
 
@@ -66,6 +66,7 @@ async def watch(runs: WatchedRuns, namespaces: Sequence[str], stop: asyncio.Even
         registry=registry(runs),
         settings=settings(),
         standalone=True,
-        namespaces=list(namespaces),
+        clusterwide=ALL_NAMESPACES in namespaces,
+        namespaces=[name for name in namespaces if name != ALL_NAMESPACES],
         stop_flag=stop,
     )

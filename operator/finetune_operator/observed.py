@@ -9,6 +9,10 @@ from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
 from finetune_contract.stage_protocol import Stage
 
 
+NO_MODEL = ModelPointer()
+"""A template that pins no model."""
+
+
 @dataclass(frozen=True)
 class RunKey:
     """Where a run is found."""
@@ -82,7 +86,7 @@ class PodFacts:
     disruption: str = ""
     """Why Kubernetes took the pod away (DisruptionTarget), in its words."""
     containers: tuple[ContainerFacts, ...] = ()
-    pointer: ModelPointer = ModelPointer()
+    pointer: ModelPointer = NO_MODEL
     """MODEL_URI, MODEL_MANIFEST_SHA256 and MODEL_ID in its template; empty for pods of stages."""
 
     def container(self, name: str) -> ContainerFacts | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_operator.api_group import ALL_NAMESPACES
 from finetune_operator.errors import InvalidSettings
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -20,7 +21,7 @@ class Settings:
     """What the chart's values become."""
 
     watch_namespaces: tuple[str, ...]
-    """FINETUNE_WATCH_NAMESPACES: comma list; empty means the operator's own namespace."""
+    """FINETUNE_WATCH_NAMESPACES: comma list; `*` alone means all; empty means the operator's own namespace."""
     own_namespace: str
     """POD_NAMESPACE: where the Lease lies."""
     identity: str
@@ -57,6 +58,10 @@ def read_settings(
     listed = tuple(
         name.strip() for name in env.get("FINETUNE_WATCH_NAMESPACES", "").split(",") if name.strip()
     )
+    if ALL_NAMESPACES in listed and len(set(listed)) > 1:
+        raise InvalidSettings(
+            "FINETUNE_WATCH_NAMESPACES: names * and others; write * alone for all namespaces, or names only"
+        )
     return Settings(
         watch_namespaces=tuple(dict.fromkeys(listed)) or (own_namespace,),
         own_namespace=own_namespace,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from finetune_operator import reading
+from finetune_operator.api_group import ALL_NAMESPACES
 from finetune_operator.observed import RunKey
 
 logger = logging.getLogger(__name__)
@@ -59,10 +60,11 @@ class WatchedRuns:
                 self._queue.add(key)
 
     def listed(self, namespace: str, bodies: Iterable[Json]) -> None:
-        """A whole list of a namespace's runs: each is looked at again, and those that are missing are gone."""
+        """All runs of a namespace, or of every one: each is looked at again, and those that are missing are gone."""
         seen: set[RunKey] = set()
         for body in bodies:
             seen.add(reading.run_key(body))
             self.run_changed(body)
-        for key in [key for key in self._targets if key.namespace == namespace and key not in seen]:
+        within = [key for key in self._targets if namespace in (ALL_NAMESPACES, key.namespace)]
+        for key in [key for key in within if key not in seen]:
             self.run_gone(key)

@@ -17,7 +17,6 @@ MODEL_MANIFEST_SHA256 = "MODEL_MANIFEST_SHA256"
 MODEL_ID = "MODEL_ID"
 FETCH_NAMES = (MODEL_URI, MODEL_MANIFEST_SHA256)
 SERVER_NAMES = (MODEL_ID,)
-NO_MODEL = ModelPointer()
 
 
 def pointer_to(artifact: ArtifactStatus) -> ModelPointer:

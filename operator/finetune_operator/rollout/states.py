@@ -12,8 +12,8 @@ from datetime import datetime
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import ModelPointer, Reason, RolloutPhase, RolloutStatus
 from finetune_operator.actions import Action, PatchTarget
-from finetune_operator.observed import DeploymentFacts, Observed, Run
-from finetune_operator.rollout.patch import NO_MODEL, payload, pointer_in, pointer_to
+from finetune_operator.observed import NO_MODEL, DeploymentFacts, Observed, Run
+from finetune_operator.rollout.patch import payload, pointer_in, pointer_to
 from finetune_operator.rollout.preflight import Obstacle, conflict, obstacle_to_patch, obstacle_to_start
 from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_with, watch
 from finetune_operator.rollout.verification import verify
