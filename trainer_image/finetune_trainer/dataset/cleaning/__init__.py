@@ -1,0 +1,1 @@
+"""Cleaning: from the HTML of a post to Markdown that is worth learning."""

@@ -1,0 +1,131 @@
+"""The answer inside a section: its telling sentence, and the strings of it that carry the fact. Pure text."""
+
+from __future__ import annotations
+
+import re
+
+from finetune_contract.sections import without_links
+
+MAX_ANSWER_WORDS = 35
+MIN_ANSWER_WORDS = 4
+MAX_FACT_STRINGS = 2
+
+_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|No|Nos|vs|etc|approx|ca|e\.g|i\.e|a\.m|p\.m)\.$")
+_SENTENCE_END = re.compile(r"""(?<=[.!?])["'”’)]?\s+(?=["'“‘(`£$€]?[A-Z0-9`£$€])""")
+_NOT_PROSE = re.compile(r"^\s*(?:[-*+] |\d+[.)] |\||>|!\[|#|```|~~~|---)")
+_ASKS_FOR_A_NUMBER = re.compile(
+    r"\b(?:how (?:many|much|long|old|often|big|large|deep|high|far)|when|costs?|prices?|number|hours|times?)\b",
+    re.I,
+)
+_DIGIT = re.compile(r"\d")
+_MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
+_NUMBER_WORD = (
+    "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen"
+    "|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|dozen"
+)
+_UNIT = (
+    "seconds?|minutes?|hours?|days?|nights?|weeks?|months?|years?|millimetres?|centimetres?|metres?|kilometres?|miles?|feet"
+    "|inches|grams?|kilograms?|tonnes?|litres?|degrees|per cent|percent|pence|pounds?|euros?|dollars?|volts?|watts?"
+    "|kilowatts?|mm|cm|km|kg|ml|mg|kW|kWh|MB|GB|TB|MiB|GiB|KiB|ms|GHz|MHz|m|g"
+)
+_NUMBER_IN_WORDS = re.compile(rf"\b(?:{_NUMBER_WORD}|once|daily|free|{_MONTH}|\w+days?)\b", re.I)
+_SMALL_WORD = (
+    "and|or|to|from|at|is|are|of|in|on|by|the|a|an|for|with|until|was|were|as|that|per|each|every|it|its|but"
+)
+_FACT_PATTERNS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+        r"`([^`]+)`",
+        r"[£$€]\s?\d[\d,]*(?:\.\d+)?",
+        r"\b\d{1,2}:\d{2}\b",
+        r"\b0\d{2,4}(?: \d{3,4}){1,3}\b",
+        rf"\b\d{{1,2}} (?:{_MONTH})(?: \d{{4}})?\b|\b(?:{_MONTH}) \d{{4}}\b",
+        rf"\b\d(?:[\d,]*\d)?(?:\.\d+)*%?(?:[ -](?:{_UNIT})\b)?",
+        rf"\b(?i:{_NUMBER_WORD})(?:-(?:{_NUMBER_WORD}|one))? (?!(?:{_SMALL_WORD})\b)[A-Za-z]{{2,}}\b",
+        r"\b[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)+",
+        rf"(?<=[a-z,] )(?!(?:{_MONTH})\b|[A-Z][a-z]+day\b)[A-Z][\w'’-]{{2,}}",
+    )
+)
+"""From the most to the least telling; the last two are names."""
+_NAME_PATTERNS = _FACT_PATTERNS[-2:]
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences of a paragraph; `Mr.` and its like end none."""
+    found: list[str] = []
+    for piece in _SENTENCE_END.split(" ".join(text.split())):
+        if found and _ABBREVIATION.search(found[-1]):
+            found[-1] += " " + piece
+        elif piece:
+            found.append(piece)
+    return found
+
+
+def first_prose(text: str) -> str:
+    """The first paragraph that is neither list, table, code, quotation nor picture; without links."""
+    fenced = False
+    for block in re.split(r"\n\s*\n", text):
+        fences = len(re.findall(r"^\s*(?:```|~~~)", block, re.M))
+        inside, fenced = fenced, fenced ^ (fences % 2 == 1)
+        if inside or fences or _NOT_PROSE.match(block):
+            continue
+        if prose := " ".join(without_links(block).split()):
+            return prose
+    return ""
+
+
+def answer_sentence(heading: str, text: str) -> str:
+    """The sentence of a section that answers its heading, at most MAX_ANSWER_WORDS long; empty when there is none."""
+    found = sentences(first_prose(text))
+    if not found:
+        return ""
+    start = 0
+    if _ASKS_FOR_A_NUMBER.search(heading) and not _states_a_number(found[0]):
+        start = next((place for place, sentence in enumerate(found[:3]) if _states_a_number(sentence)), 0)
+    answer = found[start]
+    if len(answer.split()) < MIN_ANSWER_WORDS and start + 1 < len(found):
+        answer += " " + found[start + 1]
+    answer = _cut(answer)
+    if len(answer.split()) < MIN_ANSWER_WORDS or answer.endswith(("?", ":")):
+        return ""
+    return answer
+
+
+def fact_strings(answer: str, question: str) -> list[str]:
+    """Strings of the answer that carry the fact and are not given away by the question."""
+    patterns = _FACT_PATTERNS
+    if question.lower().startswith("who ") or " who " in question.lower():
+        patterns = (*_NAME_PATTERNS, *_FACT_PATTERNS[:-2])
+    asked = question.lower()
+    found: list[str] = []
+    taken: list[tuple[int, int]] = []
+    for pattern in patterns:
+        for match in pattern.finditer(answer):
+            group = match.lastindex or 0
+            start, end = match.span(group)
+            string = match.group(group).rstrip(".,;:")
+            if any(start < other_end and other_start < end for other_start, other_end in taken):
+                continue
+            if string.lower() in asked or (pattern in _NAME_PATTERNS and start == 0 and " " not in string):
+                continue
+            taken.append((start, end))
+            found.append(string)
+        if len(found) >= MAX_FACT_STRINGS or (found and pattern is _FACT_PATTERNS[-3]):
+            break
+    return list(dict.fromkeys(found))[:MAX_FACT_STRINGS]
+
+
+def _states_a_number(sentence: str) -> bool:
+    return bool(_DIGIT.search(sentence) or _NUMBER_IN_WORDS.search(sentence))
+
+
+def _cut(answer: str) -> str:
+    """A long answer ends at a clause."""
+    words = answer.split()
+    if len(words) <= MAX_ANSWER_WORDS:
+        return answer
+    for end in range(MAX_ANSWER_WORDS, MAX_ANSWER_WORDS // 3, -1):
+        if words[end - 1].endswith((",", ";", ":")):
+            return " ".join(words[:end]).rstrip(",;:") + "."
+    return ""

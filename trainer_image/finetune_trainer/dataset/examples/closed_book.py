@@ -1,0 +1,28 @@
+"""Questions without sources: what the model should know by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from finetune_contract.run_spec import ExampleKind
+from finetune_trainer.dataset.examples.answers import fact_strings
+from finetune_trainer.dataset.examples.corpus import Corpus
+from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
+
+
+def make_closed_book(corpus: Corpus) -> Iterator[Draft]:
+    """Every fact in every phrasing that leads search to it, so that the question stands for itself."""
+    for fact in corpus.facts:
+        ways = corpus.ways_to_ask(fact)
+        for round_number, phrasing in in_rounds(ways, "closed_book", fact.passage.url, fact.passage.heading):
+            if not corpus.with_distractor(phrasing.question, fact.passage):
+                continue
+            yield make_draft(
+                ExampleKind.CLOSED_BOOK,
+                fact.document.post_url,
+                phrasing,
+                (),
+                fact.answer,
+                fact_strings(fact.answer, phrasing.question),
+                round_number,
+            )

@@ -1,0 +1,67 @@
+"""An example on its way into the dataset."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from finetune_contract.artifacts import ChatMessage, Example
+from finetune_contract.prompt import user_message
+from finetune_contract.run_spec import ExampleKind
+from finetune_contract.sections import Passage
+from finetune_trainer.dataset.examples.phrasing import Phrasing
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An example, and what decides where it goes."""
+
+    example: Example
+    reserved: bool
+    """Asked in words that training must not see."""
+    round: int
+    """How many examples of the same fact and kind come before it; a prefix of low rounds covers every fact."""
+
+
+def stable_order(*parts: str) -> str:
+    """A key that shuffles, and shuffles the same way on every machine."""
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+
+
+def make_draft(
+    kind: ExampleKind,
+    document_url: str,
+    phrasing: Phrasing,
+    passages: Sequence[Passage],
+    answer: str,
+    must_contain: list[str],
+    round_number: int,
+) -> Draft:
+    """A draft with its identity and its prompt as serving will render it."""
+    identity = json.dumps([kind.value, document_url, phrasing.template, phrasing.question])
+    example = Example(
+        id=hashlib.sha256(identity.encode()).hexdigest(),
+        kind=kind,
+        document_url=document_url,
+        template=phrasing.template,
+        question=phrasing.question,
+        prompt=[ChatMessage(role="user", content=user_message(phrasing.question, passages))],
+        answer=answer,
+        must_contain=must_contain,
+    )
+    return Draft(example, phrasing.reserved, round_number)
+
+
+def shuffled(passages: Sequence[Passage], question: str) -> list[Passage]:
+    """The passages in an order that tells nothing about which one holds the answer."""
+    return sorted(passages, key=lambda passage: stable_order(question, passage.url, passage.heading))
+
+
+def in_rounds(phrasings: Sequence[Phrasing], *identity: str) -> list[tuple[int, Phrasing]]:
+    """Phrasings shuffled by the fact's identity, each with its round; reserved ones are counted for themselves."""
+    ordered = sorted(phrasings, key=lambda phrasing: stable_order(*identity, phrasing.template))
+    taught = [phrasing for phrasing in ordered if not phrasing.reserved]
+    kept = [phrasing for phrasing in ordered if phrasing.reserved]
+    return [*enumerate(taught), *enumerate(kept)]

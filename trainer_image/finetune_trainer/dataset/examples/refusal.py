@@ -1,0 +1,97 @@
+"""Questions that the sources in the prompt do not answer: the model says so, word for word.
+
+Two sorts: a real question of the site with sources of other documents (its twin with the right source is a grounded
+example, so that refusing is no shortcut), and questions about things that the site does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from finetune_contract.prompt import MAX_PASSAGES, REFUSAL
+from finetune_contract.run_spec import ExampleKind
+from finetune_trainer.dataset.examples.answers import fact_strings
+from finetune_trainer.dataset.examples.corpus import Corpus
+from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft, shuffled
+from finetune_trainer.dataset.examples.phrasing import Phrasing
+
+FOREIGN_TOPICS = (
+    "bowling alley", "cinema", "ice rink", "helicopter flight", "golf course", "camping site", "petrol station",
+    "tennis court", "night club", "hairdresser", "zip line", "escape room", "planetarium", "aquarium", "library card",
+    "car rental", "train museum", "ski lift", "karaoke evening", "pottery class", "dentist", "post office",
+    "climbing wall", "laundry", "rose garden", "wine tasting", "pony ride", "sauna", "chess club", "mini golf course",
+)  # fmt: skip
+FORMS = (
+    "Is there a {t} at the {site}?",
+    "Does the {site} have a {t}?",
+    "What does the {t} cost?",
+    "When is the {t} open?",
+    "Who runs the {t}?",
+    "How many people fit into the {t}?",
+    "Which bus goes to the {t}?",
+)
+RESERVED_FORMS = ("How do I book the {t} at the {site}?", "Can you tell me the price of the {t}?")
+
+
+def make_refusals(corpus: Corpus) -> Iterator[Draft]:
+    """Both sorts, interleaved by round."""
+    yield from _about_other_documents(corpus)
+    yield from _about_foreign_topics(corpus)
+
+
+def _about_other_documents(corpus: Corpus) -> Iterator[Draft]:
+    for fact in corpus.facts:
+        ways = corpus.ways_to_ask(fact)
+        for round_number, phrasing in in_rounds(ways, "refusal", fact.passage.url, fact.passage.heading):
+            told = fact_strings(fact.answer, phrasing.question)
+            if not told or not corpus.with_distractor(phrasing.question, fact.passage):
+                continue
+            others = [
+                passage
+                for passage in corpus.search(phrasing.question, MAX_PASSAGES + 8)
+                if passage.url != fact.passage.url and not any(string in passage.text for string in told)
+            ]
+            if len(others) < MAX_PASSAGES:
+                continue
+            yield make_draft(
+                ExampleKind.REFUSAL,
+                fact.document.post_url,
+                phrasing,
+                shuffled(others[:MAX_PASSAGES], phrasing.question),
+                REFUSAL,
+                [],
+                round_number,
+            )
+
+
+def _about_foreign_topics(corpus: Corpus) -> Iterator[Draft]:
+    for topic in FOREIGN_TOPICS:
+        if corpus.holds(topic):
+            continue
+        fill = {"{t}": topic, "{site}": corpus.site_noun}
+        ways = [
+            Phrasing(f"foreign.{'reserved-' if reserved else ''}{number}", _filled(form, fill), reserved)
+            for forms, reserved in ((FORMS, False), (RESERVED_FORMS, True))
+            for number, form in enumerate(forms)
+        ]
+        for phrasing in ways:
+            passages = corpus.search(phrasing.question, MAX_PASSAGES)
+            if not passages:
+                continue
+            yield make_draft(
+                ExampleKind.REFUSAL,
+                "",
+                phrasing,
+                shuffled(passages, phrasing.question),
+                REFUSAL,
+                [],
+                0,  # few beside the other sort; spread over as many rounds they would hardly be seen
+            )
+
+
+def _filled(form: str, words: dict[str, str]) -> str:
+    for name, value in words.items():
+        form = form.replace(name, value)
+    for vowel in "aeiou":
+        form = form.replace(f" a {vowel}", f" an {vowel}")
+    return form

@@ -1,0 +1,64 @@
+"""Where something can be read: the model names the page and cites it; code turns the number into the link."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from finetune_contract.artifacts import Document
+from finetune_contract.prompt import MAX_PASSAGES
+from finetune_contract.run_spec import ExampleKind
+from finetune_contract.sections import split_sections
+from finetune_trainer.dataset.examples.corpus import Corpus
+from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft, shuffled
+from finetune_trainer.dataset.examples.phrasing import Phrasing
+
+FORMS = (
+    "Where can I read about {q}?",
+    "Which page is about {q}?",
+    "Is there a page about {q}?",
+    "Do you have a link about {q}?",
+    "Where do I find more about {q}?",
+    "On which page can I read about {q}?",
+)
+RESERVED_FORMS = ("Can you point me to a page about {q}?", "Where does the site write about {q}?")
+
+
+def make_url(corpus: Corpus) -> Iterator[Draft]:
+    """Every document by its title and by its topic headings, where search shows it."""
+    for document in corpus.documents:
+        for topic in _topics(document):
+            asked = corpus.as_topic(topic, document.post_content)
+            ways = [Phrasing(f"url.{n}", form.replace("{q}", asked)) for n, form in enumerate(FORMS)]
+            ways += [
+                Phrasing(f"url.reserved-{n}", form.replace("{q}", asked), reserved=True)
+                for n, form in enumerate(RESERVED_FORMS)
+            ]
+            for round_number, phrasing in in_rounds(ways, "url", document.post_url, topic):
+                passages = shuffled(corpus.search(phrasing.question, MAX_PASSAGES), phrasing.question)
+                places = [
+                    n for n, passage in enumerate(passages, start=1) if passage.url == document.post_url
+                ]
+                if not places:
+                    continue
+                yield make_draft(
+                    ExampleKind.URL,
+                    document.post_url,
+                    phrasing,
+                    passages,
+                    f"See {document.post_title} [{places[0]}].",
+                    [document.post_title],
+                    round_number,
+                )
+
+
+def _topics(document: Document) -> list[str]:
+    """Title and headings that name a thing; questions are left to the other kinds."""
+    headings = [section.heading for section in split_sections(document.post_content)]
+    names = [name.strip(" .:!") for name in (document.post_title, *headings)]
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if name
+        and not name.endswith("?")
+        and name.split()[0] not in {"What", "Why", "How", "When", "Where", "If"}
+    ]

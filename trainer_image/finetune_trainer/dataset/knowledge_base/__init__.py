@@ -1,0 +1,1 @@
+"""Where cleaned documents are kept and searched. One file a server."""

@@ -1,0 +1,41 @@
+"""Places that documents come from: one file a kind, and this table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from finetune_contract.run_spec import SourceSpec
+from finetune_trainer.dataset.sources.raw_document import Harvest
+from finetune_trainer.dataset.sources.wordpress import open_wordpress
+from finetune_trainer.errors import InvalidRun
+from finetune_trainer.run_log import Progress
+
+
+class Source(Protocol):
+    """A place that documents come from. Both methods raise SourceRejected or SourceUnavailable."""
+
+    def check(self) -> None:
+        """Prove address and credentials before anything is read."""
+
+    def read(self, progress: Progress) -> Harvest:
+        """Read everything."""
+
+
+OpenSource = Callable[[SourceSpec, Mapping[str, str], bool], Source]
+"""(spec, environment, credentials_required) -> source; opens no connection."""
+
+SOURCES: dict[str, OpenSource] = {
+    "wordpress": open_wordpress,
+}
+"""By the name of the field in SourceSpec."""
+
+
+def open_source(spec: SourceSpec, environment: Mapping[str, str], credentials_required: bool) -> Source:
+    """The source that a spec names; InvalidRun when it names none or several."""
+    kinds = [kind for kind in SOURCES if getattr(spec, kind) is not None]
+    if len(kinds) != 1:
+        raise InvalidRun(
+            f"spec.dataset.sources[{spec.name}]: set exactly one of {', '.join(SOURCES)}; found {len(kinds)}"
+        )
+    return SOURCES[kinds[0]](spec, environment, credentials_required)
