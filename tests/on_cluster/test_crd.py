@@ -20,6 +20,7 @@ pytestmark = pytest.mark.on_cluster
 
 ROOT = Path(__file__).parents[2]
 CRD = ROOT / "crds/finetuneruns.yaml"
+CRD_NAME = "crd/finetuneruns.finetune-operator.io"
 EXAMPLES = sorted(ROOT.glob("examples/*/finetunerun.yaml"))
 EXAMPLE = ROOT / "examples/gemma-2-2b/finetunerun.yaml"
 Run = dict[str, Any]
@@ -69,15 +70,16 @@ class Api:
 
 @pytest.fixture(scope="module")
 def api(cluster: Any) -> Iterator[Api]:
-    namespace = f"crd-{uuid.uuid4().hex[:8]}"
-    api = Api(Path(cluster.kubeconfig), namespace)
+    """The CRD as generated. One that a chart installed is updated and stays; one that was not there goes again."""
+    api = Api(Path(cluster.kubeconfig), f"crd-{uuid.uuid4().hex[:8]}")
+    was_there = api.call("get", CRD_NAME).returncode == 0
     api.accepted("apply", "--server-side", "--force-conflicts", f"--filename={CRD}")
-    api.accepted(
-        "wait", "--for=condition=Established", "crd/finetuneruns.finetune-operator.io", "--timeout=60s"
-    )
-    api.accepted("create", "namespace", namespace)
+    api.accepted("wait", "--for=condition=Established", CRD_NAME, "--timeout=60s")
+    api.accepted("create", "namespace", api.namespace)
     yield api
-    api.accepted("delete", "namespace", namespace, "--wait=false")
+    api.accepted("delete", "namespace", api.namespace, "--wait=false")
+    if not was_there:
+        api.accepted("delete", CRD_NAME, "--timeout=60s")
 
 
 def run_from(example: Path, **spec: Any) -> Run:
@@ -198,7 +200,7 @@ def test_two_sources_of_one_name_are_refused(api: Api) -> None:
     assert "spec.dataset.sources[1]: Duplicate value" in api.refusal_of(run)
 
 
-CHANGES: dict[str, Run] = {
+CHANGES: dict[str, Any] = {
     "baseModel": {"uri": "hf://google/gemma-2-2b@other"},
     "dataset": {"minDocuments": 51},
     "store": {"s3": {"prefix": "elsewhere"}},

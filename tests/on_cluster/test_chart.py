@@ -1,0 +1,140 @@
+"""The chart on a real API server: what the installed operator may and may not do, and that `restricted` admits it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from devcluster.kubectl import tools_folder
+
+pytestmark = pytest.mark.on_cluster
+
+CHART = Path(__file__).parents[2] / "charts/finetune-operator"
+
+
+class Release:
+    """The chart's objects in a namespace that enforces the restricted pod security standard; without the CRD."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        self.namespace = f"chart-{uuid.uuid4().hex[:8]}"
+        self.account = f"system:serviceaccount:{self.namespace}:finetune-operator"
+
+    def run(self, program: str, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(tools_folder() / program), *arguments],
+            input=text,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    def done(self, program: str, *arguments: str, text: str = "") -> str:
+        result = self.run(program, *arguments, text=text)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def may(self, verb: str, resource: str, namespace: str = "") -> bool:
+        """Whether the operator's service account is allowed to."""
+        answer = self.run(
+            *("kubectl", "auth", "can-i", verb, resource, f"--as={self.account}"),
+            f"--namespace={namespace or self.namespace}",
+        )
+        return answer.stdout.strip() == "yes"
+
+
+@pytest.fixture(scope="module")
+def release(cluster: Any) -> Iterator[Release]:
+    release = Release(Path(cluster.kubeconfig))
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {
+            "name": release.namespace,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        },
+    }
+    release.done("kubectl", "apply", "--filename=-", text=json.dumps(namespace))
+    rendered = release.done(
+        *("helm", "template", "finetune-operator", str(CHART), f"--namespace={release.namespace}"),
+        *("--set=crds.install=false", "--set=image.repository=nowhere.invalid/operator"),
+        *("--set=podDisruptionBudget.enabled=true", "--set=networkPolicy.enabled=true"),
+    )
+    release.done("kubectl", "apply", "--filename=-", text=rendered)
+    yield release
+    release.done("kubectl", "delete", "namespace", release.namespace, "--wait=false")
+
+
+def test_the_operator_may_do_its_work(release: Release) -> None:
+    for verb, resource in (
+        ("watch", "finetuneruns.finetune-operator.io"),
+        ("patch", "finetuneruns.finetune-operator.io/status"),
+        ("create", "configmaps"),
+        ("create", "jobs.batch"),
+        ("delete", "jobs.batch"),
+        ("get", "pods/log"),
+        ("patch", "deployments.apps"),
+        ("create", "events"),
+        ("update", "leases.coordination.k8s.io"),
+    ):
+        assert release.may(verb, resource), f"{verb} {resource}"
+
+
+def test_the_operator_may_do_nothing_else(release: Release) -> None:
+    for verb, resource in (
+        ("get", "secrets"),
+        ("list", "secrets"),
+        ("create", "pods"),
+        ("create", "pods/exec"),
+        ("delete", "deployments.apps"),
+        ("update", "finetuneruns.finetune-operator.io"),
+        ("delete", "finetuneruns.finetune-operator.io"),
+        ("create", "roles.rbac.authorization.k8s.io"),
+    ):
+        assert not release.may(verb, resource), f"{verb} {resource}"
+
+
+def test_rights_end_at_the_namespace(release: Release) -> None:
+    assert not release.may("get", "pods", namespace="default")
+    assert not release.may("create", "jobs.batch", namespace="default")
+
+
+def test_the_restricted_pod_security_standard_admits_the_pods(release: Release) -> None:
+    deployment = json.loads(
+        release.done(
+            *("kubectl", "get", "deployment", "finetune-operator", "--output=json"),
+            f"--namespace={release.namespace}",
+        )
+    )
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "namespace": release.namespace},
+        "spec": deployment["spec"]["template"]["spec"],
+    }
+
+    release.done("kubectl", "create", "--dry-run=server", "--filename=-", text=json.dumps(pod))
+
+
+def test_the_same_standard_refuses_a_pod_with_more_rights(release: Release) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "probe", "namespace": release.namespace},
+        "spec": {"containers": [{"name": "a", "image": "a"}]},
+    }
+
+    refused = release.run("kubectl", "create", "--dry-run=server", "--filename=-", text=yaml.safe_dump(pod))
+
+    assert refused.returncode != 0
+    assert "violates PodSecurity" in refused.stderr
