@@ -1,8 +1,12 @@
-"""`python -m demo_site [--host H] [--port P]`: the chat on one process, which is where its queue counts."""
+"""`python -m demo_site`: the chat in one process, which is where its queue counts.
+
+Listens on FINETUNE_HTTP_HOST and FINETUNE_HTTP_PORT unless --host and --port say otherwise.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 import uvicorn
 
@@ -10,8 +14,12 @@ import uvicorn
 def main() -> None:
     """Serve until stopped."""
     parser = argparse.ArgumentParser(prog="demo_site", description=__doc__)
-    parser.add_argument("--host", default="0.0.0.0", help="address to listen on")  # noqa: S104 - a pod's own network
-    parser.add_argument("--port", type=int, default=8000, help="port to listen on")
+    parser.add_argument(
+        "--host", default=os.environ.get("FINETUNE_HTTP_HOST", "127.0.0.1"), help="listen here"
+    )
+    parser.add_argument(
+        "--port", type=int, default=os.environ.get("FINETUNE_HTTP_PORT", "8000"), help="and on this port"
+    )
     arguments = parser.parse_args()
     uvicorn.run(
         "demo_site.asgi:application",

@@ -34,6 +34,7 @@ TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP
 DATABASES: dict[str, dict[str, str]] = {}
 STATIC_URL = "static/"
 USE_TZ = True
+TIME_ZONE = "UTC"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -57,8 +58,8 @@ for _name, _variable in (
 ):
     if os.environ.get(_variable):
         FINETUNE_CHAT[_name] = os.environ[_variable]
-if os.environ.get("CHAT_DOCUMENTS"):
-    FINETUNE_CHAT["DOCUMENTS"] = os.environ["CHAT_DOCUMENTS"]
+if os.environ.get("FINETUNE_DOCUMENTS_FILE"):
+    FINETUNE_CHAT["DOCUMENTS"] = os.environ["FINETUNE_DOCUMENTS_FILE"]
 else:
     FINETUNE_CHAT["WEAVIATE"] = {
         "URL": os.environ.get("WEAVIATE_URL", "http://localhost:8080"),

@@ -14,8 +14,11 @@ from finetune_contract.sections import Passage, PassageIndex, content_words, spl
 
 MAX_DOCUMENTS = 8
 MAX_NEAREST = 3
-SHORT_FOLLOW_UP_WORDS = 3
-"""A question with so few words that carry meaning leans on the one before."""
+SHORT_FOLLOW_UP_WORDS = 2
+"""A question with so few words that carry meaning may lean on the one before."""
+_REFERENCES = frozenset(
+    "it its that this these those they them their there he him his she her one then".split()
+)
 
 
 @dataclass(frozen=True)
@@ -70,29 +73,44 @@ class DocumentIndex(Protocol):
 async def retrieve(
     index: DocumentIndex, question: str, previous_question: str | None, min_score: float
 ) -> Retrieved:
-    """Search for the question; a short follow-up that finds nothing is tried again together with the one before."""
-    found = await _retrieve(index, question, min_score)
-    leans = previous_question is not None and len(set(content_words(question))) <= SHORT_FOLLOW_UP_WORDS
-    if found.fits or not leans:
-        return found
-    together = await _retrieve(index, f"{previous_question} {question}", min_score)
-    return together if together.fits else found
+    """What the site knows; a question that leans on the one before is first searched together with it."""
+    if previous_question is not None and leans_on_previous(question):
+        together = f"{previous_question} {question}"
+        found = choose(together, await index.search(together, MAX_DOCUMENTS), min_score, must_hold=question)
+        if found.fits:
+            return found
+    return choose(question, await index.search(question, MAX_DOCUMENTS), min_score)
 
 
-async def _retrieve(index: DocumentIndex, text: str, min_score: float) -> Retrieved:
-    documents = await index.search(text, MAX_DOCUMENTS)
-    return choose(text, documents, min_score)
+def leans_on_previous(question: str) -> bool:
+    """Whether a question may be a follow-up: it says `it` or `there`, or hardly anything."""
+    words = {word.strip(".,;:!?").lower() for word in question.split()}
+    return bool(words & _REFERENCES) or len(set(content_words(question))) <= SHORT_FOLLOW_UP_WORDS
 
 
-def choose(question: str, documents: Sequence[FoundDocument], min_score: float) -> Retrieved:
-    """The passages for the prompt out of the pages that were found."""
-    passages = [
-        Passage(document.title, section.heading, section.text, document.url)
-        for document in documents
-        for section in split_sections(document.content)
-    ]
-    ranked = PassageIndex(passages).rank(question, limit=max(MAX_PASSAGES, 4 * MAX_NEAREST))
+def choose(
+    question: str, documents: Sequence[FoundDocument], min_score: float, must_hold: str = ""
+) -> Retrieved:
+    """The passages for the prompt out of the pages that were found.
+
+    Args:
+        question: what the passages are ranked by.
+        documents: what the search returned.
+        min_score: the best passage must hold this share of the question's information, 0 to 1.
+        must_hold: and the same share of this; without it, an old question would carry a new one past the gate.
+    """
+    index = PassageIndex(
+        [
+            Passage(document.title, section.heading, section.text, document.url)
+            for document in documents
+            for section in split_sections(document.content)
+        ]
+    )
+    ranked = index.rank(question, limit=max(MAX_PASSAGES, 4 * MAX_NEAREST))
     best = ranked[0][1] if ranked else 0.0
+    if ranked and content_words(must_hold):
+        own = dict(index.rank(must_hold, limit=len(index.passages)))
+        best = min(best, own.get(ranked[0][0], 0.0))
     links = [Link(passage.title, passage.url) for passage, _ in ranked]
     return Retrieved(
         passages=tuple(passage for passage, _ in ranked[:MAX_PASSAGES]) if best >= min_score else (),
