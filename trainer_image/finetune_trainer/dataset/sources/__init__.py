@@ -8,7 +8,6 @@ from typing import Protocol
 from finetune_contract.run_spec import SourceSpec
 from finetune_trainer.dataset.sources.raw_document import Harvest
 from finetune_trainer.dataset.sources.wordpress import open_wordpress
-from finetune_trainer.errors import InvalidRun
 from finetune_trainer.run_log import Progress
 
 
@@ -32,10 +31,6 @@ SOURCES: dict[str, OpenSource] = {
 
 
 def open_source(spec: SourceSpec, environment: Mapping[str, str], credentials_required: bool) -> Source:
-    """The source that a spec names; InvalidRun when it names none or several."""
-    kinds = [kind for kind in SOURCES if getattr(spec, kind) is not None]
-    if len(kinds) != 1:
-        raise InvalidRun(
-            f"spec.dataset.sources[{spec.name}]: set exactly one of {', '.join(SOURCES)}; found {len(kinds)}"
-        )
-    return SOURCES[kinds[0]](spec, environment, credentials_required)
+    """The source that a spec names; the contract has seen to it that there is exactly one."""
+    kind = next(kind for kind in SOURCES if getattr(spec, kind) is not None)
+    return SOURCES[kind](spec, environment, credentials_required)

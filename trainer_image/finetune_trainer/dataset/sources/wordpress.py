@@ -221,17 +221,12 @@ class WordPressReader:
         totals: list[int] = []
         number, total_pages = 1, 1
         while number <= total_pages:
-            page = self._api.get_page(
-                route,
-                {
-                    "per_page": PAGE_SIZE,
-                    "page": number,
-                    "orderby": "id",
-                    "order": "asc",
-                    "status": "publish",
-                    "_fields": _FIELDS,
-                },
-            )
+            try:
+                page = self._api.get_page(route, _page_parameters(number))
+            except RouteRefused as error:
+                if number > 1 and error.code == "rest_post_invalid_page_number":
+                    return Sweep(rows, complete=False)  # posts have gone since the last page
+                raise
             total_pages = page.total_pages
             totals.append(page.total)
             rows |= {int(row["id"]): row for row in page.rows}
@@ -276,6 +271,17 @@ class WordPressReader:
             tags=tuple(sorted(tags[number] for number in row.get("tags") or [] if number in tags)),
             url=url,
         )
+
+
+def _page_parameters(number: int) -> dict[str, str | int]:
+    return {
+        "per_page": PAGE_SIZE,
+        "page": number,
+        "orderby": "id",
+        "order": "asc",
+        "status": "publish",
+        "_fields": _FIELDS,
+    }
 
 
 def _rendered(row: Row, field: str) -> str:

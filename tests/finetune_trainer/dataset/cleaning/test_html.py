@@ -1,0 +1,144 @@
+"""Cleaning: what is kept, what is dropped, and that no HTML can break it."""
+
+from __future__ import annotations
+
+import pytest
+from bs4 import BeautifulSoup
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from finetune_trainer.dataset.cleaning.html import clean_html, drop_machinery, excerpt_text, plain_text
+
+BASE = "https://site.example/blog/post/"
+
+
+@pytest.mark.parametrize(
+    ("html", "markdown"),
+    [
+        ("<h2>Prices</h2><p>Ten <b>pounds</b>.</p>", "## Prices\n\nTen **pounds**."),
+        ("<ul><li>a<ul><li>b</li></ul></li><li>c</li></ul>", "- a\n  - b\n- c"),
+        ("<ol><li>a</li><li>b</li></ol>", "1. a\n2. b"),
+        ("<p>snake_case *stays* 1. and <code>a_b</code></p>", "snake_case *stays* 1. and `a_b`"),
+        ("<blockquote><p>So it goes.</p></blockquote>", "> So it goes."),
+        ("<details><summary>More</summary><p>text</p></details>", "More\n\ntext"),
+        ("<p>a&nbsp;b &amp; &#8217;c&#8217; soft\u00adware</p>", "a b & ’c’ software"),
+        ('<p><a href="../other/?utm_source=x&p=1">link</a></p>', "[link](https://site.example/blog/other/?p=1)"),
+        ('<p><a href="mailto:a@b.example">a@b.example</a></p>', "[a@b.example](mailto:a@b.example)"),
+        ('<p><a href="tel:+441632">ring</a></p>', "[ring](tel:+441632)"),
+        ('<p><a href="#top">top</a> <a href="javascript:x()">run</a></p>', "top run"),
+        ('<p><a href="http://[bad">odd</a></p>', "odd"),
+        ('<p><a href="/a_(b)">odd</a></p>', "[odd](https://site.example/a_%28b%29)"),
+        ('<p><img src="/mill.png" alt="The mill" title="x"></p>', "![The mill](https://site.example/mill.png)"),
+        ('<p><img src="data:x" data-src="/m.png" alt="M"></p>', "![M](https://site.example/m.png)"),
+        ('<a href="/big"><img src="/s.png" alt="S"></a>', "[![S](https://site.example/s.png)](https://site.example/big)"),
+        ('<figure><img src="/m.png" alt="M"><figcaption>Cap</figcaption></figure>', "![M](https://site.example/m.png)\n\nCap"),
+        ('<iframe src="https://v.example/1" title="A film"></iframe>', "[A film](https://v.example/1)"),
+        ('<video><source src="/v.mp4"></video>', "[site.example](https://site.example/v.mp4)"),
+    ],
+)  # fmt: skip
+def test_what_readers_learn_from_is_kept(html, markdown):
+    assert clean_html(html, BASE) == markdown
+
+
+def test_tables_keep_every_cell_and_escape_bars():
+    html = "<table><thead><tr><th>Name</th><th>Price</th></tr></thead><tr><td>a|b</td><td>£1<br>or 2</td></tr></table>"
+
+    assert clean_html(html) == "| Name | Price |\n| --- | --- |\n| a\\|b | £1 or 2 |"
+
+
+def test_code_stays_byte_for_byte_with_its_language():
+    code = "def f(x):\n\n\n    return x  # a_b *c* [gallery]\u00a0"
+
+    cleaned = clean_html(f'<pre class="wp-block-code"><code class="language-python">{code}</code></pre>')
+
+    assert cleaned == f"```python\n{code.rstrip()}\n```"
+
+
+def test_code_with_fences_in_it_gets_a_longer_fence():
+    assert clean_html("<pre>```\nx\n```</pre>") == "````\n```\nx\n```\n````"
+
+
+def test_line_breaks_in_code_are_lines():
+    assert clean_html("<pre>a<br>b</pre>") == "```\na\nb\n```"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "<script>x()</script>",
+        "<style>p{}</style>",
+        "<form><label>Name <input></label><button>Send</button></form>",
+        "<!-- secret -->",
+        "<svg><text>x</text></svg>",
+        "<noscript>turn it on</noscript>",
+        '<img src="data:image/gif;base64,xx">',
+        '<img src="/pixel.gif" width="1" height="1">',
+        '<ul class="wp-block-latest-posts__list wp-block-latest-posts"><li>Other post</li></ul>',
+        '<div class="wp-block-query"><p>Other post</p></div>',
+        '<div class="wp-block-post-title">Again</div>',
+        '<div class="sharedaddy">Share</div>',
+        '<p>[contact-form-7 id="1" title="Contact"]</p>',
+        "<nav>Home</nav>",
+    ],
+)
+def test_what_the_site_adds_is_dropped(html):
+    assert clean_html(f"<p>kept</p>{html}") == "kept"
+
+
+def test_the_content_block_of_a_theme_is_no_widget():
+    assert clean_html('<div class="wp-block-post-content"><p>kept</p></div>') == "kept"
+
+
+def test_brackets_that_are_no_known_shortcode_stay():
+    assert clean_html("<p>[simple boat] and <code>[gallery]</code></p>") == "[simple boat] and `[gallery]`"
+
+
+def test_titles_lose_tags_and_entities_but_no_text():
+    assert plain_text("Markup: Title <em>With</em> <b>Mark<sup>up</sup></b> &amp; more") == (
+        "Markup: Title With Markup & more"
+    )
+
+
+def test_machine_made_excerpts_lose_their_dots():
+    assert excerpt_text("<p>It was a dark night [&hellip;]</p>\n") == "It was a dark night"
+
+
+def test_dropping_twice_drops_nothing_more():
+    soup = BeautifulSoup('<p>a [gallery ids="1"]<img src="x"><!--c--></p><form>f</form>', "lxml")
+    drop_machinery(soup)
+    once = str(soup)
+
+    drop_machinery(soup)
+
+    assert str(soup) == once
+
+
+def test_nesting_too_deep_for_a_converter_becomes_text():
+    assert clean_html("<div>" * 3000 + "deep" + "</div>" * 3000) == "deep"
+
+
+FRAGMENT = st.lists(
+    st.sampled_from(
+        ["<p>", "</p>", "<a href='", "'>", "<pre>", "<code class='language-x'>", "<table>", "<td colspan='", "<img src=",
+         "<iframe src=//", "<li>", "<h2>", "</h2>", "[gallery", "]", "&#0;", "&#xD800;", "\ud800", "```", "|", "<!--", "-->",
+         "<div class='wp-block-query'>", "</div>", "<br>", "text ", "\u200b", "http://[", "<source src=x>", "<video>"]
+    )
+    | st.text(max_size=8),
+    max_size=30,
+).map("".join)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(FRAGMENT)
+def test_no_html_breaks_the_cleaning_and_the_same_gives_the_same(html):
+    first = clean_html(html, BASE)
+
+    assert clean_html(html, BASE) == first
+    assert "\x00" not in first
+    first.encode("utf-8")
+
+
+@settings(max_examples=100, deadline=None)
+@given(FRAGMENT)
+def test_no_title_breaks_the_cleaning(html):
+    assert plain_text(html) == " ".join(plain_text(html).split())
