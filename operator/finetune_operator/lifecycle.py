@@ -27,7 +27,7 @@ from finetune_operator.child_names import job_name
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
 from finetune_operator.failures import Budget, Outcome, allowed, backoff_seconds, budget_of
 from finetune_operator.observed import Observed, Run
-from finetune_operator.progress import read_progress, without_estimate
+from finetune_operator.progress import read_progress, started, without_estimate
 from finetune_operator.rollout.patch import pointer_to
 from finetune_operator.rollout.preflight import obstacle_to_start
 from finetune_operator.rollout.states import OBSTACLE_SECONDS, TOUCHED, Step, advance
@@ -219,7 +219,7 @@ def _start(
     action = CreateJob(stage, number, book.status.run_key, digest)
     name = job_name(run.name, run.uid, stage, number)
     book = book.with_attempt(Attempt(stage=stage, number=number, job=name, started_at=to_rfc3339(now)))
-    progress = read_progress(book.status.progress, stage, None, now)
+    progress = started(book.status.progress, stage, now)
     book = replace(book, status=book.status.model_copy(update={"progress": progress}))
     words = f"Job {name} started"
     return book, Outlook(

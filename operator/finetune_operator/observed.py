@@ -8,7 +8,6 @@ from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
 from finetune_contract.stage_protocol import Stage
 
-
 NO_MODEL = ModelPointer()
 """A template that pins no model."""
 

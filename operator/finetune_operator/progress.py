@@ -14,17 +14,13 @@ SILENT_SECONDS = 120.0
 def read_progress(
     before: Progress | None, stage: Stage, log_tail: tuple[str, ...] | None, now: datetime
 ) -> Progress:
-    """The last progress line of the stage; what was known before when the log says nothing new.
-
-    The loss of training stays in view while later stages run.
-    """
+    """The last progress line of the stage; what was known before when the log says nothing new."""
     line = next(
         (found for text in reversed(log_tail or ()) if (found := ProgressLine.parse(text)) is not None), None
     )
     if line is None or line.stage != stage:
         if before is None or before.stage != stage:
-            kept = before.loss if before else ""
-            return Progress(stage=stage, loss=kept, updated_at=to_rfc3339(now))
+            return started(before, stage, now).model_copy(update={"stale": log_tail is None})
         stale = log_tail is None or seconds_since(before.updated_at, now) > SILENT_SECONDS
         return before.model_copy(update={"stale": stale})
     updated_at = line.time or (before.updated_at if before else "") or to_rfc3339(now)
@@ -43,6 +39,11 @@ def read_progress(
         updated_at=updated_at,
         stale=seconds_since(updated_at, now) > SILENT_SECONDS,
     )
+
+
+def started(before: Progress | None, stage: Stage, now: datetime) -> Progress:
+    """A stage that has said nothing yet. The loss of training stays in view while later stages run."""
+    return Progress(stage=stage, loss=before.loss if before else "", updated_at=to_rfc3339(now))
 
 
 def without_estimate(progress: Progress | None) -> Progress | None:

@@ -1,0 +1,151 @@
+"""How a patched Deployment is judged: kubectl's rules in order, and the failures that pods show."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetune_contract.run_spec import DeploymentTarget
+from finetune_contract.run_status import Reason
+from finetune_operator.observed import ConditionFacts, ContainerFacts, Termination
+from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_with, watch
+from tests.finetune_operator.samples import (
+    NEW_MODEL,
+    OLD_MODEL,
+    a_deployment,
+    a_target_pod,
+    at,
+    later,
+)
+
+TARGET = DeploymentTarget(name="chat")
+
+
+def fetch(code: int, message: str = "", **changes: object) -> ContainerFacts:
+    return ContainerFacts("model-fetch", init=True, terminated=Termination(code, "Error", message), **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"observed_generation": 2}, "has not seen the change"),
+        ({"replicas": 2}, "1 of 2 new pods made"),
+        ({"total_replicas": 2}, "1 old pods are still there"),
+        ({"available_replicas": 0}, "0 of 1 new pods available"),
+        ({"paused": True}, "paused"),
+    ],
+)
+def test_a_rollout_on_its_way_says_what_it_waits_for(changes, words):
+    found = watch(TARGET, a_deployment(**changes), (), at(0), later(5))
+
+    assert isinstance(found, Waiting)
+    assert words in found.message
+
+
+def test_all_new_and_available_is_complete():
+    assert isinstance(watch(TARGET, a_deployment(), (), at(0), later(5)), Complete)
+
+
+@pytest.mark.parametrize(
+    ("container", "reason"),
+    [
+        (fetch(10), Reason.MODEL_NOT_FOUND),
+        (fetch(11), Reason.MODEL_ACCESS_DENIED),
+        (fetch(12), Reason.MODEL_INTEGRITY),
+        (fetch(13), Reason.MODEL_INTEGRITY),
+        (fetch(14), Reason.CACHE_VOLUME_FULL),
+        (fetch(15), Reason.FORBIDDEN_FILE),
+        (fetch(99), Reason.CONTAINER_CRASHED),
+        (fetch(20, restarts=3), Reason.STORE_UNAVAILABLE),
+        (
+            ContainerFacts(
+                "model-server", last_terminated=Termination(1, "Error", "no such file"), running=True
+            ),
+            Reason.CONTAINER_CRASHED,
+        ),
+        (ContainerFacts("model-server", terminated=Termination(137, "OOMKilled")), Reason.MODEL_TOO_LARGE),
+        (ContainerFacts("web", waiting_reason="ErrImageNeverPull"), Reason.IMAGE_PULL_FAILED),
+        (ContainerFacts("web", terminated=Termination(1), restarts=3), Reason.CONTAINER_CRASHED),
+    ],
+)
+def test_a_pod_that_cannot_come_up_fails_the_rollout_at_once(container, reason):
+    found = watch(TARGET, a_deployment(), (a_target_pod(container),), at(0), later(3))
+
+    assert isinstance(found, Failed)
+    assert found.reason == reason
+    assert container.name in found.message
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        fetch(0),
+        fetch(20),
+        ContainerFacts("web", terminated=Termination(1), restarts=1),
+        ContainerFacts("web", waiting_reason="ErrImagePull"),
+        ContainerFacts(
+            "web", waiting_reason="CreateContainerConfigError", waiting_message='secret "x" not found'
+        ),
+        ContainerFacts("model-server", ready=True, running=True, last_terminated=Termination(1)),
+    ],
+)
+def test_a_pod_that_may_still_come_up_is_waited_for(container):
+    found = watch(TARGET, a_deployment(available_replicas=0), (a_target_pod(container),), at(0), later(3))
+
+    assert isinstance(found, Waiting)
+
+
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        (a_target_pod(unschedulable="0/1 nodes: Insufficient memory"), Reason.UNSCHEDULABLE),
+        (a_target_pod(ContainerFacts("web", waiting_reason="ImagePullBackOff")), Reason.IMAGE_PULL_FAILED),
+        (
+            a_target_pod(
+                ContainerFacts(
+                    "web", waiting_reason="CreateContainerConfigError", waiting_message='secret "x" not found'
+                )
+            ),
+            Reason.SECRET_NOT_FOUND,
+        ),
+    ],
+)
+def test_patience_with_a_pod_ends(pod, reason):
+    found = watch(TARGET, a_deployment(), (pod,), at(0), later(121))
+
+    assert isinstance(found, Failed)
+    assert found.reason == reason
+
+
+def test_the_deployments_own_deadline_counts_only_after_the_patch():
+    def deadline(seconds: float) -> ConditionFacts:
+        return ConditionFacts(
+            "Progressing", "False", "ProgressDeadlineExceeded", "late", last_update_time=at(seconds)
+        )
+
+    old = watch(TARGET, a_deployment(conditions=(deadline(-10),)), (), at(0), later(5))
+    new = watch(TARGET, a_deployment(conditions=(deadline(31),)), (), at(0), later(32))
+
+    assert isinstance(old, Complete)
+    assert isinstance(new, Failed)
+    assert new.reason is Reason.PROGRESS_DEADLINE_EXCEEDED
+
+
+def test_pods_that_cannot_even_be_made_fail_the_rollout_after_a_minute():
+    quota = ConditionFacts("ReplicaFailure", "True", "FailedCreate", "exceeded quota", at(1), at(1))
+
+    early = watch(TARGET, a_deployment(conditions=(quota,), updated_replicas=0), (), at(0), later(30))
+    late = watch(TARGET, a_deployment(conditions=(quota,), updated_replicas=0), (), at(0), later(62))
+
+    assert isinstance(early, Waiting)
+    assert isinstance(late, Failed)
+    assert "exceeded quota" in late.message
+
+
+def test_only_pods_of_the_wanted_model_are_judged():
+    pods = (
+        a_target_pod(pointer=OLD_MODEL),
+        a_target_pod(pointer=NEW_MODEL, name="new"),
+        a_target_pod(pointer=NEW_MODEL, deleting=True),
+    )
+
+    assert [pod.name for pod in pods_with(pods, NEW_MODEL)] == ["new"]

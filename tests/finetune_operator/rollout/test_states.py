@@ -1,0 +1,283 @@
+"""The rollout's machine: record, patch, watch, verify, or put back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from finetune_contract.run_status import Phase, Reason, RolloutPhase, RolloutStatus
+from finetune_operator.actions import Decision, PatchTarget
+from finetune_operator.lifecycle import decide
+from finetune_operator.observed import (
+    NO_MODEL,
+    ConditionFacts,
+    ContainerFacts,
+    Observed,
+    Refusal,
+    Run,
+    ServedModel,
+    Termination,
+)
+from finetune_operator.rollout.states import rehearsal
+from tests.finetune_operator.samples import (
+    ALL_STAGES,
+    MANIFEST,
+    NEW_MODEL,
+    NOON,
+    OLD_MODEL,
+    URI,
+    a_deployment,
+    a_run,
+    a_status,
+    a_target_pod,
+    after,
+    at,
+    condition,
+    later,
+    seen,
+)
+
+NEW_ID = f"sha256:{MANIFEST}"
+
+
+def rolling(phase: RolloutPhase = RolloutPhase.PROGRESSING, **changes: object) -> Run:
+    """A run whose model was put into the target at noon."""
+    rollout = RolloutStatus(
+        phase=phase,
+        target="deployment/chat",
+        target_uid="chat-uid",
+        current=NEW_MODEL,
+        previous=OLD_MODEL,
+        patched_at=at(0),
+        patched_generation=4,
+    ).model_copy(update=changes)
+    return a_run(a_status(ALL_STAGES, rollout=rollout, phase=Phase.ROLLING_OUT))
+
+
+def phase_of(decision: Decision) -> RolloutPhase | None:
+    return decision.status.rollout.phase if decision.status.rollout else None
+
+
+def test_the_previous_model_is_on_record_before_the_target_is_touched():
+    run = a_run(a_status(ALL_STAGES))
+
+    recorded = decide(run, seen(), NOON)
+    patched = decide(after(run, recorded), seen(), NOON)
+
+    assert recorded.actions == ()
+    assert recorded.status.rollout is not None
+    assert recorded.status.rollout.previous == OLD_MODEL
+    assert recorded.requeue_after == 0
+    assert phase_of(patched) is RolloutPhase.PROGRESSING
+    assert patched.actions == (
+        PatchTarget(
+            "chat",
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": "chat", "uid": "chat-uid"},
+                "spec": {
+                    "template": {
+                        "spec": {
+                            "initContainers": [
+                                {
+                                    "name": "model-fetch",
+                                    "env": [
+                                        {"name": "MODEL_URI", "value": URI},
+                                        {"name": "MODEL_MANIFEST_SHA256", "value": MANIFEST},
+                                    ],
+                                }
+                            ],
+                            "containers": [
+                                {"name": "model-server", "env": [{"name": "MODEL_ID", "value": NEW_ID}]}
+                            ],
+                        }
+                    }
+                },
+            },
+        ),
+    )
+
+
+def test_a_good_rollout_is_watched_verified_and_ends_the_run():
+    run = rolling()
+    target = a_deployment(NEW_MODEL)
+
+    verifying = decide(run, seen(target=target), later(5))
+    asked = seen(target=target, served=(ServedModel("chat-1", NEW_ID),))
+    done = decide(after(run, verifying), asked, later(6))
+
+    assert phase_of(verifying) is RolloutPhase.VERIFYING
+    assert phase_of(done) is RolloutPhase.SUCCEEDED
+    assert done.status.phase is Phase.SUCCEEDED
+    assert condition(done, "Ready").status == "True"
+    assert condition(done, "Reconciling").status == "False"
+    assert condition(done, "RolledOut").status == "True"
+    assert done.status.completion_time == at(6)
+
+
+def test_a_pod_that_serves_another_model_turns_the_rollout_back():
+    run = rolling(RolloutPhase.VERIFYING)
+    asked = seen(target=a_deployment(NEW_MODEL), served=(ServedModel("chat-1", "sha256:other"),))
+
+    decision = decide(run, asked, later(5))
+
+    assert phase_of(decision) is RolloutPhase.ROLLING_BACK
+    assert condition(decision, "RolledOut").reason == Reason.WRONG_MODEL_SERVED
+
+
+def test_a_pod_that_does_not_answer_is_waited_for_until_the_time_is_up():
+    run = rolling(RolloutPhase.VERIFYING)
+    silent = seen(
+        target=a_deployment(NEW_MODEL), served=(ServedModel("chat-1", problem="connection refused"),)
+    )
+
+    waiting = decide(run, silent, later(5))
+    late = decide(run, silent, later(901))
+
+    assert phase_of(waiting) is RolloutPhase.VERIFYING
+    assert "connection refused" in condition(waiting, "RolledOut").message
+    assert phase_of(late) is RolloutPhase.ROLLING_BACK
+    assert condition(late, "RolledOut").reason == Reason.PROGRESS_DEADLINE_EXCEEDED
+
+
+def test_a_broken_model_is_taken_back_with_its_cause_in_words():
+    run = rolling()
+    broken = a_target_pod(
+        ContainerFacts(
+            "model-fetch", init=True, terminated=Termination(12, "Error", "sha256 of model.gguf differs")
+        )
+    )
+    updating = a_deployment(NEW_MODEL, total_replicas=2, updated_replicas=1)
+
+    turned = decide(run, seen(target=updating, target_pods=(broken,)), later(3))
+    patching = decide(after(run, turned), seen(target=updating), later(3))
+    back = decide(after(run, patching), seen(target=a_deployment(OLD_MODEL)), later(7))
+
+    assert turned.actions == ()
+    assert phase_of(turned) is RolloutPhase.ROLLING_BACK
+    assert condition(turned, "RolledOut").reason == Reason.MODEL_INTEGRITY
+    (patch,) = patching.actions
+    assert isinstance(patch, PatchTarget)
+    assert OLD_MODEL.uri in str(patch.payload)
+    assert phase_of(back) is RolloutPhase.ROLLED_BACK
+    assert back.status.phase is Phase.ROLLED_BACK
+    assert condition(back, "Stalled").status == "True"
+    assert condition(back, "Ready").reason == Reason.MODEL_INTEGRITY
+    assert "sha256 of model.gguf differs" in condition(back, "RolledOut").message
+    assert OLD_MODEL.model_id in condition(back, "RolledOut").message
+
+
+def test_a_first_rollout_that_fails_takes_our_entries_out_again():
+    run = rolling(RolloutPhase.ROLLING_BACK, previous=NO_MODEL, reason="ModelIntegrity", message="bad")
+
+    decision = decide(run, seen(target=a_deployment(NEW_MODEL)), later(5))
+
+    (patch,) = decision.actions
+    assert isinstance(patch, PatchTarget)
+    pod = patch.payload["spec"]["template"]["spec"]  # type: ignore[index]
+    assert [c["env"] for c in (*pod["initContainers"], *pod["containers"])] == [[], []]
+
+
+def test_a_way_back_that_is_refused_says_what_to_run():
+    run = rolling(RolloutPhase.ROLLING_BACK, reason="ModelIntegrity", message="bad")
+    refused = seen(target=a_deployment(NEW_MODEL), refusal=Refusal("409", "kubectl", ".env"))
+
+    decision = decide(run, refused, later(5))
+
+    assert decision.actions == ()
+    assert phase_of(decision) is RolloutPhase.ROLLBACK_FAILED
+    assert condition(decision, "Ready").reason == Reason.ROLLBACK_FAILED
+    assert (
+        f"kubectl set env deployment/chat MODEL_URI={OLD_MODEL.uri}" in condition(decision, "Ready").message
+    )
+
+
+def test_an_old_deadline_does_not_spoil_the_way_back():
+    run = rolling(
+        RolloutPhase.ROLLING_BACK, reason="ProgressDeadlineExceeded", message="late", patched_at=at(100)
+    )
+    stale = ConditionFacts(
+        "Progressing", "False", "ProgressDeadlineExceeded", "old", last_update_time=at(100)
+    )
+
+    decision = decide(run, seen(target=a_deployment(OLD_MODEL, conditions=(stale,))), later(103))
+
+    assert phase_of(decision) is RolloutPhase.ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    ("observed", "reason", "stalled"),
+    [
+        (Observed(), Reason.TARGET_NOT_FOUND, "True"),
+        (seen(target=replace(a_deployment(), paused=True)), Reason.WAITING, "False"),
+        (seen(target=replace(a_deployment(), replicas=0)), Reason.WAITING, "False"),
+        (seen(refusal=Refusal("409", "helm", ".env")), Reason.FIELD_CONFLICT, "True"),
+    ],
+)
+def test_an_obstacle_keeps_the_target_untouched_and_is_looked_at_again(observed, reason, stalled):
+    decision = decide(a_run(a_status(ALL_STAGES)), observed, NOON)
+
+    assert decision.actions == ()
+    assert decision.status.phase is Phase.ROLLING_OUT
+    assert condition(decision, "RolledOut").reason == reason
+    assert condition(decision, "Stalled").status == stalled
+    assert decision.requeue_after == 30
+
+
+def test_a_change_by_somebody_else_ends_the_rollout_without_a_fight():
+    decision = decide(rolling(), seen(target=a_deployment(OLD_MODEL)), later(5))
+
+    assert decision.actions == ()
+    assert decision.status.phase is Phase.ROLLED_BACK
+    assert condition(decision, "Ready").reason == Reason.FIELD_CONFLICT
+
+
+def test_a_target_that_was_made_anew_is_recorded_and_patched_anew():
+    run = rolling()
+    anew = a_deployment(NO_MODEL, uid="other-uid")
+
+    again = decide(run, seen(target=anew), later(5))
+    recorded = decide(after(run, again), seen(target=anew), later(5))
+    patched = decide(after(run, recorded), seen(target=anew), later(5))
+
+    assert phase_of(again) is RolloutPhase.PREFLIGHT
+    assert recorded.status.rollout is not None
+    assert recorded.status.rollout.previous == NO_MODEL
+    assert recorded.status.rollout.target_uid == "other-uid"
+    assert len(patched.actions) == 1
+
+
+def test_patching_again_after_a_crash_keeps_the_record_of_the_previous_model():
+    recorded = rolling(RolloutPhase.PREFLIGHT, patched_at="", patched_generation=0)
+
+    decision = decide(recorded, seen(target=a_deployment(NEW_MODEL)), later(5))
+
+    assert len(decision.actions) == 1
+    assert decision.status.rollout is not None
+    assert decision.status.rollout.previous == OLD_MODEL
+
+
+def test_suspending_lets_a_rollout_that_has_begun_end():
+    run = replace(rolling(), spec=a_run(suspend=True).spec)
+
+    decision = decide(run, seen(target=a_deployment(NEW_MODEL)), later(5))
+
+    assert phase_of(decision) is RolloutPhase.VERIFYING
+
+
+def test_what_is_rehearsed_is_what_would_be_patched_next():
+    target = a_deployment()
+
+    before_any_job = rehearsal(a_run(), target)
+    before_patch = rehearsal(rolling(RolloutPhase.PREFLIGHT), target)
+    before_restore = rehearsal(rolling(RolloutPhase.ROLLING_BACK), target)
+    while_progressing = rehearsal(rolling(), target)
+    without_container = rehearsal(a_run(), replace(target, init_containers=()))
+
+    assert before_any_job is not None
+    assert URI in str(before_patch)
+    assert OLD_MODEL.uri in str(before_restore)
+    assert while_progressing is None
+    assert without_container is None
