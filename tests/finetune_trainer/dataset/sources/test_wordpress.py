@@ -40,8 +40,14 @@ def harvest(source: SourceSpec, waits: Waits | None = None) -> Harvest:
 
 
 def test_the_plain_form_of_the_api_takes_parameters_beside_the_route():
-    assert ApiRoot("http://a/?rest_route=/").url("wp/v2/posts", {"page": 2}) == "http://a/?rest_route=/wp/v2/posts&page=2"
-    assert ApiRoot("http://a/b/wp-json/").url("wp/v2/posts", {"page": 2}) == "http://a/b/wp-json/wp/v2/posts?page=2"
+    assert (
+        ApiRoot("http://a/?rest_route=/").url("wp/v2/posts", {"page": 2})
+        == "http://a/?rest_route=/wp/v2/posts&page=2"
+    )
+    assert (
+        ApiRoot("http://a/b/wp-json/").url("wp/v2/posts", {"page": 2})
+        == "http://a/b/wp-json/wp/v2/posts?page=2"
+    )
 
 
 @pytest.mark.parametrize("pretty", [True, False])
@@ -68,7 +74,9 @@ def test_requests_go_to_the_address_in_the_spec_while_links_stay_as_the_site_pri
 def test_a_site_without_the_api_is_refused_with_what_was_found(wordpress):
     wordpress.before = lambda request: Response("<html>shop</html>", 200, mimetype="text/html")
 
-    with pytest.raises(SourceRejected, match=r"sources\[site\].wordpress.url.*no WordPress REST API.*text/html"):
+    with pytest.raises(
+        SourceRejected, match=r"sources\[site\].wordpress.url.*no WordPress REST API.*text/html"
+    ):
         harvest(spec(wordpress.url))
 
 
@@ -115,7 +123,9 @@ def test_a_secret_without_its_keys_is_refused_before_any_request(wordpress):
 def test_a_laptop_without_the_secret_reads_what_everybody_may_read(wordpress):
     wordpress.add(5, "A", "<p>text</p>")
     source = open_source(
-        spec(wordpress.url, credentials_secret_ref=SecretRef(name="wp-reader")), {}, credentials_required=False
+        spec(wordpress.url, credentials_secret_ref=SecretRef(name="wp-reader")),
+        {},
+        credentials_required=False,
     )
 
     source.check()
@@ -200,7 +210,9 @@ def test_only_posts_under_the_root_categories_and_all_pages_are_kept(wordpress):
 
 
 def test_an_unknown_root_category_lists_those_that_exist(wordpress):
-    with pytest.raises(SourceRejected, match=r"rootCategories: the site has no root category Recipes.*Archive, Blogs"):
+    with pytest.raises(
+        SourceRejected, match=r"rootCategories: the site has no root category Recipes.*Archive, Blogs"
+    ):
         harvest(spec(wordpress.url, root_categories=["Recipes"]))
 
 

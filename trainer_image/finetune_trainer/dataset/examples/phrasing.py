@@ -192,6 +192,12 @@ QUESTION_RULES = (
         ("Can it be that you {1}?", "Do you happen to {1}?"),
     ),
     _rule(
+        "why",
+        r"Why (.+)",
+        ("For what reason {1}?", "Do you know why {1}?", "Why exactly {1}?", "Can you tell me why {1}?"),
+        ("What is the reason: why {1}?", "I wonder why {1}."),
+    ),
+    _rule(
         "which",
         r"Which (.+)",
         (
@@ -267,8 +273,9 @@ def phrasings(heading: str, as_topic: Callable[[str], str]) -> list[Phrasing]:
                 add(rule.name, rule.reserved, True, in_rule)
                 break
         taught = sum(not phrasing.reserved for phrasing in found.values())
+        has_reserved = len(found) > taught
         add("frame", QUESTION_FRAMES[: max(0, MIN_TAUGHT - taught)], False, in_frame)
-        if len(found) == taught:
+        if not has_reserved:
             add("frame", RESERVED_QUESTION_FRAMES, True, in_frame)
         return list(found.values())
 

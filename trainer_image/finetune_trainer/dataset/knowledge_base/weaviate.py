@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -244,8 +245,12 @@ def schema_differences(found: Sequence[PropertyTraits]) -> list[str]:
     for name, traits in wanted.items():
         for trait, value in asdict(traits).items():
             if name in actual and (other := getattr(actual[name], trait)) != value:
-                differences.append(f"{name}: {trait} is {other} instead of {value}")
+                differences.append(f"{name}: {trait} is {_word(other)} instead of {_word(value)}")
     return differences
+
+
+def _word(value: object) -> str:
+    return str(value.value) if isinstance(value, Enum) else str(value)
 
 
 def to_properties(document: Document) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""Finding the sentence that answers a heading, and the strings that carry its fact."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetune_trainer.dataset.examples.answers import answer_sentence, fact_strings, first_prose, sentences
+
+
+def test_abbreviations_end_no_sentence():
+    assert sentences("Mr. Peck cut the stones. He left at 5 p.m. on Friday.") == [
+        "Mr. Peck cut the stones.",
+        "He left at 5 p.m. on Friday.",
+    ]
+
+
+def test_a_decimal_point_ends_no_sentence():
+    assert sentences("It costs £7.40 a day. Pay by card.") == ["It costs £7.40 a day.", "Pay by card."]
+
+
+def test_lists_tables_code_and_pictures_are_no_prose():
+    text = "![A](http://x/a.png)\n\n- one\n\n| a |\n\n```\nx = 1\n\ny = 2\n```\n\nAt [last](http://x) prose."
+
+    assert first_prose(text) == "At last prose."
+
+
+@pytest.mark.parametrize(
+    ("heading", "text", "answer"),
+    [
+        (
+            "Gift vouchers",
+            "Vouchers stay valid for three years. Ask at the gate.",
+            "Vouchers stay valid for three years.",
+        ),
+        (
+            "What does it cost?",
+            "Prices are fair to all. A place costs £9 a head.",
+            "A place costs £9 a head.",
+        ),
+        ("When does it open?", "We rise early every day. Nobody knows why.", "We rise early every day."),
+        ("Is it open?", "Yes. It opens at nine every day.", "Yes. It opens at nine every day."),
+        ("Anything", "Do you know?", ""),
+        ("Anything", "Here is what you need:", ""),
+        ("Only a list", "- one\n- two", ""),
+    ],
+)
+def test_the_telling_sentence_is_the_answer(heading, text, answer):
+    assert answer_sentence(heading, text) == answer
+
+
+def test_a_long_sentence_is_cut_at_a_clause_or_left_out():
+    clause = " ".join(["word"] * 20)
+
+    assert answer_sentence("H", f"{clause}, {clause} {clause}.") == f"{clause}."
+    assert answer_sentence("H", " ".join(["word"] * 60) + ".") == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "strings"),
+    [
+        ("Adults pay £7.40 in winter.", "What does a ticket cost?", ["£7.40"]),
+        ("The mill is open from 09:40 to 17:20.", "When is the mill open?", ["09:40", "17:20"]),
+        ("Ring 01632 960 417 before noon.", "How do I order?", ["01632 960 417"]),
+        ("Write to hello@mill.example.", "How do I write?", ["hello@mill.example"]),
+        ("Run `sluice archive` first.", "How do I back up?", ["sluice archive"]),
+        ("Dough proves for 17 hours here.", "How long?", ["17 hours"]),
+        ("The roof carries 86 solar panels.", "How many solar panels?", ["86"]),
+        ("It moved on 4 March 2024.", "When?", ["4 March 2024"]),
+        ("Stone dresser Caspian Ruddle has 3 tools.", "Who cuts the stones?", ["Caspian Ruddle", "3"]),
+        ("The cat is called Bushel.", "What is the cat called?", ["Bushel"]),
+        ("In 2025 we saw 268 pairs.", "How many in 2025?", ["268"]),
+        ("Dogs are welcome.", "Are dogs allowed?", []),
+    ],
+)
+def test_strings_that_carry_the_fact_are_found(answer, question, strings):
+    found = fact_strings(answer, question)
+
+    assert found == strings
+    assert all(string in answer for string in found)

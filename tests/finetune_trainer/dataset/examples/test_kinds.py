@@ -1,0 +1,116 @@
+"""What each kind of example teaches, and that all of it is true of the documents."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from finetune_contract.prompt import MAX_PASSAGES, REFUSAL, cited_numbers
+from finetune_contract.run_spec import ExampleKind
+from finetune_trainer.dataset.examples import KINDS, SHARES
+
+
+def sources_of(prompt: str) -> list[str]:
+    """The numbered sources of a prompt, from the first on."""
+    return re.split(r"^\[\d\] ", prompt.split("\n\nQuestion: ")[0], flags=re.M)[1:]
+
+
+def test_every_kind_of_the_contract_has_a_function_and_a_share():
+    assert set(KINDS) == set(SHARES) == set(ExampleKind)
+    assert sum(SHARES.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", list(ExampleKind))
+def test_the_same_documents_give_the_same_examples(corpus, kind):
+    drafts = list(KINDS[kind](corpus))
+
+    assert drafts
+    assert list(KINDS[kind](corpus)) == drafts
+
+
+def test_opening_paragraphs_make_no_facts(corpus):
+    assert "One ticket is for all." not in [fact.answer for fact in corpus.facts]
+
+
+def test_a_grounded_answer_stands_in_the_source_that_it_cites(corpus):
+    drafts = list(KINDS[ExampleKind.GROUNDED](corpus))
+
+    for draft in drafts:
+        sources = sources_of(draft.example.prompt[0].content)
+        (number,) = cited_numbers(draft.example.answer)
+        assert 1 <= len(sources) <= MAX_PASSAGES
+        assert re.sub(r" \[\d\]$", "", draft.example.answer) in sources[number - 1]
+        assert all(string in draft.example.answer for string in draft.example.must_contain)
+
+
+def test_the_answer_stands_in_either_place(corpus):
+    drafts = list(KINDS[ExampleKind.GROUNDED](corpus))
+
+    assert {cited_numbers(draft.example.answer)[0] for draft in drafts} == {1, 2}
+
+
+def test_prompts_hold_no_addresses(corpus):
+    prompts = [draft.example.prompt[0].content for kind in KINDS.values() for draft in kind(corpus)]
+
+    assert not [prompt for prompt in prompts if "http://" in prompt]
+
+
+def test_a_closed_book_question_has_no_sources_and_its_answer_no_number(corpus):
+    for draft in KINDS[ExampleKind.CLOSED_BOOK](corpus):
+        assert sources_of(draft.example.prompt[0].content) == []
+        assert cited_numbers(draft.example.answer) == []
+
+
+def test_a_link_is_given_by_title_and_number_of_the_right_document(corpus):
+    titles = {document.post_url: document.post_title for document in corpus.documents}
+
+    for draft in KINDS[ExampleKind.URL](corpus):
+        title = titles[draft.example.document_url]
+        (number,) = cited_numbers(draft.example.answer)
+        assert draft.example.answer == f"See {title} [{number}]."
+        assert sources_of(draft.example.prompt[0].content)[number - 1].startswith(title)
+
+
+def test_a_refused_question_is_not_answered_by_the_sources_in_its_prompt(corpus):
+    answers = {
+        draft.example.question: draft.example.must_contain for draft in KINDS[ExampleKind.GROUNDED](corpus)
+    }
+
+    for draft in KINDS[ExampleKind.REFUSAL](corpus):
+        sources = " ".join(sources_of(draft.example.prompt[0].content))
+        assert draft.example.answer == REFUSAL
+        assert sources
+        assert not [string for string in answers.get(draft.example.question, []) if string in sources]
+
+
+def test_some_refused_questions_have_an_answerable_twin(corpus):
+    refused = {draft.example.question for draft in KINDS[ExampleKind.REFUSAL](corpus)}
+    answered = {draft.example.question for draft in KINDS[ExampleKind.GROUNDED](corpus)}
+
+    assert refused & answered
+
+
+def test_things_that_the_site_has_are_not_foreign(corpus):
+    assert corpus.holds("bat walk")
+    assert not corpus.holds("bowling alley")
+
+
+@pytest.mark.parametrize(
+    ("heading", "inside"),
+    [
+        ("Opening hours", "opening hours"),
+        ("Caspian Ruddle", "Caspian Ruddle"),
+        ("The museum", "the museum"),
+        ("REST API", "REST API"),
+        ("Names of the bats", "names of the bats"),
+    ],
+)
+def test_headings_are_lowered_unless_they_are_names(corpus, heading, inside):
+    assert corpus.lower_first(heading) == inside
+
+
+def test_a_topic_takes_the_article_that_the_text_gives_it(corpus):
+    assert corpus.as_topic("Press officer", "Ask the press officer.") == "the press officer"
+    assert corpus.as_topic("Winner of the contest", "") == "the winner of the contest"
+    assert corpus.as_topic("Gift vouchers", "Gift vouchers stay.") == "gift vouchers"

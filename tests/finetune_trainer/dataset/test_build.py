@@ -1,0 +1,269 @@
+"""The dataset stage on a laptop, against a site that speaks WordPress's API.
+
+Left out: Weaviate, S3 and a real WordPress (tests/together/test_dataset.py).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug import Response
+
+from finetune_contract.artifact_layout import dataset_folder, evaluation_folder, model_folder
+from finetune_contract.artifacts import ArtifactKind, Document, Example
+from finetune_contract.prompt import REFUSAL
+from finetune_contract.run_spec import FineTuneRunSpec
+from finetune_contract.stage_protocol import EvaluationFacts, StageReport
+from finetune_trainer.artifact_files import publish_folder, read_manifest
+from finetune_trainer.dataset.build import build_dataset
+from finetune_trainer.errors import DataRejected, SourceRejected, StoreRejected
+from finetune_trainer.stage_context import StageContext
+from finetune_trainer.stores.local_folder import LocalFolder
+
+TOPICS = [
+    "loaf",
+    "wheel",
+    "otter",
+    "gauge",
+    "pond",
+    "tern",
+    "bridge",
+    "oven",
+    "sluice",
+    "granary",
+    "cellar",
+    "tower",
+]
+
+
+@pytest.fixture
+def site(wordpress):
+    for number, topic in enumerate(TOPICS, start=1):
+        wordpress.add(
+            number,
+            f"All about the {topic}",
+            f"<p>Welcome.</p><h2>How much is the {topic}?</h2>"
+            f"<p>The {topic} was bought for £{number}50 by the trust.</p>"
+            f"<h2>History of the {topic}</h2><p>The old {topic} was built in 19{number + 10} by two brothers.</p>",
+            categories=[2],
+        )
+    return wordpress
+
+
+def context(site, folder: Path, **dataset: Any) -> StageContext:
+    spec = {
+        "baseModel": {"uri": "hf://owner/name@main"},
+        "dataset": {
+            "sources": [{"name": "site", "wordpress": {"url": site.url, **dataset.pop("wordpress", {})}}],
+            "minDocuments": 5,
+            **dataset,
+        },
+        "store": {"s3": {"bucket": "models"}},
+    }
+    return StageContext(
+        run_name="run",
+        spec=FineTuneRunSpec.model_validate(spec),
+        work_folder=folder / "work",
+        store=LocalFolder(folder / "store"),
+        progress=lambda *_, **__: None,
+        environment={},
+        on_cluster=False,
+    )
+
+
+def build(given: StageContext) -> StageReport:
+    return build_dataset(given, lambda _: "base-digest")
+
+
+def stored(given: StageContext, report: StageReport) -> dict[str, bytes]:
+    assert report.dataset is not None
+    key = dataset_folder(report.dataset.digest)
+    return {name.removeprefix(key): given.store.read(name) or b"" for name in given.store.list(key)}
+
+
+def test_the_dataset_is_stored_whole_and_described(site, tmp_path):
+    given = context(site, tmp_path)
+
+    report = build(given)
+
+    assert report.exit_code == 0
+    assert report.dataset is not None
+    assert report.dataset.documents == 12
+    files = stored(given, report)
+    assert set(files) == {
+        "/train.jsonl", "/evaluation.jsonl", "/documents.jsonl", "/dropped.jsonl", "/report.html", "/manifest.json",
+    }  # fmt: skip
+    rows = [Example.model_validate_json(line) for line in files["/train.jsonl"].splitlines()]
+    assert len(rows) == report.dataset.training_examples
+    assert len(files["/evaluation.jsonl"].splitlines()) == report.dataset.evaluation_examples
+    documents = [Document.model_validate_json(line) for line in files["/documents.jsonl"].splitlines()]
+    assert {document.source for document in documents} == {"site"}
+    manifest = read_manifest(given.store, dataset_folder(report.dataset.digest))
+    assert manifest is not None
+    assert manifest.facts["trainingExamples"] == len(rows)
+
+
+def test_the_evaluation_asks_every_kind(site, tmp_path):
+    given = context(site, tmp_path)
+
+    files = stored(given, build(given))
+
+    kinds = {json.loads(line)["kind"] for line in files["/evaluation.jsonl"].splitlines()}
+    assert kinds == {"grounded", "closed_book", "url", "refusal"}
+    assert REFUSAL.encode() in files["/evaluation.jsonl"]
+
+
+def test_the_same_input_gives_the_same_bytes(site, tmp_path):
+    first, second = context(site, tmp_path / "a"), context(site, tmp_path / "b")
+
+    assert stored(first, build(first)) == stored(second, build(second))
+
+
+def test_a_second_build_into_the_same_store_changes_nothing(site, tmp_path):
+    given = context(site, tmp_path)
+    first = build(given)
+    before = stored(given, first)
+
+    assert build(given) == first
+    assert stored(given, first) == before
+
+
+def test_a_changed_post_gives_another_dataset_and_run_key(site, tmp_path):
+    given = context(site, tmp_path)
+    first = build(given)
+    site.posts[0]["content"] = {
+        "rendered": "<h2>How much is the loaf?</h2><p>The loaf was a gift of the king.</p>"
+    }
+
+    second = build(given)
+
+    assert first.dataset is not None
+    assert second.dataset is not None
+    assert first.dataset.digest != second.dataset.digest
+    assert first.dataset.run_key != second.dataset.run_key
+
+
+def test_empty_posts_are_dropped_and_counted(site, tmp_path):
+    site.add(40, "Empty", "<script>x()</script>", categories=[2])
+    given = context(site, tmp_path)
+
+    report = build(given)
+
+    assert report.dataset is not None
+    assert report.dataset.dropped == 1
+    assert b"no text is left after cleaning" in stored(given, report)["/dropped.jsonl"]
+
+
+def test_the_report_escapes_what_the_site_says(site, tmp_path):
+    site.add(
+        41,
+        "Tags &lt;script&gt;alert(1)&lt;/script&gt;",
+        "<h2>The tag</h2><p>A tag is written here.</p>",
+        categories=[2],
+    )
+    given = context(site, tmp_path)
+
+    page = stored(given, build(given))["/report.html"].decode()
+
+    assert "<script>" not in page
+    assert "http://" not in page.split("<body>")[0]
+
+
+def test_too_few_documents_are_refused_and_nothing_is_stored(site, tmp_path):
+    given = context(site, tmp_path, minDocuments=13)
+
+    with pytest.raises(
+        DataRejected, match=r"spec.dataset.minDocuments: 12 documents are left and 13 are needed"
+    ):
+        build(given)
+
+    assert given.store.list("") == []
+
+
+def test_documents_without_headings_are_refused_with_the_remedy(wordpress, tmp_path):
+    for number in range(6):
+        wordpress.add(number + 1, f"P{number}", "<p>Hm.</p>")
+
+    with pytest.raises(DataRejected, match="give the posts headings"):
+        build(context(wordpress, tmp_path, exampleKinds=["grounded"]))
+
+
+def test_wrong_credentials_stop_the_stage_before_reading(site, tmp_path):
+    given = context(site, tmp_path, wordpress={"credentialsSecretRef": {"name": "wp"}})
+    environment = {"WORDPRESS_USERNAME_SITE": "reader", "WORDPRESS_PASSWORD_SITE": "wrong"}
+
+    with pytest.raises(SourceRejected, match="refuses the user name and password of the Secret wp"):
+        build(StageContext(**{**given.__dict__, "environment": environment}))
+
+    assert not [request for request in site.requests if "/posts" in request]
+
+
+def test_a_store_that_refuses_stops_the_stage_before_anything_is_asked(site, tmp_path):
+    given = context(site, tmp_path)
+    (tmp_path / "store").write_text("a file, no folder")
+
+    with pytest.raises(StoreRejected):
+        build(given)
+
+    assert site.requests == []
+
+
+def test_a_site_that_breaks_off_leaves_the_store_as_it_was(site, tmp_path):
+    login = Response("<html>", 200, mimetype="text/html")
+    site.before = lambda request: login if "/pages" in request.path else None
+    given = context(site, tmp_path)
+
+    with pytest.raises(SourceRejected, match="is not JSON"):
+        build(given)
+
+    assert given.store.list("") == []
+
+
+def publish(given: StageContext, key: str, kind: ArtifactKind, files: dict[str, str], folder: Path) -> str:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    return publish_folder(given.store, key, folder, kind, {}).sha256()
+
+
+def test_a_finished_model_under_the_same_key_is_adopted(site, tmp_path):
+    given = context(site, tmp_path)
+    first = build(given)
+    assert first.dataset is not None
+    assert not first.dataset.adopted
+    key = first.dataset.run_key
+    verdict = EvaluationFacts(passed=True, gate="passed")
+    sha256 = publish(given, model_folder(key), ArtifactKind.MODEL, {"model.gguf": "GGUF"}, tmp_path / "m")
+    publish(
+        given,
+        evaluation_folder(key),
+        ArtifactKind.EVALUATION,
+        {"verdict.json": json.dumps(verdict.to_wire())},
+        tmp_path / "e",
+    )
+
+    second = build(given)
+
+    assert second.dataset is not None
+    assert second.dataset.adopted
+    assert second.reason == "Adopted"
+    assert second.evaluation == verdict
+    assert second.model is not None
+    assert (second.model.manifest_sha256, second.model.size_bytes) == (sha256, 4)
+
+
+def test_a_model_without_a_verdict_is_not_adopted(site, tmp_path):
+    given = context(site, tmp_path)
+    first = build(given)
+    assert first.dataset is not None
+    publish(
+        given, model_folder(first.dataset.run_key), ArtifactKind.MODEL, {"model.gguf": "GGUF"}, tmp_path / "m"
+    )
+
+    second = build(given)
+
+    assert second.model is None
+    assert second == first
