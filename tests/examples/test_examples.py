@@ -38,6 +38,15 @@ def test_a_run_is_accepted(run: Path) -> None:
     assert metadata.namespace
 
 
+def test_the_run_in_the_readme_is_accepted() -> None:
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    shown = [block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "FineTuneRun" in block]
+
+    assert shown
+    for block in shown:
+        parse_run(block)
+
+
 @pytest.mark.parametrize("folder", PRODUCTION)
 def test_a_production_run_asks_for_one_gpu_in_gpu_stages_only(folder: str) -> None:
     spec = spec_of(folder)
