@@ -28,7 +28,7 @@ _REJECTIONS = {
     "InvalidAccessKeyId": "the access key is unknown; correct the Secret of spec.store.s3.credentialsSecretRef",
     "SignatureDoesNotMatch": "the secret key is wrong; correct the Secret of spec.store.s3.credentialsSecretRef",
     "403": "access denied; correct the Secret of spec.store.s3.credentialsSecretRef",
-    "404": "not found; correct spec.store.s3.bucket or create the bucket",
+    "404": "not found; create the bucket of spec.store.s3.bucket, or run the stage that makes this object",
     "NoSuchKey": "there is no such object",
     "PermanentRedirect": "the bucket is in another region; correct spec.store.s3.region",
 }

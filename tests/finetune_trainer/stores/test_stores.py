@@ -1,0 +1,134 @@
+"""Both stores behave alike: a folder, and S3 as moto speaks it. A real S3 server is asked in tests/together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from finetune_contract.run_spec import S3StoreSpec
+from finetune_trainer.errors import StoreRejected, StoreUnavailable
+from finetune_trainer.stores.local_folder import LocalFolder
+from finetune_trainer.stores.s3 import S3Store, s3_errors
+from finetune_trainer.stores.store import Store
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    if request.param == "folder":
+        yield LocalFolder(tmp_path / "store")
+        return
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with mock_aws():
+        made = S3Store.from_spec(S3StoreSpec(bucket="models", prefix="team/chat"))
+        made.client.create_bucket(Bucket="models")
+        yield made
+
+
+def test_a_usable_store_passes_its_check_and_keeps_nothing_of_it(store):
+    store.check()
+
+    assert store.list("") == []
+
+
+def test_what_is_written_is_read_and_listed(store):
+    store.write("a/b.txt", b"one")
+    store.write("a/b.txt", b"two")
+
+    assert store.read("a/b.txt") == b"two"
+    assert store.list("a/") == ["a/b.txt"]
+    assert store.list("b/") == []
+
+
+def test_what_is_not_there_reads_as_none(store):
+    assert store.read("a/b.txt") is None
+
+
+def test_files_go_up_and_come_down(store, tmp_path):
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    source.write_bytes(b"model")
+
+    store.upload("m/model", source)
+    store.download("m/model", target)
+
+    assert target.read_bytes() == b"model"
+
+
+def test_downloading_what_is_not_there_is_refused_and_leaves_no_file(store, tmp_path):
+    with pytest.raises(StoreRejected):
+        store.download("m/model", tmp_path / "target")
+
+    assert not list(tmp_path.glob("target*"))
+
+
+def test_deleting_twice_is_no_error(store):
+    store.write("a", b"x")
+
+    store.delete(["a"])
+    store.delete(["a"])
+
+    assert store.list("") == []
+
+
+def test_the_prefix_is_part_of_the_address_and_not_of_the_keys(store):
+    store.write("a/b", b"x")
+
+    assert store.uri("a/b").endswith("/a/b")
+    assert store.list("a") == ["a/b"]
+
+
+def test_a_missing_bucket_is_refused_with_the_remedy(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with (
+        mock_aws(),
+        pytest.raises(StoreRejected, match=r"spec.store.s3: s3://nowhere: .*spec.store.s3.bucket"),
+    ):
+        S3Store.from_spec(S3StoreSpec(bucket="nowhere")).check()
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "error"),
+    [
+        ("NoSuchBucket", 404, StoreRejected),
+        ("AccessDenied", 403, StoreRejected),
+        ("SignatureDoesNotMatch", 403, StoreRejected),
+        ("MalformedPolicy", 400, StoreRejected),
+        ("SlowDown", 503, StoreUnavailable),
+        ("InternalError", 500, StoreUnavailable),
+    ],
+)
+def test_refusals_are_told_from_passing_failures(code, status, error):
+    answer = ClientError(
+        {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject"
+    )  # type: ignore[typeddict-item]
+
+    with pytest.raises(error, match="s3://models/key"), s3_errors("s3://models/key"):
+        raise answer
+
+
+def test_a_server_that_is_down_is_unavailable(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    store = S3Store.from_spec(S3StoreSpec(bucket="models", endpoint="http://127.0.0.1:9"))
+
+    with pytest.raises(StoreUnavailable, match="s3://models"):
+        store.check()
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd"])
+def test_a_key_cannot_lead_out_of_the_workspace(tmp_path, key):
+    with pytest.raises(StoreRejected, match="leads out of the workspace"):
+        LocalFolder(tmp_path / "store").write(key, b"x")
+
+
+def test_a_workspace_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "store").write_text("x")
+
+    with pytest.raises(StoreRejected, match=r"workspace .*choose another with --workspace"):
+        LocalFolder(tmp_path / "store").check()
