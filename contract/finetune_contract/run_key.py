@@ -9,7 +9,9 @@ from finetune_contract import VERSION
 from finetune_contract.run_spec import FineTuneRunSpec
 
 
-def run_key(spec: FineTuneRunSpec, base_model_digest: str, dataset_digest: str, version: str = VERSION) -> str:
+def run_key(
+    spec: FineTuneRunSpec, base_model_digest: str, dataset_digest: str, version: str = VERSION
+) -> str:
     """sha256 over training, packaging and evaluation spec, base model, dataset and trainer version, as hex.
 
     Resources, scheduling, store, rollout and names are left out: they do not change the model.

@@ -70,7 +70,7 @@ class Reason(StrEnum):
     CANCELLED = "Cancelled"
     GATES_FAILED = "GatesFailed"
     INVALID_SPEC = "InvalidSpec"
-    SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a word, not a secret
     TARGET_NOT_FOUND = "TargetNotFound"
     CONTAINER_NOT_FOUND = "ContainerNotFound"
     FIELD_CONFLICT = "FieldConflict"

@@ -16,7 +16,7 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _IMAGE = re.compile(r"!\[[^\]]*\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)\s?")
 _LINK = re.compile(r"\[([^\[\]]+)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)")
 _STOP_WORDS = frozenset(
-    "a about an and any are as at be been but by can could did do does for from get has have he her his how i if in"
+    "a about an and any are as at be been but by can could did do does for from get has have he her his how i if in"  # noqa: SIM905
     " into is it its me my of on one or our please she should so some tell than that the their them there they this"
     " to us was we were what when where which who whom whose why will with would you your".split()
 )
