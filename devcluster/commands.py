@@ -40,7 +40,9 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(f"`{name}` did not end within {timeout_seconds:.0f} s") from error
     if done.returncode != 0:
-        raise CommandFailed(f"`{name}` ended with status {done.returncode}:\n{last_lines(done.stderr or done.stdout)}")
+        raise CommandFailed(
+            f"`{name}` ended with status {done.returncode}:\n{last_lines(done.stderr or done.stdout)}"
+        )
     return done.stdout
 
 

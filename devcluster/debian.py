@@ -54,7 +54,14 @@ def ensure(packages: Sequence[str], progress: Progress, part: str) -> None:
     missing = [name for name in packages if not is_installed(name)]
     if not missing:
         return
-    apt = [*_root_prefix(missing), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300"]
+    apt = [
+        *_root_prefix(missing),
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+    ]
     install = [*apt, "install", "--yes", "--no-install-recommends", *missing]
     with progress.step(part, f"install {len(missing)} Debian packages: {' '.join(missing)}"):
         try:
@@ -83,7 +90,10 @@ def is_installed(package: str) -> bool:
             "from Debian or Ubuntu. Elsewhere, give the demo a cluster of your own by KUBECONFIG"
         )
     found = subprocess.run(
-        ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package], capture_output=True, text=True, check=False
+        ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return found.stdout.strip() == "installed"
 

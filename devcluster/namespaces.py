@@ -1,7 +1,7 @@
 """The namespaces, the wire and the cgroup that an instance lives in. Knows no program that runs in them.
 
-One keeper process holds a network, a mount and a process namespace. Routes, filters, mounts and processes of the instance
-are all inside and end with the keeper; only the cgroup folders have to be removed by hand.
+One keeper process holds a network, a mount and a process namespace. Routes, filters, mounts and processes of the
+instance are all inside and end with the keeper; only the cgroup folders have to be removed by hand.
 """
 
 from __future__ import annotations
@@ -28,6 +28,16 @@ from devcluster.processes import (
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 _READY_SECONDS = 15.0
+_UNSHARE = (
+    "unshare",
+    "--net",
+    "--mount",
+    "--pid",
+    "--mount-proc",
+    "--propagation=private",
+    "--fork",
+    "--kill-child",
+)
 
 
 def running_keeper(instance: Instance) -> ProcessRecord | None:
@@ -46,7 +56,9 @@ def open_namespaces(instance: Instance) -> ProcessRecord:
     if keeper is not None:
         return keeper
     if os.geteuid() != 0:
-        raise DevclusterError("a node needs root for its namespaces: run this command as root (`sudo -E ...`)")
+        raise DevclusterError(
+            "a node needs root for its namespaces: run this command as root (`sudo -E ...`)"
+        )
     if _link_exists(instance.link):
         _refuse_foreign_link(instance)
     instance.run.mkdir(parents=True, exist_ok=True)
@@ -107,8 +119,7 @@ def _start_keeper(instance: Instance) -> ProcessRecord:
     log = instance.logs / "keeper.log"
     with log.open("wb") as output:
         outer = subprocess.Popen(
-            ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "--mount-proc"]
-            + [sys.executable, "-m", "devcluster.keeper", str(instance.state)],
+            [*_UNSHARE, sys.executable, "-m", "devcluster.keeper", str(instance.state)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -118,7 +129,9 @@ def _start_keeper(instance: Instance) -> ProcessRecord:
         )
     if not _wait(lambda: ready.exists() or outer.poll() is not None, _READY_SECONDS) or not ready.exists():
         outer.kill()
-        raise DevclusterError(f"the node's namespaces could not be made; {log} says:\n{last_lines(log.read_text())}")
+        raise DevclusterError(
+            f"the node's namespaces could not be made; {log} says:\n{last_lines(log.read_text())}"
+        )
     keeper = record_of(_only_child(outer.pid))
     write_record(_keeper_record(instance), keeper)
     return keeper

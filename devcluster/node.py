@@ -1,4 +1,4 @@
-"""Kubernetes on one node: etcd, control plane, containerd, kubelet, proxy, name server and a GPU that exists in name only.
+"""Kubernetes on one node: control plane, containerd, kubelet, proxy, name server and a GPU in name only.
 
 Everything runs inside the instance's namespaces (namespaces.py), so upstream's default paths hold and nothing has to be
 cleaned up on the host. Knows no part outside Kubernetes.
@@ -82,24 +82,42 @@ def up(node: Node, progress: Progress) -> None:
         _start(node, "etcd", _etcd(node))
         _start(node, "apiserver", _apiserver(node))
         _start_containerd(node)
-        node.processes.wait_until("apiserver", lambda: _api_answers(node), "the API answered", timeout_seconds=120)
-    with progress.step(PART, "start controllers, scheduler, kubelet and proxy; wait for the node to be Ready"):
+        node.processes.wait_until(
+            "apiserver", lambda: _api_answers(node), "the API answered", timeout_seconds=120
+        )
+    with progress.step(
+        PART, "start controllers, scheduler, kubelet and proxy; wait for the node to be Ready"
+    ):
         _start(node, "controller-manager", _controller_manager(node))
         _start(node, "scheduler", _scheduler(node))
         images.load_node_images(node.instance, node.processes, node.programs)
         _start(node, "kubelet", _kubelet(node))
         node.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(PACKAGE / "coredns.yaml"))
-        _start(node, "proxy", [*_program(node, "kube-proxy"), f"--config={node.configuration / 'proxy.yaml'}"])
+        _start(
+            node, "proxy", [*_program(node, "kube-proxy"), f"--config={node.configuration / 'proxy.yaml'}"]
+        )
         _start(node, "gpu", [*_program(node, "gpu-device-plugin"), f"--resource={GPU_RESOURCE}", "--count=1"])
-        node.processes.wait_until("kubelet", lambda: _is_ready(node), "the node was Ready", timeout_seconds=120)
+        node.processes.wait_until(
+            "kubelet", lambda: _is_ready(node), "the node was Ready", timeout_seconds=120
+        )
     with progress.step(PART, "wait for the name server"):
         node.kubectl("--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s")
 
 
 def down(node: Node) -> None:
     """Lets the parts end in order, so that what is stored is whole; containers end with the namespaces."""
-    for name in ("gpu", "proxy", "kubelet", "scheduler", "controller-manager", "apiserver", "etcd", "containerd"):
-        node.processes.stop(name)
+    for name in (
+        "gpu",
+        "proxy",
+        "kubelet",
+        "scheduler",
+        "controller-manager",
+        "apiserver",
+        "etcd",
+        "containerd",
+    ):
+        # The API server would wait for clients that watch; everything it knows is in etcd.
+        node.processes.stop(name, timeout_seconds=2 if name == "apiserver" else 10)
 
 
 def _start(node: Node, name: str, argv: list[str]) -> None:

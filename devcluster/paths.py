@@ -32,7 +32,9 @@ def site_packages() -> Path:
     """The package folder of the project's environment."""
     found = sorted((VENV / "lib").glob("python3.*/site-packages"))
     if not found:
-        raise DevclusterError(f"{VENV} holds no Python environment: run `uv sync --all-extras --frozen` first")
+        raise DevclusterError(
+            f"{VENV} holds no Python environment: run `uv sync --all-extras --frozen` first"
+        )
     return found[0]
 
 

@@ -34,13 +34,23 @@ class Certificate:
 
 def node_certificates(node_ip: str, service_ip: str) -> tuple[Certificate, ...]:
     """All certificates that a single node needs."""
-    api_names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
+    api_names = [
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
     local = ("DNS:localhost", "IP:127.0.0.1")
     return (
         Certificate(
             "apiserver",
             "/CN=kube-apiserver",
-            alternative_names=(*(f"DNS:{name}" for name in api_names), *local, f"IP:{service_ip}", f"IP:{node_ip}"),
+            alternative_names=(
+                *(f"DNS:{name}" for name in api_names),
+                *local,
+                f"IP:{service_ip}",
+                f"IP:{node_ip}",
+            ),
         ),
         Certificate("apiserver-to-kubelet", "/O=system:masters/CN=kube-apiserver-kubelet-client"),
         Certificate("front-proxy-client", "/CN=front-proxy-client", authority="front-proxy-ca"),
@@ -94,7 +104,12 @@ current-context: devcluster
 def _make_authority(folder: Path, name: str) -> None:
     if (folder / f"{name}.crt").exists():
         return
-    usage = ["-addext", "basicConstraints=critical,CA:true", "-addext", "keyUsage=critical,keyCertSign,digitalSignature"]
+    usage = [
+        "-addext",
+        "basicConstraints=critical,CA:true",
+        "-addext",
+        "keyUsage=critical,keyCertSign,digitalSignature",
+    ]
     key = ["-keyout", str(folder / f"{name}.key")]
     _finish(
         folder / f"{name}.crt",
@@ -117,10 +132,27 @@ def _sign(folder: Path, certificate: Certificate) -> None:
     facts.write_text("\n".join(extensions) + "\n")
     key = folder / f"{name}.key"
     run(["openssl", "req", *_NEW_KEY, "-subj", certificate.subject, "-keyout", key, "-out", wish])
-    signer = ["-CA", str(folder / f"{certificate.authority}.crt"), "-CAkey", str(folder / f"{certificate.authority}.key")]
+    signer = [
+        "-CA",
+        str(folder / f"{certificate.authority}.crt"),
+        "-CAkey",
+        str(folder / f"{certificate.authority}.key"),
+    ]
     _finish(
         folder / f"{name}.crt",
-        ["openssl", "x509", "-req", "-in", str(wish), *signer, "-days", _DAYS, "-extfile", str(facts), "-out"],
+        [
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            str(wish),
+            *signer,
+            "-days",
+            _DAYS,
+            "-extfile",
+            str(facts),
+            "-out",
+        ],
     )
     wish.unlink()
     facts.unlink()

@@ -119,7 +119,9 @@ class Processes:
                 _group_ends(record.pid, timeout_seconds)
         self._record(name).unlink(missing_ok=True)
 
-    def wait_until(self, name: str, answers: Callable[[], bool], what: str, *, timeout_seconds: float = 60) -> None:
+    def wait_until(
+        self, name: str, answers: Callable[[], bool], what: str, *, timeout_seconds: float = 60
+    ) -> None:
         """Returns when `answers` says so.
 
         Raises:

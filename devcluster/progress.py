@@ -35,7 +35,9 @@ class Progress:
         """One finished fact."""
         with self._one_writer:
             self._clear()
-            print(f"[{time.monotonic() - self._began:6.1f} s] {part:<10} {fact}", file=self._stream, flush=True)
+            print(
+                f"[{time.monotonic() - self._began:6.1f} s] {part:<10} {fact}", file=self._stream, flush=True
+            )
 
     def moving(self, part: str, fact: str) -> None:
         """A fact that the next one replaces; without a terminal it is a line of its own."""

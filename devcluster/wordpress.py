@@ -1,6 +1,6 @@
 """WordPress from Debian's packages with MariaDB, holding the sample site. Knows nothing of Kubernetes.
 
-Two programs, `mariadb` and `wordpress` (PHP's own web server). The database listens on a socket in the state folder only.
+Two programs, `mariadb` and `wordpress` (PHP's own web server). The database listens on a socket in the state folder.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def set_post(site: WordPress, slug: str, old: str, new: str) -> str:
             already = " (it already holds the new words)" if new in text else ""
             raise DevclusterError(f"{kind[:-1]} {slug!r} does not hold {old!r}{already}")
         changed = {"content": text.replace(old, new)}
-        link: str = request_json("POST", f"{route}/{found[0]['id']}", headers=authorization, body=changed)["link"]
+        link: str = request_json("POST", f"{route}/{found[0]['id']}", headers=authorization, body=changed)[
+            "link"
+        ]
         return link
     raise DevclusterError(f"WordPress at {site.url} has no post or page with the slug {slug!r}")
 
@@ -149,14 +151,26 @@ def _start_database(site: WordPress, user: str | None) -> None:
         shutil.rmtree(site.database_folder, ignore_errors=True)
         site.database_folder.mkdir(parents=True, mode=0o700)
         _own(site.database_folder, user)
-        install = ["mariadb-install-db", "--no-defaults", f"--datadir={site.database_folder}", "--skip-test-db"]
+        install = [
+            "mariadb-install-db",
+            "--no-defaults",
+            f"--datadir={site.database_folder}",
+            "--skip-test-db",
+        ]
         run([*install, "--auth-root-authentication-method=normal", *_mariadb_user(user)])
         (site.database_folder / "installed").touch()
     server = [_mariadbd(), "--no-defaults", f"--datadir={site.database_folder}", f"--socket={site.socket}"]
-    small = ["--skip-log-bin", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--performance-schema=off"]
+    small = [
+        "--skip-log-bin",
+        "--innodb-buffer-pool-size=64M",
+        "--innodb-log-file-size=32M",
+        "--performance-schema=off",
+    ]
     fast = ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0"]
     pid_file = f"--pid-file={site.database_folder / 'pid'}"
-    site.processes.start("mariadb", [*server, pid_file, "--skip-networking", *small, *fast, *_mariadb_user(user)])
+    site.processes.start(
+        "mariadb", [*server, pid_file, "--skip-networking", *small, *fast, *_mariadb_user(user)]
+    )
     site.processes.wait_until("mariadb", lambda: _database_answers(site), "the database answered")
 
 
@@ -169,7 +183,10 @@ def _mariadb_user(user: str | None) -> list[str]:
 
 def _database_answers(site: WordPress) -> bool:
     try:
-        run(["mariadb-admin", "--no-defaults", f"--socket={site.socket}", "--user=root", "ping"], timeout_seconds=10)
+        run(
+            ["mariadb-admin", "--no-defaults", f"--socket={site.socket}", "--user=root", "ping"],
+            timeout_seconds=10,
+        )
         return True
     except DevclusterError:
         return False
