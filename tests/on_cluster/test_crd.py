@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from devcluster.kubectl import tools_folder
+from finetune_contract.run_document import InvalidRunDocument, parse_spec
 
 pytestmark = pytest.mark.on_cluster
 
@@ -125,6 +126,15 @@ def test_a_fresh_run_has_defaults_and_a_status_that_nobody_takes_for_finished(ap
     assert made["spec"]["rollout"]["mode"] == "None"
 
 
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.parent.name)
+def test_cluster_and_laptop_fill_in_the_same(api: Api, example: Path) -> None:
+    run = suspended(example)
+
+    made = api.create(run)
+
+    assert parse_spec(made["spec"]) == parse_spec(run["spec"])
+
+
 def test_suspend_approval_and_time_to_live_may_change(api: Api, live: Run) -> None:
     for change in (
         {"suspend": False},
@@ -182,8 +192,14 @@ def test_a_wrong_type_is_named(api: Api) -> None:
     ],
     ids=lambda value: None if isinstance(value, dict) else value[:40],
 )
-def test_a_run_that_cannot_work_is_refused_in_words(api: Api, spec: Run, words: str) -> None:
-    assert words in api.refusal_of(run_from(EXAMPLE, **spec))
+def test_a_run_that_cannot_work_is_refused_in_words_and_on_a_laptop_too(
+    api: Api, spec: Run, words: str
+) -> None:
+    run = run_from(EXAMPLE, **spec)
+
+    assert words in api.refusal_of(run)
+    with pytest.raises(InvalidRunDocument):
+        parse_spec(run["spec"])
 
 
 def test_a_name_that_would_make_job_names_too_long_is_refused(api: Api) -> None:
