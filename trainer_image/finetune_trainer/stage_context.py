@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_contract.run_spec import FineTuneRunSpec
@@ -22,7 +22,7 @@ class StageContext:
     """Scratch space, empty or with what an earlier attempt on the same disk left."""
     store: Store
     progress: Progress
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     """Credentials by the names of finetune_contract.stage_protocol."""
     on_cluster: bool = True
     """False on a laptop: the knowledge base is then a local file and Weaviate is not asked."""
