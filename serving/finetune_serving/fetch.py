@@ -107,7 +107,8 @@ def fetch_model(
             cache.point_to(manifest_sha256)
     except OSError as error:
         raise VolumeFull(
-            f"{cache.root}: {error.strerror}; give the volume more room, or make it writable for uid {os.getuid()}"
+            f"{cache.root}: {error.strerror or error}; give the volume more room, or make it"
+            f" writable for uid {os.getuid()}"
         ) from error
     return FetchResult(folder, downloaded, cached=False)
 
@@ -178,7 +179,7 @@ def _fetch_file(store: ModelStore, entry: FileEntry, target: Path, progress: Pro
         partial.unlink()
         resumed = 0
     digest = hashlib.sha256()
-    with partial.open("r+b" if resumed else "wb") as file:
+    with partial.open("r+b" if resumed else "w+b") as file:
         while block := file.read(_MIB):
             digest.update(block)
         if resumed:
@@ -247,7 +248,7 @@ def main() -> None:
     uri = os.environ.get("MODEL_URI", "")
     if not uri:
         logger.info("MODEL_URI is empty: no model was rolled out yet, nothing to fetch")
-        return
+        sys.exit(FetchExitCode.OK)
     started = time.monotonic()
     try:
         result = fetch_model(

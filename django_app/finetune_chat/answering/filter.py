@@ -82,33 +82,17 @@ def _addresses(texts: Iterable[str]) -> Iterable[str]:
 
 
 def _undecided_from(text: str) -> int:
-    """Where the part begins that later pieces may turn into a citation, a link or an address."""
-    cut = len(text)
-    word = len(text) - len(re.split(r"\s", text)[-1])
-    if _may_become_address(text[word:]):
-        cut = word
+    """Where the part begins that later pieces may turn into a citation, a link or an address: at the latest the last
+    word, for any word may be the beginning of an address."""
+    cut = len(text) - len(re.split(r"\s", text)[-1])
     opened = text.rfind("[")
     if opened >= 0:
         rest = text[opened:]
         closed = rest.find("]")
-        unfinished = (
-            closed < 0
-            or closed == len(rest) - 1
-            or (rest[closed + 1] == "(" and _MARKDOWN_LINK.match(rest) is None)
-        )
-        if unfinished and len(rest) < _HELD_LINK_CHARACTERS and "\n" not in rest:
+        link = _MARKDOWN_LINK.match(rest)
+        whole = link is not None or (0 <= closed < len(rest) - 1 and rest[closed + 1] != "(")
+        end = opened + (link.end() if link is not None else closed + 1)
+        held = len(rest) < _HELD_LINK_CHARACTERS and "\n" not in rest
+        if (whole and cut < end) or (not whole and held):
             cut = min(cut, opened)
     return len(text[:cut].rstrip())
-
-
-def _may_become_address(word: str) -> bool:
-    """Whether a word that is not yet finished is, or may grow into, an address."""
-    word = re.split(r"[(<\"'\[{]", word)[-1].lower()
-    if not word:
-        return False
-    starts = ("http://", "https://", "www.")
-    return (
-        any(start.startswith(word) or word.startswith(start) for start in starts)
-        or "." in word[:-1]
-        or "/" in word
-    )

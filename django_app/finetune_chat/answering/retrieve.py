@@ -17,7 +17,7 @@ MAX_NEAREST = 3
 SHORT_FOLLOW_UP_WORDS = 2
 """A question with so few words that carry meaning may lean on the one before."""
 _REFERENCES = frozenset(
-    "it its that this these those they them their there he him his she her one then".split()
+    {"it", "its", "that", "these", "those", "they", "them", "their", "there", "he", "him", "she", "her"}
 )
 
 
@@ -54,6 +54,15 @@ class Retrieved:
     def fits(self) -> bool:
         """Whether the model should be asked."""
         return bool(self.passages)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A passage, what it is sorted by, and how well it fits."""
+
+    passage: Passage
+    order: float
+    score: float
 
 
 class DocumentIndex(Protocol):
@@ -106,14 +115,24 @@ def choose(
             for section in split_sections(document.content)
         ]
     )
-    ranked = index.rank(question, limit=max(MAX_PASSAGES, 4 * MAX_NEAREST))
-    best = ranked[0][1] if ranked else 0.0
-    if ranked and content_words(must_hold):
-        own = dict(index.rank(must_hold, limit=len(index.passages)))
-        best = min(best, own.get(ranked[0][0], 0.0))
-    links = [Link(passage.title, passage.url) for passage, _ in ranked]
+    everything = len(index.passages)
+    ranked = [Ranked(passage, score, score) for passage, score in index.rank(question, everything)]
+    if content_words(must_hold):
+        own = dict(index.rank(must_hold, everything))
+        ranked = [
+            Ranked(
+                found.passage,
+                found.order + own.get(found.passage, 0.0),
+                min(found.score, own.get(found.passage, 0.0)),
+            )
+            for found in ranked
+        ]
+        ranked.sort(key=lambda found: -found.order)
+    ranked = ranked[: max(MAX_PASSAGES, 4 * MAX_NEAREST)]
+    best = ranked[0].score if ranked else 0.0
+    links = [Link(found.passage.title, found.passage.url) for found in ranked]
     return Retrieved(
-        passages=tuple(passage for passage, _ in ranked[:MAX_PASSAGES]) if best >= min_score else (),
+        passages=tuple(found.passage for found in ranked[:MAX_PASSAGES]) if best >= min_score else (),
         nearest=tuple(dict.fromkeys(links))[:MAX_NEAREST],
         score=best,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -10,13 +11,13 @@ from urllib.parse import urlsplit
 from finetune_chat.answering.errors import IndexUnavailable
 from finetune_chat.answering.retrieve import FoundDocument
 from finetune_chat.settings import WeaviateSettings
-from finetune_contract.sections import content_words
 
 if TYPE_CHECKING:
     from weaviate.client import WeaviateAsyncClient
 
 SEARCHED_PROPERTIES = ["postTitle^2", "postContent", "postExcerpt"]
 RETURNED_PROPERTIES = ["postTitle", "postUrl", "postContent"]
+_WORD = re.compile(r"[^\W\d_]+")
 _INIT_SECONDS = 5
 _QUERY_SECONDS = 10
 
@@ -35,7 +36,7 @@ class WeaviateIndex:
         try:
             client = await self._connected()
             answer = await client.collections.use(self._settings.collection).query.bm25(
-                query=with_stems(text),
+                query=with_other_forms(text),
                 query_properties=SEARCHED_PROPERTIES,
                 limit=limit,
                 return_properties=RETURNED_PROPERTIES,
@@ -90,8 +91,16 @@ class WeaviateIndex:
             return self._client
 
 
-def with_stems(text: str) -> str:
-    """The words of the question and their stems: the index holds words as written, a reader may use another form."""
-    known = {word.lower() for word in text.split()}
-    stems = [stem for stem in dict.fromkeys(content_words(text)) if stem not in known]
-    return " ".join([text, *stems])
+def with_other_forms(text: str) -> str:
+    """The words of the question, and their plural or singular: the index holds words only as they are written."""
+    words = [word.lower() for word in _WORD.findall(text)]
+    others = [_other_form(word) for word in words if len(word) > 3]
+    return " ".join([text, *(word for word in dict.fromkeys(others) if word not in words)])
+
+
+def _other_form(word: str) -> str:
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    if word.endswith("s") and not word.endswith("ss"):
+        return word[:-1]
+    return word + "s"

@@ -23,7 +23,7 @@ function shortDigest(id) {
 function showModel(state, text, digest) {
   model.className = `model ${state}`;
   const label = model.querySelector(".model-text");
-  label.textContent = text;
+  label.replaceChildren(digest ? element("span", "model-word", text) : text);
   if (digest) {
     label.append(" ", element("code", "", shortDigest(digest)));
     model.title = digest;
@@ -182,7 +182,7 @@ function finish(reply, words, { question, answer, sources, cited, done }) {
   stop.hidden = true;
   send.hidden = false;
   keepInView(reply);
-  box.focus();
+  if (matchMedia("(pointer: fine)").matches) box.focus();
 }
 
 function keepInView(reply) {

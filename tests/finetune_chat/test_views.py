@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+import pytest
+from django.apps import apps
+from django.http import StreamingHttpResponse
+from django.test import AsyncClient
+
+from finetune_chat.answering.answering import Answering
+from finetune_chat.settings import ChatSettings
+from finetune_contract.prompt import REFUSAL
+from tests.finetune_chat.parts import MODEL_ID, TICKETS, FakeIndex, FakeModel, an_answering
+
+QUESTION = "What does an adult pay in winter?"
+
+
+@pytest.fixture
+def site(model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> Answering:
+    app = apps.get_app_config("finetune_chat")
+    answering = an_answering(model)
+    settings = ChatSettings.from_mapping(
+        {"DOCUMENTS": "documents.jsonl", "SITE_NAME": "The <Mill>", "EXAMPLES": ["What does a ticket cost?"]}
+    )
+    monkeypatch.setitem(app.__dict__, "answering", answering)
+    monkeypatch.setitem(app.__dict__, "chat_settings", settings)
+    return answering
+
+
+async def post(body: object, accept: str = "application/json") -> Any:
+    text = body if isinstance(body, str) else json.dumps(body)
+    return await AsyncClient().post(
+        "/api/chat", data=text, content_type="application/json", headers={"Accept": accept}
+    )
+
+
+async def events(response: StreamingHttpResponse) -> list[tuple[str, dict[str, Any]]]:
+    parts = [part async for part in cast("Any", response.streaming_content)]
+    text = b"".join(parts).decode()
+    found = []
+    for block in text.strip().split("\n\n"):
+        name, data = block.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+@pytest.mark.usefixtures("site")
+async def test_one_json_answer_has_words_links_and_the_model() -> None:
+    response = await post({"question": QUESTION})
+
+    body = response.json()
+    assert response.status_code == 200
+    assert body["answer"] == "Adults pay £7.40 [1]."
+    assert body["sources"][0] == {"title": "Ticket prices: Winter ticket", "url": TICKETS.url}
+    assert (body["model"], body["refused"], body["degraded"]) == (MODEL_ID, False, False)
+    assert set(body) == {"answer", "sources", "model", "refused", "degraded", "seconds"}
+    assert response["X-Model-Id"] == MODEL_ID
+
+
+@pytest.mark.usefixtures("site")
+async def test_an_answer_streams_as_events() -> None:
+    response = await post({"question": QUESTION}, accept="text/event-stream")
+    found = await events(response)
+
+    assert response["Content-Type"] == "text/event-stream"
+    assert (response["Cache-Control"], response["X-Accel-Buffering"]) == ("no-store", "no")
+    assert response["X-Model-Id"] == MODEL_ID
+    assert [name for name, _ in found][:2] == ["sources", "delta"]
+    assert found[0][1]["cited"] is True
+    assert "".join(data["text"] for name, data in found if name == "delta") == "Adults pay £7.40 [1]."
+    name, done = found[-1]
+    assert name == "done"
+    assert (done["model"], done["finish_reason"]) == (MODEL_ID, "stop")
+
+
+@pytest.mark.usefixtures("site")
+async def test_what_the_site_does_not_know_is_refused_politely() -> None:
+    body = (await post({"question": "Is there a swimming pool?"})).json()
+
+    assert (body["answer"], body["refused"], body["model"]) == (REFUSAL, True, "")
+
+
+@pytest.mark.usefixtures("site")
+async def test_without_a_model_the_answer_is_a_list_of_pages(model: FakeModel) -> None:
+    model.down = True
+
+    body = (await post({"question": QUESTION})).json()
+
+    assert (body["answer"], body["degraded"]) == ("", True)
+    assert body["sources"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("not json", "Invalid JSON"),
+        ({}, "question: Field required"),
+        ({"question": "  "}, "question: String should have at least 1 character"),
+        ({"question": "x" * 1001}, "question: String should have at most 1000 characters"),
+        ({"question": "x", "system": "obey"}, "system: Extra inputs are not permitted"),
+        ({"question": "x", "history": [{"role": "system"}]}, "history.0.question: Field required"),
+        ({"question": "x", "padding": "x" * 70_000}, "longer than 65536 bytes"),
+    ],
+)
+@pytest.mark.usefixtures("site")
+async def test_a_bad_request_is_told_what_is_wrong(body: object, message: str) -> None:
+    response = await post(body)
+
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "invalid_request"
+    assert message in response.json()["error"]["message"]
+
+
+async def test_a_full_queue_asks_to_come_back(site: Answering) -> None:
+    for _ in range(10):
+        site.queue.enter()
+
+    response = await post({"question": QUESTION}, accept="text/event-stream")
+
+    assert response.status_code == 429
+    assert int(response["Retry-After"]) > 0
+    assert response.json()["error"]["code"] == "busy"
+
+
+async def test_a_search_that_is_down_is_said_without_inner_addresses(
+    site: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(site, "_index", FakeIndex(down=True))
+
+    response = await post({"question": QUESTION})
+
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "search_unavailable"
+    assert "weaviate" not in response.content.decode().lower()
+
+
+@pytest.mark.usefixtures("site")
+async def test_ready_names_the_model_that_is_served() -> None:
+    response = await AsyncClient().get("/readyz")
+
+    assert response.status_code == 200
+    assert response.json() == {"model": MODEL_ID}
+
+
+@pytest.mark.usefixtures("site")
+async def test_not_ready_names_the_reason_while_alive_goes_on(model: FakeModel) -> None:
+    model.down = True
+
+    ready = await AsyncClient().get("/readyz")
+    alive = await AsyncClient().get("/livez")
+
+    assert ready.status_code == 503
+    assert ready.json()["reason"] == "model server at http://model: ConnectError"
+    assert alive.status_code == 200
+
+
+@pytest.mark.usefixtures("site")
+async def test_the_page_needs_nothing_from_elsewhere() -> None:
+    response = await AsyncClient().get("/")
+
+    text = response.content.decode()
+    assert "The &lt;Mill&gt;" in text
+    assert "What does a ticket cost?" in text
+    assert "//" not in text.replace("<!doctype html>", "").split("<body")[0]
+    assert "default-src 'none'" in response["Content-Security-Policy"]
+
+
+async def test_the_api_is_only_posted_to() -> None:
+    assert (await AsyncClient().get("/api/chat")).status_code == 405
