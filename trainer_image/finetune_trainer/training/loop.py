@@ -1,0 +1,173 @@
+"""The training loop: accumulate, clip, step; stop when told to. Must not know stores or where rows come from.
+
+The loop's state after any step can be saved and taken up again with the same losses to follow.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from finetune_contract.run_spec import TrainingSpec
+from finetune_trainer.errors import CudaOutOfMemory, Diverged
+from finetune_trainer.training.adapter import trainable_parameters
+from finetune_trainer.training.losses import answer_tokens, summed_loss
+from finetune_trainer.training.packing import TrainingPlan
+
+LOWEST_RATE_SHARE = 0.05
+"""Cosine decay ends at this part of the peak."""
+LARGEST_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One line of the training log."""
+
+    step: int
+    """1 for the first."""
+    loss: float
+    """Mean over the step's answer tokens."""
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    """Tokens of the examples, prompt and answer."""
+    seconds: float
+
+
+@dataclass
+class LoopState:
+    """What a checkpoint holds beside the tensors."""
+
+    step: int = 0
+    """Steps done."""
+    log: list[StepRecord] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained."""
+        return sum(record.tokens for record in self.log)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in steps, over all attempts."""
+        return sum(record.seconds for record in self.log)
+
+
+def learning_rate(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
+    """Linear warm-up, then a cosine down to LOWEST_RATE_SHARE of the peak. `step` counts from 0."""
+    warmup = math.ceil(total_steps * warmup_ratio)
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    share = (step - warmup) / max(1, total_steps - warmup)
+    return peak * (LOWEST_RATE_SHARE + (1 - LOWEST_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+class TrainingLoop:
+    """Model, optimizer and random state of one run."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        plan: TrainingPlan,
+        training: TrainingSpec,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.model = model
+        self.plan = plan
+        self.training = training
+        self.device = device
+        self.dtype = dtype
+        self.state = LoopState()
+        self.parameters = trainable_parameters(model)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters.values(), lr=training.learning_rate, weight_decay=0.0, fused=True
+        )
+        torch.manual_seed(training.seed)
+        self.random_state = capture_random_state()
+
+    def steps(self, stop_requested: Callable[[], bool]) -> Iterator[StepRecord]:
+        """Run what is left of the plan, a record a step; ends early when told to stop.
+
+        When it ends early, parameters, optimizer and random state are those after the last whole step.
+        """
+        while self.state.step < self.plan.total_steps and not stop_requested():
+            record = self._step(stop_requested)
+            if record is None:
+                return
+            self.state.step += 1
+            self.state.log.append(record)
+            self.random_state = capture_random_state()
+            yield record
+
+    def _step(self, stop_requested: Callable[[], bool]) -> StepRecord | None:
+        start = time.perf_counter()
+        step = self.state.step
+        rate = learning_rate(
+            step, self.plan.total_steps, self.training.learning_rate, self.training.warmup_ratio
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        micro_batches = self.plan.step_micro_batches(step)
+        all_answer_tokens = sum(answer_tokens(segments) for segments in micro_batches)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for number, segments in enumerate(micro_batches):
+            if number and stop_requested():
+                self.optimizer.zero_grad(set_to_none=True)
+                return None
+            try:
+                with self._autocast():
+                    loss = summed_loss(self.model, segments, self.device) / all_answer_tokens
+                loss.backward()  # type: ignore[no-untyped-call]
+            except torch.OutOfMemoryError as error:
+                raise self._out_of_memory(max(sum(map(len, s)) for s in micro_batches)) from error
+            total += loss.detach()
+        mean_loss = float(total)
+        if not math.isfinite(mean_loss):
+            raise Diverged(
+                f"spec.training.learningRate: the loss is {mean_loss} at step {step + 1} (rate {rate:.2g}); "
+                "lower the learning rate"
+            )
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM)
+        self.optimizer.step()
+        tokens = sum(
+            len(path) for segments in micro_batches for segment in segments for path in segment.paths
+        )
+        return StepRecord(step + 1, mean_loss, rate, float(norm), tokens, time.perf_counter() - start)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.device.type == "cuda" and self.dtype is torch.bfloat16:
+            return torch.autocast("cuda", torch.bfloat16)
+        return nullcontext()
+
+    def _out_of_memory(self, row_tokens: int) -> CudaOutOfMemory:
+        free, whole = torch.cuda.mem_get_info(self.device)
+        gib = 2**30
+        return CudaOutOfMemory(
+            f"spec.training.microBatchSize: {self.plan.micro_batch_size} "
+            f"examples ({row_tokens} tokens) need more than the GPU's {whole / gib:.1f} GiB "
+            f"({free / gib:.1f} GiB free, {torch.cuda.max_memory_allocated(self.device) / gib:.1f} GiB used at most); "
+            "halve microBatchSize, then set gradientCheckpointing: true, then shorten sequenceLength"
+        )
+
+
+def capture_random_state() -> dict[str, Tensor]:
+    """States of torch's random generators."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_random_state(states: dict[str, Tensor]) -> None:
+    """The reverse of capture_random_state."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

@@ -1,0 +1,185 @@
+"""The train stage: rows in, adapter out. May be killed at any moment and started again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from finetune_contract.artifact_layout import TRAIN_FILE, adapter_folder, dataset_folder
+from finetune_contract.artifacts import ArtifactKind, Example, Manifest
+from finetune_contract.stage_protocol import Stage, StageReport, TrainingFacts
+from finetune_trainer.artifact_files import fetch_folder, publish_folder, read_manifest
+from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Preempted
+from finetune_trainer.stage_context import StageContext
+from finetune_trainer.training import base_model, checkpoints
+from finetune_trainer.training.adapter import add_adapter, load_quantized_base
+from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
+from finetune_trainer.training.encoding import EncodedRows, encode_rows, load_tokenizer
+from finetune_trainer.training.loop import StepRecord, TrainingLoop
+from finetune_trainer.training.packing import TrainingPlan
+
+logger = logging.getLogger(__name__)
+
+TRAINING_LOG = "training_log.jsonl"
+
+
+def train(context: StageContext) -> StageReport:
+    """Train the adapter, or find that it is there already."""
+    key = adapter_folder(context.run_key)
+    manifest = read_manifest(context.store, key)
+    if manifest is not None:
+        logger.info("the adapter is there already: uri=%s", context.store.uri(key))
+        checkpoints.remove_all(context.store, context.run_key)
+        return _report(manifest, resumed_from_step=0)
+    base = base_model.resolve(context)
+    base_folder = base_model.fetch(context, base)
+    rows = _read_rows(context, base_folder)
+    loop = _prepare_loop(context, base_folder, rows)
+    resumed_from = checkpoints.resume(loop, context.store, context.run_key, context.work_folder)
+    _run(context, loop)
+    manifest = _publish_adapter(context, loop, base, rows)
+    checkpoints.remove_all(context.store, context.run_key)
+    return _report(manifest, resumed_from)
+
+
+def _read_rows(context: StageContext, base_folder: Path) -> EncodedRows:
+    context.progress(message="reading the training rows")
+    folder = context.work_folder / "dataset"
+    fetch_folder(context.store, dataset_folder(context.dataset_digest), folder)
+    with (folder / TRAIN_FILE).open(encoding="utf-8") as lines:
+        examples = [Example.model_validate_json(line) for line in lines]
+    tokenizer = load_tokenizer(base_folder, context.spec.dataset.prompt_format)
+    limit = context.spec.training.sequence_length
+    rows = encode_rows(tokenizer, examples, limit)
+    if not rows.rows:
+        raise DataRejected(
+            f"spec.training.sequenceLength: none of {len(examples)} training rows fits {limit} tokens; raise it"
+        )
+    if rows.too_long:
+        logger.warning(
+            "rows longer than spec.training.sequenceLength are left out: limit=%d left_out=%d kept=%d",
+            limit,
+            len(rows.too_long),
+            len(rows.rows),
+        )
+    return rows
+
+
+def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows) -> TrainingLoop:
+    training = context.spec.training
+    device = choose_device()
+    dtype = choose_dtype(training.quantization.compute_dtype, device)
+    context.progress(message=f"loading the base model in 4 bits on {device.type}")
+    try:
+        model = add_adapter(load_quantized_base(base_folder, training, device, dtype), training)
+    except torch.OutOfMemoryError as error:
+        raise CudaOutOfMemory(
+            f"spec.resources.train.gpu: the 4-bit base model does not fit the GPU ({error}); take a larger GPU"
+        ) from error
+    plan = TrainingPlan(
+        rows=rows.rows,
+        epochs=training.epochs,
+        effective_batch_size=training.effective_batch_size,
+        micro_batch_size=training.micro_batch_size,
+        max_steps=training.max_steps,
+        seed=training.seed,
+    )
+    return TrainingLoop(model, plan, training, device, dtype)
+
+
+def _run(context: StageContext, loop: TrainingLoop) -> None:
+    """All steps that are left; a checkpoint on time and when told to stop."""
+    total = loop.plan.total_steps
+    saved_at, saved_step = time.monotonic(), loop.state.step
+    for record in loop.steps(context.stop_requested):
+        context.progress(
+            record.step,
+            total,
+            message="training",
+            loss=record.loss,
+            tokens_per_second=record.tokens / record.seconds,
+        )
+        if (
+            time.monotonic() - saved_at >= context.spec.training.checkpoint_every_seconds
+            and record.step < total
+        ):
+            checkpoints.save(loop, context.store, context.run_key, context.work_folder)
+            saved_at, saved_step = time.monotonic(), record.step
+    if loop.state.step < total:
+        if loop.state.step > saved_step:
+            checkpoints.save(loop, context.store, context.run_key, context.work_folder)
+        raise Preempted(
+            f"told to stop after step {loop.state.step} of {total}; the next attempt goes on from there"
+        )
+
+
+def _publish_adapter(
+    context: StageContext, loop: TrainingLoop, base: base_model.ResolvedBaseModel, rows: EncodedRows
+) -> Manifest:
+    folder = context.work_folder / "adapter"
+    shutil.rmtree(folder, ignore_errors=True)
+    loop.model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+    _name_base(folder / "adapter_config.json", base.uri)
+    _write_log(folder / TRAINING_LOG, loop.state.log)
+    training, log = context.spec.training, loop.state.log
+    return publish_folder(
+        context.store,
+        adapter_folder(context.run_key),
+        folder,
+        ArtifactKind.ADAPTER,
+        {
+            "runKey": context.run_key,
+            "baseModel": base.uri,
+            "baseModelDigest": base.digest,
+            "datasetDigest": context.dataset_digest,
+            "steps": loop.state.step,
+            "finalLoss": round(log[-1].loss, 4),
+            "tokens": loop.state.tokens,
+            "seconds": round(loop.state.seconds, 1),
+            "rows": len(rows.rows),
+            "rowsTooLong": len(rows.too_long),
+            "quantization": training.quantization.type,
+            "computeDtype": str(loop.dtype).removeprefix("torch."),
+            "device": loop.device.type,
+            "seed": training.seed,
+        },
+    )
+
+
+def _name_base(adapter_config: Path, uri: str) -> None:
+    """The adapter names the base by its address, not by the folder of this machine, and lists layers in order."""
+    config = json.loads(adapter_config.read_text())
+    config["base_model_name_or_path"] = uri
+    if isinstance(config.get("target_modules"), list):
+        config["target_modules"].sort()
+    adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    readme = adapter_config.with_name("README.md")
+    readme.unlink(missing_ok=True)
+
+
+def _write_log(path: Path, log: list[StepRecord]) -> None:
+    path.write_text("".join(json.dumps(asdict(record)) + "\n" for record in log))
+
+
+def _report(manifest: Manifest, resumed_from_step: int) -> StageReport:
+    facts = manifest.facts
+    seconds, tokens = float(str(facts["seconds"])), int(str(facts["tokens"]))
+    training = TrainingFacts(
+        steps=int(str(facts["steps"])),
+        final_loss=float(str(facts["finalLoss"])),
+        tokens=tokens,
+        tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0,
+        seconds=seconds,
+        resumed_from_step=resumed_from_step,
+    )
+    return StageReport(
+        stage=Stage.TRAIN,
+        message=f"{training.steps} steps, loss {training.final_loss:.3f}, {training.tokens_per_second:.0f} tokens/s",
+        training=training,
+    )
