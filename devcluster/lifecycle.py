@@ -11,7 +11,6 @@ from pathlib import Path
 
 from devcluster import (
     base_model,
-    credentials,
     debian,
     go_programs,
     images,
@@ -21,8 +20,8 @@ from devcluster import (
     weaviate,
     wordpress,
 )
+from devcluster.access import access
 from devcluster.errors import DevclusterError
-from devcluster.kubectl import tools_folder
 from devcluster.paths import Instance
 from devcluster.processes import Processes
 from devcluster.progress import Progress
@@ -142,35 +141,14 @@ def status(instance: Instance) -> list[PartStatus]:
     return [
         PartStatus("node", all(map(processes.is_running, programs)), f"https://{instance.node_ip}:6443"),
         PartStatus("wordpress", site.is_up(), site.url),
-        PartStatus("weaviate", processes.is_running(weaviate.PART), weaviate_of(instance).url),
-        PartStatus("s3", processes.is_running(s3.PART), s3.S3(instance, processes).url),
+        PartStatus("weaviate", processes.is_running(weaviate.PART), weaviate.addresses(instance)[0]),
+        PartStatus("s3", processes.is_running(s3.PART), s3.address(instance)),
     ]
 
 
 def environment(instance: Instance) -> dict[str, str]:
-    """What a shell or a test needs to use the instance; holds its secrets."""
-    secret = credentials.load(instance)
-    server = weaviate_of(instance)
-    return {
-        "KUBECONFIG": str(instance.kubeconfig),
-        "KUBECACHEDIR": str(instance.state / "kubectl-cache"),
-        "PATH": f"{tools_folder()}:{os.environ.get('PATH', '')}",
-        "NODE_IP": instance.node_ip,
-        "WORDPRESS_URL": found_wordpress(instance).url,
-        "WORDPRESS_USER": wordpress.USER,
-        "WORDPRESS_APP_PASSWORD": secret.wordpress_application_password,
-        "WORDPRESS_ADMIN_PASSWORD": secret.wordpress_admin_password,
-        "WEAVIATE_URL": server.url,
-        "WEAVIATE_GRPC": server.grpc_address,
-        "WEAVIATE_API_KEY": secret.weaviate_api_key,
-        "WEAVIATE_READER_API_KEY": secret.weaviate_reader_api_key,
-        "S3_ENDPOINT": s3.S3(instance, Processes(instance)).url,
-        "S3_BUCKET": s3.BUCKET,
-        "BASE_MODEL_URI": base_model.URI,
-        "AWS_ACCESS_KEY_ID": secret.s3_access_key,
-        "AWS_SECRET_ACCESS_KEY": secret.s3_secret_key,
-        "AWS_REGION": s3.REGION,
-    }
+    """What a shell or a program needs to use the instance; holds its secrets."""
+    return access(instance).as_environment()
 
 
 def load_image(instance: Instance, archive: Path, progress: Progress) -> list[str]:
@@ -197,10 +175,6 @@ def found_wordpress(instance: Instance) -> wordpress.WordPress:
     if keeper is None:
         return host_wordpress(instance)
     return in_cluster_wordpress(instance, Processes(instance, keeper))
-
-
-def weaviate_of(instance: Instance) -> weaviate.Weaviate:
-    return weaviate.Weaviate(instance, Processes(instance), Path())
 
 
 def _refuse_host_only(instance: Instance) -> None:

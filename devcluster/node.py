@@ -7,14 +7,13 @@ cleaned up on the host. Knows no part outside Kubernetes.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from devcluster import images, pki
 from devcluster.commands import run
 from devcluster.errors import CommandFailed, DevclusterError
-from devcluster.kubectl import tools_folder
+from devcluster.kubectl import Kubectl
 from devcluster.paths import PACKAGE, Instance
 from devcluster.processes import Processes
 from devcluster.progress import Progress
@@ -59,17 +58,9 @@ class Node:
     def is_up(self) -> bool:
         return all(self.processes.is_running(name) for name in (*CONTROL_PLANE, *NODE_AGENTS))
 
-    def kubectl(self, *arguments: str, text_input: str | None = None) -> str:
-        return run(
-            [tools_folder() / "kubectl", *arguments],
-            env={
-                "PATH": os.environ.get("PATH", ""),
-                "HOME": os.environ.get("HOME", "/"),
-                "KUBECONFIG": str(self.instance.kubeconfig),
-                "KUBECACHEDIR": str(self.instance.state / "kubectl-cache"),
-            },
-            text_input=text_input,
-        )
+    @property
+    def kubectl(self) -> Kubectl:
+        return Kubectl(self.instance.kubeconfig, self.instance.state / "kubectl-cache")
 
 
 def up(node: Node, progress: Progress) -> None:

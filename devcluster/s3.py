@@ -35,7 +35,11 @@ class S3:
 
     @property
     def url(self) -> str:
-        return f"http://{self.instance.node_ip}:{PORT}"
+        return address(self.instance)
+
+
+def address(instance: Instance) -> str:
+    return f"http://{instance.node_ip}:{PORT}"
 
 
 def up(server: S3, progress: Progress) -> None:

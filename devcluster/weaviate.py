@@ -29,11 +29,16 @@ class Weaviate:
 
     @property
     def url(self) -> str:
-        return f"http://{self.instance.node_ip}:{HTTP_PORT}"
+        return addresses(self.instance)[0]
 
     @property
     def grpc_address(self) -> str:
-        return f"{self.instance.node_ip}:{GRPC_PORT}"
+        return addresses(self.instance)[1]
+
+
+def addresses(instance: Instance) -> tuple[str, str]:
+    """For HTTP, and for gRPC."""
+    return f"http://{instance.node_ip}:{HTTP_PORT}", f"{instance.node_ip}:{GRPC_PORT}"
 
 
 def up(server: Weaviate, progress: Progress) -> None:

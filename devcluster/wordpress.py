@@ -49,7 +49,7 @@ class WordPress:
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}:{PORT}"
+        return address(self.address)
 
     @property
     def folder(self) -> Path:
@@ -69,6 +69,11 @@ class WordPress:
 
     def is_up(self) -> bool:
         return self.processes.is_running("mariadb") and self.processes.is_running("wordpress")
+
+
+def address(ip: str) -> str:
+    """The site's address on that IP address."""
+    return f"http://{ip}:{PORT}"
 
 
 def packages() -> tuple[str, ...]:
