@@ -35,11 +35,19 @@ DATABASES: dict[str, dict[str, str]] = {}
 STATIC_URL = "static/"
 USE_TZ = True
 TIME_ZONE = "UTC"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """A probe that finds the site not ready is none: the chat itself tells the reason, once."""
+    return getattr(record, "status_code", None) != 503
+
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"news": {"()": "django.utils.log.CallbackFilter", "callback": _is_news}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["news"]}},
     "root": {"handlers": ["stderr"], "level": os.environ.get("LOG_LEVEL", "INFO")},
     "loggers": {"httpx": {"level": "WARNING"}},
 }

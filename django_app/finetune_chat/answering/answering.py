@@ -92,6 +92,7 @@ class Answering:
         self._min_score = min_score
         self._max_tokens = max_tokens
         self._clock = clock
+        self._told_readiness = ""
 
     @classmethod
     def from_settings(cls, settings: ChatSettings) -> Answering:
@@ -155,11 +156,15 @@ class Answering:
     ) -> AsyncGenerator[Event, None]:
         links = LinkFilter(retrieved.passages)
         asked, model_id, words, reason = self._clock(), "", "", "stop"
+        try:
+            model_id = await self._required_model()
+        except ModelUnavailable as error:
+            logger.warning("answer without model: %s", error)
+            yield Sources(retrieved.nearest, cited=False)
+            yield self._done(Done("", "degraded", self._clock() - started, degraded=True), retrieved)
+            return
         yield Sources(tuple(Link(_label(p.title, p.heading), p.url) for p in retrieved.passages), cited=True)
         try:
-            model_id = await self.model.model_id()
-            if not model_id:
-                raise ModelUnavailable("no model was rolled out yet")
             async with aclosing(
                 self.model.answer(prompt_messages(question, history, retrieved), self._max_tokens)
             ) as tokens:
@@ -172,7 +177,7 @@ class Answering:
                 words += text
                 yield Delta(text)
         except ModelUnavailable as error:
-            logger.warning("answer without model: %s", error)
+            logger.warning("answer broke off: %s", error)
             yield self._done(Done(model_id, "degraded", self._clock() - started, degraded=True), retrieved)
             return
         self.queue.learn_duration(self._clock() - asked)
@@ -186,17 +191,38 @@ class Answering:
         )  # fmt: skip
         return done
 
+    async def _required_model(self) -> str:
+        """MODEL_ID of the model that will answer.
+
+        Raises:
+            ModelUnavailable: there is none.
+        """
+        model_id = await self.model.model_id()
+        if not model_id:
+            raise ModelUnavailable("no model was rolled out yet")
+        return model_id
+
     async def readiness(self, expected_model_id: str) -> tuple[str | None, str]:
         """The served model and an empty text when readers can be sent here; else None and the reason."""
         try:
-            served = await self.model.model_id()
-            if expected_model_id and served != expected_model_id:
-                return None, f"the model server serves {served or 'no model'}, expected {expected_model_id}"
-            if served:
-                await self.model.require_warm(served)
+            served, reason = await self._readiness(expected_model_id), ""
         except ModelUnavailable as error:
-            return None, str(error)
-        return served, ""
+            served, reason = None, str(error)
+        told = f"not ready: {reason}" if served is None else f"ready: model={served or 'none'}"
+        if told != self._told_readiness:
+            self._told_readiness = told
+            logger.info("%s", told)
+        return served, reason
+
+    async def _readiness(self, expected_model_id: str) -> str:
+        served = await self.model.model_id()
+        if expected_model_id and served != expected_model_id:
+            raise ModelUnavailable(
+                f"the model server serves {served or 'no model'}, expected {expected_model_id}"
+            )
+        if served:
+            await self.model.require_warm(served)
+        return served
 
 
 def prompt_messages(question: str, history: Sequence[Turn], retrieved: Retrieved) -> list[ChatMessage]:
