@@ -1,0 +1,33 @@
+"""The real cluster with all its parts, for tests in this folder: instance `test`, brought up or found running.
+
+It stays up after the tests, so that the next call takes seconds; `python -m devcluster down --name test --wipe` ends it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devcluster.access import Access, access
+from devcluster.paths import Instance
+
+INSTANCE = "test"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Access:
+    """Kubernetes, WordPress, Weaviate and S3, with this clone's code in the node's images."""
+    done = subprocess.run(
+        [sys.executable, "-m", "devcluster", "up", "--name", INSTANCE],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.fail(f"the test cluster did not come up:\n{done.stderr[-4000:]}", pytrace=False)
+    return access(Instance(INSTANCE))
