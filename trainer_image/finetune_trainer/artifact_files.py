@@ -71,8 +71,10 @@ def publish_folder(
     return manifest
 
 
-def fetch_folder(store: Store, key: str, folder: Path) -> Manifest:
-    """Download an artifact into `folder` and check every file. Files that are there and right stay.
+def fetch_folder(store: Store, key: str, folder: Path, only_below: str = "") -> Manifest:
+    """Download an artifact, or its files whose path begins with `only_below`, into `folder` and check every file.
+
+    Files that are there and right stay.
 
     Raises:
         StoreRejected: there is no manifest, or a file is not what it says.
@@ -83,6 +85,8 @@ def fetch_folder(store: Store, key: str, folder: Path) -> Manifest:
             f"{store.uri(key)}: there is no manifest; the stage that makes it has not finished"
         )
     for entry in manifest.files:
+        if not entry.path.startswith(only_below):
+            continue
         path = folder / entry.path
         if path.is_file() and path.stat().st_size == entry.size and sha256_of(path) == entry.sha256:
             continue
