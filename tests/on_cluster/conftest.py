@@ -1,6 +1,7 @@
 """The real cluster with all its parts, for tests in this folder: instance `test`, brought up or found running.
 
-It stays up after the tests, so that the next call takes seconds; `python -m devcluster down --name test --wipe` ends it.
+It stays up after the tests, so that the next call takes seconds.
+`python -m devcluster down --name test --wipe` ends it.
 """
 
 from __future__ import annotations

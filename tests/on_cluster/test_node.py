@@ -67,7 +67,9 @@ def end_of(cluster: Access, namespace: str, name: str) -> Document:
     """The pod after it has succeeded."""
     succeeded = "--for=jsonpath={.status.phase}=Succeeded"
     cluster.kubectl("--namespace", namespace, "wait", f"pod/{name}", succeeded, "--timeout=120s")
-    found: Document = json.loads(cluster.kubectl("--namespace", namespace, "get", "pod", name, "--output=json"))
+    found: Document = json.loads(
+        cluster.kubectl("--namespace", namespace, "get", "pod", name, "--output=json")
+    )
     return found
 
 

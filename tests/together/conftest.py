@@ -1,6 +1,7 @@
 """The real WordPress, Weaviate and S3 server, for tests in this folder: parts of instance `test`, without Kubernetes.
 
-They stay up after the tests, so that the next call takes seconds; `python -m devcluster down --name test --wipe` ends them.
+They stay up after the tests, so that the next call takes seconds.
+`python -m devcluster down --name test --wipe` ends them.
 """
 
 from __future__ import annotations
