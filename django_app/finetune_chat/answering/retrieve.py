@@ -12,7 +12,7 @@ from typing import Protocol
 from finetune_contract.prompt import MAX_PASSAGES
 from finetune_contract.sections import Passage, PassageIndex, content_words, split_sections
 
-MAX_DOCUMENTS = 8
+MAX_DOCUMENTS = 16
 MAX_NEAREST = 3
 SHORT_FOLLOW_UP_WORDS = 2
 """A question with so few words that carry meaning may lean on the one before."""

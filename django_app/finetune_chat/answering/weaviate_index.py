@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 from finetune_chat.answering.errors import IndexUnavailable
 from finetune_chat.answering.retrieve import FoundDocument
 from finetune_chat.settings import WeaviateSettings
+from finetune_contract.sections import content_words
 
 if TYPE_CHECKING:
     from weaviate.client import WeaviateAsyncClient
 
 SEARCHED_PROPERTIES = ["postTitle^2", "postContent", "postExcerpt"]
 RETURNED_PROPERTIES = ["postTitle", "postUrl", "postContent"]
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\W_]+")
 _INIT_SECONDS = 5
 _QUERY_SECONDS = 10
 
@@ -36,7 +37,7 @@ class WeaviateIndex:
         try:
             client = await self._connected()
             answer = await client.collections.use(self._settings.collection).query.bm25(
-                query=with_other_forms(text),
+                query=search_words(text),
                 query_properties=SEARCHED_PROPERTIES,
                 limit=limit,
                 return_properties=RETURNED_PROPERTIES,
@@ -91,11 +92,12 @@ class WeaviateIndex:
             return self._client
 
 
-def with_other_forms(text: str) -> str:
-    """The words of the question, and their plural or singular: the index holds words only as they are written."""
-    words = [word.lower() for word in _WORD.findall(text)]
-    others = [_other_form(word) for word in words if len(word) > 3]
-    return " ".join([text, *(word for word in dict.fromkeys(others) if word not in words)])
+def search_words(text: str) -> str:
+    """The words of the question that carry meaning, and their plural or singular: the index holds words only as they
+    are written, and rare small words would otherwise outweigh what is asked."""
+    words = [word for word in dict.fromkeys(_WORD.findall(text.lower())) if content_words(word)]
+    others = [_other_form(word) for word in words if len(word) > 3 and word.isalpha()]
+    return " ".join([*words, *(word for word in dict.fromkeys(others) if word not in words)]) or text
 
 
 def _other_form(word: str) -> str:
