@@ -37,7 +37,7 @@ _TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=32 
 
 def s3_client(endpoint: str | None, region: str) -> S3Client:
     """A client with retries, path addressing for foreign servers, and SHA-256 checksums on upload."""
-    return boto3.client(
+    return boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint,
         region_name=region,

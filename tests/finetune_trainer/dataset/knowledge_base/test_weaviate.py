@@ -103,11 +103,19 @@ def test_a_refused_key_is_told_without_the_key(httpserver):
     assert "top-secret" not in str(caught.value)
 
 
-def test_a_wrong_grpc_port_is_named(httpserver, unused_port):
+def test_a_wrong_grpc_port_is_named(httpserver, unused_port, monkeypatch):
+    monkeypatch.setattr("finetune_trainer.dataset.knowledge_base.weaviate.CONNECT_SECONDS", 0.2)
     httpserver.expect_request("/v1/meta").respond_with_json({"version": "1.35.2"})
     spec = WeaviateSpec(url=httpserver.url_for("").rstrip("/"), grpc_port=unused_port)
 
     with pytest.raises(
-        KnowledgeBaseUnavailable, match=rf"grpcPort: nothing listens at \w+:{unused_port} for gRPC"
+        KnowledgeBaseUnavailable, match=rf"grpcPort: nothing speaks gRPC at \w+:{unused_port};"
     ):
+        WeaviateKnowledgeBase(spec, {}).check()
+
+
+def test_one_port_for_rest_and_grpc_is_refused():
+    spec = WeaviateSpec(url="http://127.0.0.1:8080", grpc_port=8080)
+
+    with pytest.raises(KnowledgeBaseRejected, match=r"grpcPort: 8080 is the REST port"):
         WeaviateKnowledgeBase(spec, {}).check()

@@ -7,7 +7,6 @@ never changed to fit; another schema is an error that lists the differences.
 from __future__ import annotations
 
 import logging
-import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc  # type: ignore[import-untyped]
 import weaviate
 from weaviate.classes.config import DataType, Property, Tokenization
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
@@ -116,6 +116,11 @@ class WeaviateKnowledgeBase:
                 f"{PLACE}.apiKeySecretRef: the Secret {self._spec.api_key_secret_ref.name} has no value under "
                 f"{self._spec.api_key_secret_ref.key} (it reaches the stage as {ENV_WEAVIATE_API_KEY})"
             )
+        if self._spec.grpc_port == self._port:
+            raise KnowledgeBaseRejected(
+                f"{PLACE}.grpcPort: {self._port} is the REST port of {self._spec.url}; gRPC has a port of its own, "
+                "50051 unless it was changed"
+            )
         with self._client() as client:
             self._check_grpc()
             if not client.collections.exists(self._spec.collection):
@@ -204,13 +209,20 @@ class WeaviateKnowledgeBase:
             raise self._translated(error) from error
 
     def _check_grpc(self) -> None:
-        try:
-            socket.create_connection((self._host, self._spec.grpc_port), CONNECT_SECONDS).close()
-        except OSError as error:
-            raise KnowledgeBaseUnavailable(
-                f"{PLACE}.grpcPort: nothing listens at {self._host}:{self._spec.grpc_port} for gRPC "
-                f"({error.strerror or error}); correct the port, or open it beside the REST port"
-            ) from error
+        """The client itself would try a wrong port for more than a minute."""
+        address = f"{self._host}:{self._spec.grpc_port}"
+        if self._secure:
+            channel = grpc.secure_channel(address, grpc.ssl_channel_credentials())
+        else:
+            channel = grpc.insecure_channel(address)
+        with channel:
+            try:
+                grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
+            except grpc.FutureTimeoutError as error:
+                raise KnowledgeBaseUnavailable(
+                    f"{PLACE}.grpcPort: nothing speaks gRPC at {address}; correct the port, "
+                    "or open it beside the REST port"
+                ) from error
 
     def _translated(self, error: WeaviateBaseError) -> KnowledgeBaseRejected | KnowledgeBaseUnavailable:
         fact = " ".join(str(error).split())[:300]
