@@ -1,0 +1,169 @@
+"""The queue: one worker a key, no key twice, delays and backoff."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from finetune_operator.errors import ClusterUnavailable
+from finetune_operator.observed import RunKey
+from finetune_operator.queue import Work, WorkQueue
+
+A, B = RunKey("demo", "a"), RunKey("demo", "b")
+
+
+@contextlib.asynccontextmanager
+async def running(work: Work, concurrency: int = 4) -> AsyncIterator[WorkQueue]:
+    queue = WorkQueue(work, concurrency=concurrency, chance=lambda: 0.0)
+    task = asyncio.create_task(queue.run())
+    try:
+        yield queue
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def quiet() -> None:
+    """Let everything that can run now run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_key_added_many_times_is_worked_on_once():
+    seen: list[RunKey] = []
+
+    async def work(key: RunKey) -> None:
+        seen.append(key)
+
+    async with running(work) as queue:
+        for _ in range(5):
+            queue.add(A)
+        queue.add(B)
+        await quiet()
+
+    assert sorted(seen, key=str) == [A, B]
+
+
+async def test_a_key_is_never_worked_on_twice_at_once_but_again_when_it_was_added_meanwhile():
+    gate, active, most, passes = asyncio.Event(), 0, 0, 0
+
+    async def work(key: RunKey) -> None:
+        nonlocal active, most, passes
+        active, passes = active + 1, passes + 1
+        most = max(most, active)
+        await gate.wait()
+        active -= 1
+
+    async with running(work) as queue:
+        queue.add(A)
+        await quiet()
+        queue.add(A)
+        queue.add(A)
+        await quiet()
+        gate.set()
+        await quiet()
+
+    assert (most, passes) == (1, 2)
+
+
+async def test_no_more_keys_than_workers_are_worked_on_at_once():
+    gate, active, most = asyncio.Event(), 0, 0
+
+    async def work(key: RunKey) -> None:
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        await gate.wait()
+        active -= 1
+
+    async with running(work, concurrency=2) as queue:
+        for number in range(5):
+            queue.add(RunKey("demo", str(number)))
+        await quiet()
+        gate.set()
+        await quiet()
+
+    assert most == 2
+
+
+async def test_a_pass_that_asks_for_a_later_look_gets_it():
+    seen: list[RunKey] = []
+    done = asyncio.Event()
+
+    async def work(key: RunKey) -> float | None:
+        seen.append(key)
+        if len(seen) == 3:
+            done.set()
+            return None
+        return 0.001
+
+    async with running(work) as queue:
+        queue.add(A)
+        await asyncio.wait_for(done.wait(), 5)
+        await quiet()
+
+    assert seen == [A, A, A]
+
+
+async def test_failures_back_off_further_each_time_and_success_forgets_them():
+    queue = WorkQueue(lambda key: asyncio.sleep(0, None), concurrency=1, chance=lambda: 0.5)
+
+    waits = [queue._backoff(A) for _ in range(9)]
+
+    assert waits[:3] == [0.55, 1.1, 2.2]
+    assert waits[-1] == 66.0
+    assert queue._backoff(B) == 0.55
+
+
+async def test_a_failing_pass_is_tried_again_and_others_are_not_held_up():
+    seen: list[RunKey] = []
+
+    async def work(key: RunKey) -> None:
+        seen.append(key)
+        if key == A:
+            raise ClusterUnavailable("no answer")
+
+    async with running(work) as queue:
+        queue.add(A)
+        queue.add(B)
+        await quiet()
+        assert queue.failed_passes == 1
+        queue.add(A)
+        await quiet()
+
+    assert seen == [A, B, A]
+
+
+async def test_a_fault_of_the_operator_in_one_run_leaves_the_others_served(caplog):
+    seen: list[RunKey] = []
+
+    async def work(key: RunKey) -> None:
+        seen.append(key)
+        if key == A:
+            raise KeyError("a bug")
+
+    async with running(work) as queue:
+        queue.add(A)
+        queue.add(B)
+        await quiet()
+
+    assert seen == [A, B]
+    assert "fault of the operator" in caplog.text
+
+
+async def test_an_event_ends_a_delay():
+    seen: list[RunKey] = []
+
+    async def work(key: RunKey) -> float:
+        seen.append(key)
+        return 3600.0
+
+    async with running(work) as queue:
+        queue.add(A)
+        await quiet()
+        queue.add(A)
+        await quiet()
+        queue.forget(A)
+
+    assert seen == [A, A]
