@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from collections import deque
@@ -245,6 +246,9 @@ def _size(path: Path) -> int:
 def main() -> None:
     """Console script. Exit codes: finetune_contract.stage_protocol.FetchExitCode."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    # The first process of a container ignores SIGTERM unless it says otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     uri = os.environ.get("MODEL_URI", "")
     if not uri:
         logger.info("MODEL_URI is empty: no model was rolled out yet, nothing to fetch")

@@ -252,7 +252,7 @@ def test_a_full_volume_is_noticed_before_the_download(
 ) -> None:
     digest = publish(tmp_path / "published")
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: usage(10, 10, 1024 * 1024))
+    monkeypatch.setattr("finetune_serving.fetch.shutil.disk_usage", lambda _: usage(10, 10, 1024 * 1024))
     store = CountingStore(LocalFolder(tmp_path / "published"))
 
     with pytest.raises(VolumeFull, match=r"1\.0 MiB are free; raise the sizeLimit"):
@@ -385,6 +385,7 @@ def test_the_exit_code_and_the_last_words_say_how_it_ended(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("finetune_serving.fetch.signal.signal", lambda *_: None)
     last_words = tmp_path / "termination-log"
     last_words.touch()
     monkeypatch.setenv("TERMINATION_MESSAGE_PATH", str(last_words))
