@@ -52,12 +52,11 @@ def obstacle_to_start(target: DeploymentTarget, observed: Observed) -> Obstacle 
                 f'{PLACE}: container "{name}" of Deployment "{deployment.name}" sets {entry} by valueFrom; '
                 f"remove {entry} from the Deployment's manifest, the operator sets it",
             )
-    server = server_container(target, deployment)
-    if server is not None and not server.readiness_probe:
+    if not any(c.readiness_probe for c in (*deployment.containers, *deployment.init_containers)):
         return Obstacle(
             Reason.INVALID_SPEC,
-            f'{PLACE}.serverContainer: container "{server.name}" of Deployment "{deployment.name}" has no '
-            "readinessProbe, so a crashing model server would count as ready; add one on /readyz",
+            f'{PLACE}.serverContainer: no container of Deployment "{deployment.name}" has a readinessProbe, so a '
+            "crashing model server would count as ready; add one on /readyz to the container that answers readers",
         )
     return conflict(deployment.name, observed.refusal)
 

@@ -28,7 +28,7 @@ def test_a_paused_target_may_be_started_for_but_not_patched():
     assert "kubectl rollout resume deployment/chat" in obstacle.message
 
 
-def test_a_server_without_readiness_probe_is_refused():
+def test_a_pod_without_any_readiness_probe_is_refused():
     server = TemplateContainer("model-server")
     obstacle = obstacle_to_start(TARGET, seen(target=replace(a_deployment(), containers=(server,))))
 
@@ -52,6 +52,12 @@ def test_many_deployments_are_listed_only_in_part():
 
     assert obstacle is not None
     assert "site-09 and 4 more" in obstacle.message
+
+
+def test_the_probe_of_the_container_that_answers_readers_is_enough():
+    containers = (TemplateContainer("model-server"), TemplateContainer("web", readiness_probe=True))
+
+    assert obstacle_to_start(TARGET, seen(target=replace(a_deployment(), containers=containers))) is None
 
 
 def test_a_native_sidecar_may_serve_the_model():
