@@ -76,6 +76,7 @@ class FakeModel:
         self.pieces = pieces
         self.model_id = model_id
         self.down = False
+        self.busy = False
         self.status = 200
         self.breaks_off = False
         self.bodies: list[dict[str, object]] = []
@@ -86,6 +87,8 @@ class FakeModel:
     async def handle(self, request: httpx.Request) -> httpx.Response:
         if self.down:
             raise httpx.ConnectError("refused")
+        if self.busy:
+            raise httpx.ReadTimeout("slow")
         if request.url.path == "/v1/models":
             self.identity_requests += 1
             return httpx.Response(200, json={"data": [{"id": self.model_id}] if self.model_id else []})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from finetune_chat.answering.answering import (
@@ -14,7 +15,8 @@ from finetune_chat.answering.answering import (
     Turn,
     prompt_messages,
 )
-from finetune_chat.answering.errors import QueueFull
+from finetune_chat.answering.errors import ModelUnavailable, QueueFull
+from finetune_chat.answering.model_server import ModelServer
 from finetune_contract.prompt import REFUSAL, user_message
 from tests.finetune_chat.parts import API, MODEL_ID, TICKETS, FakeIndex, FakeModel, an_answering
 
@@ -218,3 +220,20 @@ async def test_a_slow_first_token_is_waited_for_by_the_next_probe(
 
     assert await answering.readiness("") == (MODEL_ID, "")
     assert len(model.bodies) == 1
+
+
+async def test_a_busy_model_stays_ready_for_a_while_and_a_dead_one_does_not(model: FakeModel) -> None:
+    now = 0.0
+    server = ModelServer("http://model", 5.0, httpx.MockTransport(model.handle), clock=lambda: now)
+    assert await server.model_id() == MODEL_ID
+    model.busy = True
+    now = 50.0
+
+    assert await server.model_id() == MODEL_ID
+
+    now = 70.0
+    with pytest.raises(ModelUnavailable, match="ReadTimeout"):
+        await server.model_id()
+    model.busy, model.down = False, True
+    with pytest.raises(ModelUnavailable, match="ConnectError"):
+        await server.model_id()

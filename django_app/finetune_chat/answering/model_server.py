@@ -20,6 +20,8 @@ from finetune_contract.artifacts import ChatMessage
 
 IDENTITY_SECONDS = 5.0
 """How long an answer of /v1/models is believed."""
+BUSY_SECONDS = 60.0
+"""And how long when the server is there and merely too busy to say it again."""
 WARM_UP_PATIENCE_SECONDS = 2.0
 """How long one question about readiness waits for the first token."""
 
@@ -81,11 +83,14 @@ class ModelServer:
         now = self._clock()
         if self._identity is not None and now - self._identity[0] < IDENTITY_SECONDS:
             return self._identity[1]
-        self._identity = None
         try:
             answer = await self._http().get(f"{self._base_url}/v1/models", timeout=3.0)
             answer.raise_for_status()
             models = _Models.model_validate_json(answer.content)
+        except httpx.TimeoutException as error:
+            if self._identity is not None and now - self._identity[0] < BUSY_SECONDS:
+                return self._identity[1]
+            raise self._unavailable(error) from error
         except (httpx.HTTPError, ValidationError) as error:
             raise self._unavailable(error) from error
         served = models.data[0].id if models.data else ""
