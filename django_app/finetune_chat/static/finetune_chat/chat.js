@@ -64,16 +64,23 @@ function link(source, className, text, label) {
   return made;
 }
 
-function sourceList(title, sources, numbered) {
+/* [number, source] pairs: those that the words cite, or all when they cite none. */
+function citedFirst(words, sources) {
+  const all = sources.map((source, index) => [index + 1, source]);
+  const cited = all.filter(([number]) => words.includes(`[${number}]`));
+  return cited.length ? cited : all;
+}
+
+function sourceList(title, pairs, numbered) {
   const section = element("section", "sources");
   section.append(element("h3", "", title));
   const list = element(numbered ? "ol" : "ul");
-  sources.forEach((source, index) => {
+  for (const [number, source] of pairs) {
     const item = element("li");
-    if (numbered) item.append(element("span", "number", String(index + 1)));
+    if (numbered) item.append(element("span", "number", String(number)));
     item.append(link(source, "", source.title));
     list.append(item);
-  });
+  }
   section.append(list);
   return section;
 }
@@ -167,7 +174,9 @@ function finish(reply, words, { question, answer, sources, cited, done }) {
     if (done.stopped && !answer) reply.prepend(element("p", "state", "Stopped."));
     if (sources.length) {
       const near = !cited || done.refused;
-      reply.append(sourceList(near ? "The closest pages" : sources.length > 1 ? "Sources" : "Source", sources, !near && !done.degraded));
+      const shown = citedFirst(near ? "" : answer, sources);
+      const title = near ? "The closest pages" : shown.length > 1 ? "Sources" : "Source";
+      reply.append(sourceList(title, shown, !near));
     }
     const facts = [];
     if (done.stopped && answer) facts.push("stopped by you");
