@@ -1,0 +1,270 @@
+"""The requests that go to the API server, and its errors as ours. A small HTTP server stands in for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from kubernetes.aio import client
+
+from finetune_contract.run_status import FineTuneRunStatus, Phase
+from finetune_contract.stage_protocol import Stage
+from finetune_operator.actions import CreateJob, DeleteJob, PatchTarget
+from finetune_operator.cluster import Cluster, translated
+from finetune_operator.errors import (
+    ClusterRefused,
+    ClusterUnavailable,
+    FieldConflict,
+    NotFound,
+    OperatorError,
+    StaleObject,
+)
+from finetune_operator.events import RunEvent
+from finetune_operator.observed import RunKey
+from tests.finetune_operator.samples import DIGEST, KEY, UID, a_run, a_status, an_attempt, at
+
+RUNS = "/apis/finetune-operator.io/v1alpha1/namespaces/demo/finetuneruns"
+Answer = tuple[int, Any]
+
+
+class ApiServer:
+    """Answers by method and path, and keeps every request."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str], Answer | Callable[[web.Request], Answer]] = {}
+        self.requests: list[tuple[str, str, dict[str, str], str, Any]] = []
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else None
+        self.requests.append(
+            (request.method, request.path, dict(request.query), request.headers.get("Content-Type", ""), body)
+        )
+        answer = self.answers.get((request.method, request.path), (404, {"message": "not found"}))
+        status, content = answer(request) if callable(answer) else answer
+        text = content if isinstance(content, str) else json.dumps(content)
+        return web.Response(status=status, text=text)
+
+    def paths(self) -> list[str]:
+        return [f"{method} {path}" for method, path, *_ in self.requests]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[ApiServer, Cluster]]:
+    api_server = ApiServer()
+    application = web.Application()
+    application.router.add_route("*", "/{tail:.*}", api_server.handle)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    configuration = client.Configuration(host=f"http://127.0.0.1:{port}")
+    async with client.ApiClient(configuration) as api:
+        yield api_server, Cluster(api, "trainer:1")
+    await runner.cleanup()
+
+
+async def test_a_status_is_applied_whole_and_guarded(server):
+    api, cluster = server
+    api.answers["PATCH", f"{RUNS}/blog/status"] = (200, {})
+
+    await cluster.write_status(a_run(), FineTuneRunStatus(phase=Phase.TRAINING))
+
+    ((_, _, query, content_type, body),) = api.requests
+    assert query == {"fieldManager": "finetune-operator", "force": "true"}
+    assert content_type == "application/apply-patch+yaml"
+    assert body["metadata"] == {"name": "blog", "resourceVersion": "7"}
+    assert body["status"]["phase"] == "Training"
+
+
+async def test_a_run_that_is_gone_is_none(server):
+    _, cluster = server
+
+    assert await cluster.read_run(RunKey("demo", "blog")) is None
+
+
+async def test_lists_are_read_page_by_page(server):
+    api, cluster = server
+
+    def page(request: web.Request) -> Answer:
+        if "continue" in request.query:
+            return 200, {"items": [{"n": 2}], "metadata": {}}
+        return 200, {"items": [{"n": 1}], "metadata": {"continue": "more"}}
+
+    api.answers["GET", RUNS] = page
+
+    assert await cluster.list_runs("demo") == [{"n": 1}, {"n": 2}]
+
+
+async def test_starting_a_job_makes_the_run_file_first_and_twice_is_once(server):
+    api, cluster = server
+    exists = (409, {"message": "already exists", "reason": "AlreadyExists"})
+    api.answers["POST", "/api/v1/namespaces/demo/configmaps"] = exists
+    api.answers["POST", "/apis/batch/v1/namespaces/demo/jobs"] = exists
+
+    await cluster.apply(a_run(), (CreateJob(Stage.TRAIN, 0, KEY, DIGEST),))
+
+    assert api.paths() == [
+        "POST /api/v1/namespaces/demo/configmaps",
+        "POST /apis/batch/v1/namespaces/demo/jobs",
+    ]
+    image = api.requests[1][4]["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == "trainer:1"
+
+
+async def test_stopping_a_job_takes_its_pods_with_it_and_a_missing_one_is_fine(server):
+    api, cluster = server
+    api.answers["DELETE", "/apis/batch/v1/namespaces/demo/jobs/here"] = (200, {})
+
+    await cluster.apply(a_run(), (DeleteJob("here"), DeleteJob("gone")))
+
+    assert api.requests[0][4]["propagationPolicy"] == "Foreground"
+    assert len(api.requests) == 2
+
+
+async def test_the_target_is_patched_without_force(server):
+    api, cluster = server
+    api.answers["PATCH", "/apis/apps/v1/namespaces/demo/deployments/chat"] = (200, {})
+
+    await cluster.apply(a_run(), (PatchTarget("chat", {"kind": "Deployment"}),))
+
+    ((_, _, query, content_type, _),) = api.requests
+    assert query == {"fieldManager": "finetune-operator", "force": "false"}
+    assert content_type == "application/apply-patch+yaml"
+
+
+async def test_observing_reads_the_runs_children_by_uid_and_the_log_of_a_running_attempt(server):
+    api, cluster = server
+    attempt = an_attempt(Stage.DATASET)
+    labels = {"finetune-operator.io/stage": "dataset", "finetune-operator.io/attempt": "0"}
+    pod = {
+        "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": attempt.job}},
+        "status": {"containerStatuses": [{"name": "stage", "state": {"running": {}}}]},
+    }
+    job = {"metadata": {"name": attempt.job, "labels": labels}}
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": [job]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods/p/log"] = (200, "one\ntwo\n")
+
+    observed = await cluster.observe(a_run(a_status(attempts=[attempt])))
+
+    assert observed.jobs[0].log_tail == ("one", "two")
+    selectors = {query["labelSelector"] for _, _, query, *_ in api.requests if "labelSelector" in query}
+    assert selectors == {f"finetune-operator.io/run-uid={UID}"}
+    assert not any("deployments" in path for path in api.paths())
+
+
+async def test_a_log_that_cannot_be_read_does_not_stop_the_pass(server):
+    api, cluster = server
+    attempt = an_attempt(Stage.DATASET)
+    labels = {"finetune-operator.io/stage": "dataset", "finetune-operator.io/attempt": "0"}
+    pod = {
+        "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": attempt.job}},
+        "status": {"containerStatuses": [{"name": "stage", "state": {"running": {}}}]},
+    }
+    job = {"metadata": {"name": attempt.job, "labels": labels}}
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": [job]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods/p/log"] = (500, {"message": "kubelet is down"})
+
+    observed = await cluster.observe(a_run(a_status(attempts=[attempt])))
+
+    assert observed.jobs[0].log_tail is None
+
+
+async def test_before_the_first_job_the_patch_is_rehearsed_and_a_conflict_seen(server):
+    api, cluster = server
+    for path in ("/apis/batch/v1/namespaces/demo/jobs", "/api/v1/namespaces/demo/pods"):
+        api.answers["GET", path] = (200, {"items": []})
+    containers = {
+        "initContainers": [{"name": "model-fetch"}],
+        "containers": [{"name": "model-server", "readinessProbe": {"tcpSocket": {"port": 1}}}],
+    }
+    chat = "/apis/apps/v1/namespaces/demo/deployments/chat"
+    api.answers["GET", chat] = (
+        200,
+        {"metadata": {"name": "chat", "uid": "u"}, "spec": {"template": {"spec": containers}}},
+    )
+    cause = {
+        "reason": "FieldManagerConflict",
+        "message": 'conflict with "argocd-controller" using apps/v1',
+        "field": ".spec.x",
+    }
+    api.answers["PATCH", chat] = (409, {"message": "Apply failed", "details": {"causes": [cause]}})
+
+    observed = await cluster.observe(a_run())
+
+    assert api.requests[-1][2]["dryRun"] == "All"
+    assert observed.refusal is not None
+    assert (observed.refusal.owner, observed.refusal.field) == ("argocd-controller", ".spec.x")
+
+
+async def test_a_missing_target_is_seen_with_what_is_there_instead(server):
+    api, cluster = server
+    for path in ("/apis/batch/v1/namespaces/demo/jobs", "/api/v1/namespaces/demo/pods"):
+        api.answers["GET", path] = (200, {"items": []})
+    api.answers["GET", "/apis/apps/v1/namespaces/demo/deployments"] = (
+        200,
+        {"items": [{"metadata": {"name": "shop"}}]},
+    )
+
+    observed = await cluster.observe(a_run())
+
+    assert observed.target is None
+    assert observed.deployments == ("shop",)
+
+
+async def test_an_event_that_is_refused_is_only_logged(server, caplog):
+    api, cluster = server
+    api.answers["POST", "/api/v1/namespaces/demo/events"] = (403, {"message": "forbidden"})
+
+    await cluster.publish(a_run(), (RunEvent("Running", "started"),), at(0))
+
+    assert "event lost" in caplog.text
+
+
+async def test_an_api_server_that_is_not_there_is_unavailable():
+    async with client.ApiClient(client.Configuration(host="http://127.0.0.1:9")) as api:
+        with pytest.raises(ClusterUnavailable, match="GET /apis"):
+            await Cluster(api, "x").list_runs("demo")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (404, {"message": "gone"}, NotFound),
+        (409, {"message": "the object has been modified"}, StaleObject),
+        (403, {"message": "forbidden"}, ClusterRefused),
+        (422, {"message": "invalid"}, ClusterRefused),
+        (
+            500,
+            {"message": "failed to create typed patch object: .spec.x: field not declared"},
+            ClusterRefused,
+        ),
+        (500, {"message": "etcdserver: leader changed"}, ClusterUnavailable),
+        (429, {"message": "too many requests"}, ClusterUnavailable),
+        (401, {"message": "Unauthorized"}, ClusterUnavailable),
+        (
+            409,
+            {
+                "details": {
+                    "causes": [{"reason": "FieldManagerConflict", "message": 'conflict with "kubectl"'}]
+                }
+            },
+            FieldConflict,
+        ),
+    ],
+)
+def test_every_answer_of_the_api_server_has_its_error(status, body, kind):
+    error = translated(status, json.dumps(body), "PATCH /x")
+
+    assert type(error) is kind
+    assert isinstance(error, OperatorError)
+    assert "PATCH /x" in str(error)
+
+
+def test_an_answer_that_is_no_json_is_an_error_too():
+    assert isinstance(translated(502, "<html>bad gateway</html>", "GET /x"), ClusterUnavailable)

@@ -1,0 +1,24 @@
+"""kopf is set up to write nothing and to look nowhere else."""
+
+from __future__ import annotations
+
+
+from finetune_operator import handlers
+from finetune_operator.watched import WatchedRuns
+from tests.finetune_operator.test_watched import Keys
+
+
+def test_kopf_posts_no_events_and_scans_no_cluster():
+    settings = handlers.settings()
+
+    assert settings.posting.enabled is False
+    assert settings.scanning.disabled is True
+    assert settings.peering.standalone is True
+
+
+def test_only_watching_handlers_are_registered_so_kopf_needs_no_finalizer_and_no_annotation():
+    registry = handlers.registry(WatchedRuns(Keys()))
+
+    assert len(registry._watching.get_all_handlers()) == 4
+    assert registry._changing.get_all_handlers() == []
+    assert registry._spawning.get_all_handlers() == []

@@ -1,0 +1,172 @@
+"""From the API server's JSON to facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_contract.run_status import ModelPointer
+from finetune_contract.stage_protocol import Stage
+from finetune_operator import reading
+from finetune_operator.errors import InvalidRun
+from finetune_operator.observed import EnvEntry, RunKey, Termination
+from tests.finetune_operator.samples import UID, a_spec
+
+
+def a_body(**changes: Any) -> dict[str, Any]:
+    metadata = {"namespace": "demo", "name": "blog", "uid": UID, "generation": 3, "resourceVersion": "9"}
+    return {"metadata": metadata, "spec": a_spec(), "status": {"observedGeneration": -1}} | changes
+
+
+def test_a_run_is_read_with_its_defaults():
+    run = reading.run(a_body())
+
+    assert run.key == RunKey("demo", "blog")
+    assert run.spec.policy.retries.infrastructure == 3
+    assert run.spec_as_written == a_spec()
+    assert run.status.observed_generation == -1
+    assert not run.deleting
+
+
+def test_a_run_with_a_field_that_this_operator_does_not_know_names_the_field():
+    with pytest.raises(InvalidRun, match=r"spec\.colour"):
+        reading.run(a_body(spec=a_spec(colour="red")))
+
+
+def test_a_status_of_another_version_is_not_overwritten_blindly():
+    with pytest.raises(InvalidRun, match="another version"):
+        reading.run(a_body(status={"moonPhase": "full"}))
+
+
+def test_a_job_tells_stage_attempt_and_end():
+    body = {
+        "metadata": {
+            "name": "j",
+            "creationTimestamp": "2026-03-01T12:00:00Z",
+            "labels": {"finetune-operator.io/stage": "train", "finetune-operator.io/attempt": "2"},
+        },
+        "spec": {"suspend": True},
+        "status": {
+            "conditions": [
+                {"type": "FailureTarget", "status": "True", "reason": "PodFailurePolicy"},
+                {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"},
+                {"type": "Complete", "status": "False"},
+            ]
+        },
+    }
+
+    job = reading.job(body, (), None)
+
+    assert job is not None
+    assert (job.stage, job.attempt, job.suspended) == (Stage.TRAIN, 2, True)
+    assert (job.failed_reason, job.complete, job.live) == ("DeadlineExceeded", False, False)
+
+
+def test_a_job_of_a_stage_from_the_future_is_left_alone():
+    labels = {"finetune-operator.io/stage": "distill", "finetune-operator.io/attempt": "0"}
+
+    assert reading.job({"metadata": {"name": "j", "labels": labels}}, (), None) is None
+
+
+def test_a_pod_tells_its_containers_and_why_it_cannot_run():
+    body = {
+        "metadata": {"name": "p", "deletionTimestamp": "2026-03-01T12:00:00Z"},
+        "spec": {
+            "nodeName": "n",
+            "initContainers": [{"name": "model-fetch", "env": [{"name": "MODEL_URI", "value": "s3://m"}]}],
+            "containers": [{"name": "model-server", "env": [{"name": "MODEL_ID", "value": "sha256:1"}]}],
+        },
+        "status": {
+            "podIP": "10.0.0.1",
+            "conditions": [
+                {
+                    "type": "PodScheduled",
+                    "status": "False",
+                    "reason": "Unschedulable",
+                    "message": "0/1 nodes",
+                },
+                {
+                    "type": "DisruptionTarget",
+                    "status": "True",
+                    "reason": "EvictionByEvictionAPI",
+                    "message": "evicted",
+                },
+            ],
+            "initContainerStatuses": [
+                {
+                    "name": "model-fetch",
+                    "restartCount": 2,
+                    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}},
+                    "lastState": {"terminated": {"exitCode": 12, "reason": "Error", "message": "differs"}},
+                }
+            ],
+            "containerStatuses": [{"name": "model-server", "ready": True, "state": {"running": {}}}],
+        },
+    }
+
+    pod = reading.pod(body)
+
+    fetch, server = pod.containers
+    assert (pod.unschedulable, pod.disruption) == ("0/1 nodes", "EvictionByEvictionAPI: evicted")
+    assert (pod.deleting, pod.ip, pod.ready) == (True, "10.0.0.1", False)
+    assert pod.pointer == ModelPointer(uri="s3://m", model_id="sha256:1")
+    assert (fetch.init, fetch.waiting_reason, fetch.restarts) == (True, "CrashLoopBackOff", 2)
+    assert fetch.last_terminated == Termination(12, "Error", "differs")
+    assert (server.init, server.ready, server.running) == (False, True, True)
+
+
+def test_a_deployment_tells_its_template_and_counts():
+    body = {
+        "metadata": {"name": "chat", "uid": "u", "generation": 4},
+        "spec": {
+            "paused": True,
+            "replicas": 0,
+            "template": {
+                "spec": {
+                    "initContainers": [{"name": "sidecar", "restartPolicy": "Always"}],
+                    "containers": [
+                        {
+                            "name": "model-server",
+                            "readinessProbe": {"httpGet": {"port": 1}},
+                            "env": [
+                                {"name": "A", "value": "1"},
+                                {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                            ],
+                        }
+                    ],
+                }
+            },
+        },
+        "status": {
+            "observedGeneration": 3,
+            "replicas": 2,
+            "conditions": [
+                {"type": "Progressing", "status": "True", "lastUpdateTime": "2026-03-01T12:00:00Z"}
+            ],
+        },
+    }
+
+    deployment = reading.deployment(body)
+
+    assert (deployment.generation, deployment.observed_generation) == (4, 3)
+    assert (deployment.paused, deployment.replicas, deployment.total_replicas) == (True, 0, 2)
+    assert deployment.init_containers[0].restarts_always
+    assert deployment.containers[0].readiness_probe
+    assert deployment.containers[0].env == (EnvEntry("A", "1"), EnvEntry("B", "", True))
+    assert deployment.conditions[0].last_update_time == "2026-03-01T12:00:00Z"
+
+
+def test_replicas_left_out_are_one():
+    assert reading.deployment({"metadata": {"name": "c", "uid": "u"}, "spec": {}}).replicas == 1
+
+
+def test_a_child_belongs_to_the_run_of_its_annotation_and_label():
+    both = {
+        "namespace": "demo",
+        "labels": {"finetune-operator.io/run": "cut"},
+        "annotations": {"finetune-operator.io/run": "whole"},
+    }
+
+    assert reading.owning_run({"metadata": both}) == RunKey("demo", "whole")
+    assert reading.owning_run({"metadata": {"namespace": "demo"}}) is None

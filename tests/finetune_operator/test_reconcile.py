@@ -1,0 +1,155 @@
+"""One pass: gather, decide, act, write; and what happens when the API server says no."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_contract.run_status import FineTuneRunStatus, Phase
+from finetune_contract.stage_protocol import Stage
+from finetune_operator.actions import Action, CreateJob
+from finetune_operator.errors import ClusterRefused, ClusterUnavailable, OperatorError, StaleObject
+from finetune_operator.events import RunEvent
+from finetune_operator.observed import Observed, Run, RunKey
+from finetune_operator.reconcile import Reconciler
+from tests.finetune_operator.samples import ALL_STAGES, NOON, UID, a_job, a_pod, a_spec, a_status, seen
+
+KEY = RunKey("demo", "blog")
+
+
+class Recorder:
+    """A cluster that answers what it is told to, and keeps what it is asked."""
+
+    def __init__(self, observed: Observed | None = None, **changes: Any) -> None:
+        self.body: dict[str, Any] | None = {
+            "metadata": {
+                "namespace": "demo",
+                "name": "blog",
+                "uid": UID,
+                "generation": 1,
+                "resourceVersion": "5",
+            },
+            "spec": a_spec(),
+        } | changes
+        self.observed = observed or seen()
+        self.calls: list[str] = []
+        self.actions: tuple[Action, ...] = ()
+        self.written: dict[str, Any] = {}
+        self.events: tuple[RunEvent, ...] = ()
+        self.apply_error: OperatorError | None = None
+        self.write_error: OperatorError | None = None
+
+    async def read_run(self, key: RunKey) -> dict[str, Any] | None:
+        return self.body
+
+    async def observe(self, run: Run) -> Observed:
+        self.calls.append("observe")
+        return self.observed
+
+    async def apply(self, run: Run, actions: tuple[Action, ...]) -> None:
+        self.calls.append("apply")
+        if self.apply_error:
+            raise self.apply_error
+        self.actions = actions
+
+    async def write_status(self, run: Run, status: FineTuneRunStatus) -> None:
+        await self.write_status_of(run.key, run.resource_version, status.to_wire())
+
+    async def write_status_of(self, key: RunKey, resource_version: str, status: dict[str, object]) -> None:
+        self.calls.append(f"write at {resource_version}")
+        if self.write_error:
+            raise self.write_error
+        self.written = status
+
+    async def publish(self, run: Run, events: tuple[RunEvent, ...], now: str) -> None:
+        self.calls.append("publish")
+        self.events = events
+
+
+async def one_pass(cluster: Recorder) -> float | None:
+    return await Reconciler(cluster, lambda: NOON).reconcile(KEY)
+
+
+async def test_a_pass_acts_then_writes_once_then_tells():
+    cluster = Recorder()
+
+    again = await one_pass(cluster)
+
+    assert cluster.calls == ["observe", "apply", "write at 5", "publish"]
+    assert cluster.actions == (CreateJob(Stage.DATASET, 0),)
+    assert cluster.written["phase"] == "BuildingDataset"
+    assert [event.reason for event in cluster.events] == ["Running"]
+    assert again == 5
+
+
+async def test_nothing_is_written_when_nothing_changed():
+    first = Recorder(seen(a_job(Stage.DATASET, pod=a_pod(), log_tail=())))
+    await one_pass(first)
+    second = Recorder(first.observed, status=first.written)
+
+    await one_pass(second)
+
+    assert second.calls == ["observe", "apply"]
+
+
+async def test_an_ended_run_is_not_even_looked_at():
+    over = a_status(ALL_STAGES, phase=Phase.SUCCEEDED)
+    cluster = Recorder(status=over.to_wire())
+
+    assert await one_pass(cluster) is None
+    assert cluster.calls == []
+
+
+async def test_a_run_that_is_gone_or_going_is_left_alone():
+    gone, going = Recorder(), Recorder()
+    gone.body = None
+    assert going.body is not None
+    going.body["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
+
+    assert await one_pass(gone) is None
+    assert await one_pass(going) is None
+    assert gone.calls == going.calls == []
+
+
+async def test_a_status_that_somebody_else_wrote_first_is_decided_anew_at_once():
+    cluster = Recorder()
+    cluster.write_error = StaleObject("changed")
+
+    assert await one_pass(cluster) == 0
+
+
+async def test_a_target_that_changed_since_it_was_seen_is_looked_at_again_and_nothing_is_written():
+    cluster = Recorder()
+    cluster.apply_error = StaleObject("uid differs")
+
+    assert await one_pass(cluster) == 0
+    assert cluster.calls == ["observe", "apply"]
+
+
+async def test_an_action_that_is_refused_is_told_in_the_status():
+    cluster = Recorder()
+    cluster.apply_error = ClusterRefused('jobs is forbidden: exceeded quota "gpu"')
+
+    assert await one_pass(cluster) == 60
+    stalled = next(found for found in cluster.written["conditions"] if found["type"] == "Stalled")
+    assert stalled["status"] == "True"
+    assert 'exceeded quota "gpu"' in stalled["message"]
+
+
+async def test_a_silent_api_server_changes_no_status():
+    cluster = Recorder()
+    cluster.apply_error = ClusterUnavailable("no answer")
+
+    with pytest.raises(ClusterUnavailable):
+        await one_pass(cluster)
+    assert cluster.written == {}
+
+
+async def test_a_run_that_cannot_be_read_is_told_so_by_field():
+    cluster = Recorder(spec=a_spec(colour="red"))
+
+    assert await one_pass(cluster) == 300
+    stalled = next(found for found in cluster.written["conditions"] if found["type"] == "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")
+    assert "spec.colour" in stalled["message"]

@@ -1,0 +1,62 @@
+"""Events and lists become keys."""
+
+from __future__ import annotations
+
+from finetune_operator.observed import RunKey
+from finetune_operator.watched import WatchedRuns
+
+BLOG, SHOP = RunKey("demo", "blog"), RunKey("demo", "shop")
+
+
+class Keys:
+    """A queue that only remembers."""
+
+    def __init__(self) -> None:
+        self.added: list[RunKey] = []
+        self.forgotten: list[RunKey] = []
+
+    def add(self, key: RunKey) -> None:
+        self.added.append(key)
+
+    def forget(self, key: RunKey) -> None:
+        self.forgotten.append(key)
+
+
+def a_body(name: str, target: str = "chat", namespace: str = "demo") -> dict[str, object]:
+    spec = {"rollout": {"target": {"deployment": {"name": target}}}}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def test_a_deployment_wakes_the_runs_that_roll_out_to_it():
+    queue = Keys()
+    runs = WatchedRuns(queue)
+    runs.listed("demo", [a_body("blog"), a_body("shop", "store")])
+    queue.added.clear()
+
+    runs.deployment_changed("demo", "chat")
+    runs.deployment_changed("other", "chat")
+    runs.deployment_changed("demo", "something")
+
+    assert queue.added == [BLOG]
+
+
+def test_a_child_wakes_its_run_and_a_stranger_nobody():
+    queue = Keys()
+    runs = WatchedRuns(queue)
+
+    runs.child_changed({"metadata": {"namespace": "demo", "labels": {"finetune-operator.io/run": "blog"}}})
+    runs.child_changed({"metadata": {"namespace": "demo", "labels": {}}})
+
+    assert queue.added == [BLOG]
+
+
+def test_a_run_that_vanished_unseen_is_noticed_by_the_next_list():
+    queue = Keys()
+    runs = WatchedRuns(queue)
+    runs.listed("demo", [a_body("blog"), a_body("shop")])
+    runs.listed("other", [])
+
+    runs.listed("demo", [a_body("shop")])
+
+    assert queue.forgotten == [BLOG]
+    assert len(runs) == 1
