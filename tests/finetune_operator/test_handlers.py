@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from finetune_operator import handlers
 from finetune_operator.watched import WatchedRuns
 from tests.finetune_operator.test_watched import Keys
