@@ -99,6 +99,13 @@ async def test_lists_are_read_page_by_page(server):
     assert await cluster.list_runs("demo") == [{"n": 1}, {"n": 2}]
 
 
+async def test_all_namespaces_are_listed_in_one_go(server):
+    api, cluster = server
+    api.answers["GET", "/apis/finetune-operator.io/v1alpha1/finetuneruns"] = (200, {"items": [{"n": 1}]})
+
+    assert await cluster.list_runs("*") == [{"n": 1}]
+
+
 async def test_starting_a_job_makes_the_run_file_first_and_twice_is_once(server):
     api, cluster = server
     exists = (409, {"message": "already exists", "reason": "AlreadyExists"})

@@ -60,3 +60,13 @@ def test_a_run_that_vanished_unseen_is_noticed_by_the_next_list():
 
     assert queue.forgotten == [BLOG]
     assert len(runs) == 1
+
+
+def test_a_list_of_all_namespaces_notices_what_is_gone_from_any():
+    queue = Keys()
+    runs = WatchedRuns(queue)
+    runs.listed("*", [a_body("blog"), a_body("blog", namespace="other")])
+
+    runs.listed("*", [a_body("blog")])
+
+    assert queue.forgotten == [RunKey("other", "blog")]
