@@ -71,7 +71,6 @@ from finetune_operator.observed import (
 from finetune_operator.pod_answers import ask_pods
 from finetune_operator.rollout.progress import pods_with
 from finetune_operator.rollout.states import rehearsal
-from finetune_operator.settings import ALL_NAMESPACES
 
 logger = logging.getLogger(__name__)
 

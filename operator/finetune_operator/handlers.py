@@ -14,7 +14,6 @@ import kopf
 
 from finetune_operator.api_group import ALL_NAMESPACES, GROUP, LABEL_RUN, PLURAL, VERSION
 from finetune_operator.observed import RunKey
-from finetune_operator.settings import ALL_NAMESPACES
 from finetune_operator.watched import WatchedRuns
 
 

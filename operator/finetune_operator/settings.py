@@ -16,9 +16,6 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMATS = ("text", "json")
 
 
-ALL_NAMESPACES = "*"
-
-
 @dataclass(frozen=True)
 class Settings:
     """What the chart's values become."""
@@ -65,8 +62,6 @@ def read_settings(
         raise InvalidSettings(
             "FINETUNE_WATCH_NAMESPACES: names * and others; write * alone for all namespaces, or names only"
         )
-    if ALL_NAMESPACES in listed:
-        listed = (ALL_NAMESPACES,)
     return Settings(
         watch_namespaces=tuple(dict.fromkeys(listed)) or (own_namespace,),
         own_namespace=own_namespace,

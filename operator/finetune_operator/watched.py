@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from finetune_operator import reading
 from finetune_operator.api_group import ALL_NAMESPACES
 from finetune_operator.observed import RunKey
-from finetune_operator.settings import ALL_NAMESPACES
 
 logger = logging.getLogger(__name__)
 

@@ -26,12 +26,6 @@ def test_namespaces_are_a_list_with_commas():
     assert settings.watch_namespaces == ("a", "b")
 
 
-def test_a_star_means_all_namespaces_whatever_stands_beside_it():
-    settings = read_settings(NEEDED | {"FINETUNE_WATCH_NAMESPACES": "a,*"}, NOWHERE)
-
-    assert settings.watch_namespaces == ("*",)
-
-
 def test_the_service_accounts_namespace_serves_when_none_is_set(tmp_path):
     file = tmp_path / "namespace"
     file.write_text("from-file\n")
