@@ -24,6 +24,7 @@ from pathlib import Path
 from devcluster.commands import last_lines, run
 from devcluster.errors import CommandFailed, DevclusterError
 from devcluster.paths import PACKAGE, REPOSITORY, cache_folder
+from devcluster.processes import spawn
 from devcluster.progress import Progress
 
 PART = "programs"
@@ -111,16 +112,9 @@ def start_in_background() -> tuple[int, Path]:
     """Starts `build` as a process of its own; returns its id and its log."""
     log = cache_folder() / "programs.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "devcluster", "build", "--only-programs"],
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    return process.pid, log
+    log.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "devcluster", "build", "--only-programs"]
+    return spawn(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, log=log), log
 
 
 def is_built(progress: Progress) -> bool:
@@ -281,7 +275,7 @@ def _stream(argv: list[str], on_stderr_line: Callable[[str], None]) -> list[str]
     """Runs go; hands every line of stderr on as it comes, and returns the lines of stdout."""
     said: list[str] = []
     with tempfile.TemporaryFile("w+") as stdout:
-        process = subprocess.Popen(
+        with subprocess.Popen(
             argv,
             cwd=_SOURCES,
             env=_environment(),
@@ -289,14 +283,13 @@ def _stream(argv: list[str], on_stderr_line: Callable[[str], None]) -> list[str]
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-        )
-        for line in process.stderr or ():
-            said.append(line)
-            on_stderr_line(line.strip())
-        status = process.wait()
-        if status != 0:
+        ) as process:
+            for line in process.stderr or ():
+                said.append(line)
+                on_stderr_line(line.strip())
+        if process.returncode != 0:
             raise DevclusterError(
-                f"`{' '.join(argv[:2])}` ended with status {status}:\n{last_lines(''.join(said), 25)}"
+                f"`{' '.join(argv[:2])}` ended with status {process.returncode}:\n{last_lines(''.join(said), 25)}"
             )
         stdout.seek(0)
         return stdout.read().splitlines()

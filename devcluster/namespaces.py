@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from devcluster.processes import (
     owned_processes,
     read_record,
     record_of,
+    spawn,
     write_record,
 )
 
@@ -106,29 +106,31 @@ def leftovers(instance: Instance) -> list[str]:
 
 
 def cgroup_folders(name: str, root: Path = CGROUP_ROOT) -> list[Path]:
-    """The instance's folder in each cgroup tree of this machine: one on version 2, one a controller on version 1."""
+    """The instance's folder in each cgroup tree of this machine: one on version 2, one a controller on version 1.
+
+    A machine with version 1 may have a tree of version 2 beside it, `unified`, which runc uses as well.
+    """
     if (root / "cgroup.controllers").exists():
         return [root / name]
-    trees = [tree for tree in sorted(root.iterdir()) if tree.is_dir() and not tree.is_symlink()]
-    return [tree / name for tree in trees if tree.name != "unified"]
+    return [tree / name for tree in sorted(root.iterdir()) if tree.is_dir() and not tree.is_symlink()]
 
 
 def _start_keeper(instance: Instance) -> ProcessRecord:
     ready = instance.run / "keeper.ready"
     ready.unlink(missing_ok=True)
     log = instance.logs / "keeper.log"
-    with log.open("wb") as output:
-        outer = subprocess.Popen(
+    log.unlink(missing_ok=True)
+    outer = record_of(
+        spawn(
             [*_UNSHARE, sys.executable, "-m", "devcluster.keeper", str(instance.state)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd=REPOSITORY,
-            env={**os.environ, OWNER_VARIABLE: str(instance.state)},
-            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), OWNER_VARIABLE: str(instance.state)},
+            log=log,
         )
-    if not _wait(lambda: ready.exists() or outer.poll() is not None, _READY_SECONDS) or not ready.exists():
-        outer.kill()
+    )
+    _wait(lambda: ready.exists() or not outer.is_alive(), _READY_SECONDS)
+    if not ready.exists():
+        if outer.is_alive():
+            os.kill(outer.pid, signal.SIGKILL)
         raise DevclusterError(
             f"the node's namespaces could not be made; {log} says:\n{last_lines(log.read_text())}"
         )

@@ -10,7 +10,6 @@ import json
 import os
 import pwd
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -38,12 +37,31 @@ class ProcessRecord:
         return self.boot_id == _boot_id() and _start_ticks(self.pid) == self.start_ticks
 
 
+def spawn(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> int:
+    """Starts a program that outlives us, in a session of its own, its output at the end of a log; returns its id.
+
+    Raises:
+        DevclusterError: the program is not installed.
+    """
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o644),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    try:
+        # Python itself ignores these two signals; a program expects to start without that.
+        defaults = [signal.SIGPIPE, signal.SIGXFSZ]
+        return os.posix_spawnp(
+            argv[0], list(argv), env, file_actions=actions, setsid=True, setsigdef=defaults
+        )
+    except FileNotFoundError as error:
+        raise DevclusterError(f"`{argv[0]}` is not installed or not in PATH") from error
+
+
 def record_of(pid: int) -> ProcessRecord:
-    """The record of a process that runs now."""
-    ticks = _start_ticks(pid)
-    if ticks is None:
-        raise DevclusterError(f"process {pid} has already ended")
-    return ProcessRecord(pid, ticks, _boot_id())
+    """The record of a process; of one that has ended already, a record that is not alive."""
+    return ProcessRecord(pid, _start_ticks(pid) or 0, _boot_id())
 
 
 def read_record(path: Path) -> ProcessRecord | None:
@@ -83,17 +101,12 @@ class Processes:
         Each program leads a process group of its own, so that it ends together with its workers.
         """
         self._instance.logs.mkdir(parents=True, exist_ok=True)
-        with self.log(name).open("ab") as log:
-            process = subprocess.Popen(
-                [*self.entering(), *_as_user(user), *(str(part) for part in argv)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                env={**_inherited(), **(env or {}), OWNER_VARIABLE: str(self._instance.state)},
-                start_new_session=True,
-            )
-        write_record(self._record(name), record_of(process.pid))
+        pid = spawn(
+            [*self.entering(), *_as_user(user), *(str(part) for part in argv)],
+            env={**_inherited(), **(env or {}), OWNER_VARIABLE: str(self._instance.state)},
+            log=self.log(name),
+        )
+        write_record(self._record(name), record_of(pid))
 
     def entering(self) -> list[str]:
         """The words to put before a command that shall run where the programs run."""
