@@ -97,6 +97,14 @@ def test_a_step_is_cut_into_micro_batches_that_hold_all_its_examples():
     assert sorted(counts) == [2, 4]
 
 
+def test_a_run_shorter_than_an_epoch_takes_the_first_rows():
+    plan = plan_of(12, epochs=0.67)
+
+    trained = {example.id for step in range(plan.total_steps) for example in plan.step_examples(step)}
+
+    assert trained == {f"{n:03d}" for n in range(8)}
+
+
 def test_steps_follow_from_epochs_unless_a_limit_is_lower():
     assert plan_of(12).total_steps == 6
     assert plan_of(12, max_steps=4).total_steps == 4

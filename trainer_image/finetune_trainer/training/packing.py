@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from finetune_trainer.training.encoding import EncodedExample
 
@@ -95,7 +96,11 @@ def build_segments(examples: Sequence[EncodedExample]) -> tuple[Segment, ...]:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Every step's examples, from the rows and the seed alone: a resumed run finds its place by the step number."""
+    """Every step's examples, from the rows and the seed alone: a resumed run finds its place by the step number.
+
+    The dataset orders its rows so that each beginning of them is a good mixture: a run that is shorter than one
+    epoch takes the first ones.
+    """
 
     rows: tuple[EncodedExample, ...]
     epochs: float
@@ -105,25 +110,26 @@ class TrainingPlan:
     seed: int
 
     @property
-    def steps_per_epoch(self) -> float:
-        """Optimizer steps for one pass."""
-        return len(self.rows) / self.effective_batch_size
-
-    @property
     def total_steps(self) -> int:
         """Optimizer steps in all; at least one."""
-        steps = max(1, round(self.steps_per_epoch * self.epochs))
+        steps = max(1, round(len(self.rows) * self.epochs / self.effective_batch_size))
         return min(steps, self.max_steps) if self.max_steps else steps
+
+    @cached_property
+    def used_rows(self) -> tuple[EncodedExample, ...]:
+        """The rows that are ever trained."""
+        return self.rows[: self.total_steps * self.effective_batch_size]
 
     def step_examples(self, step: int) -> list[EncodedExample]:
         """Examples of step 0, 1, ...: consecutive rows of the shuffled epochs."""
         first = step * self.effective_batch_size
         batch: list[EncodedExample] = []
         while len(batch) < self.effective_batch_size:
-            epoch, place = divmod(first + len(batch), len(self.rows))
+            epoch, place = divmod(first + len(batch), len(self.used_rows))
             order = self._epoch_order(epoch)
             batch += [
-                self.rows[index] for index in order[place : place + self.effective_batch_size - len(batch)]
+                self.used_rows[index]
+                for index in order[place : place + self.effective_batch_size - len(batch)]
             ]
         return batch
 
@@ -139,12 +145,12 @@ class TrainingPlan:
     def _epoch_order(self, epoch: int) -> list[int]:
         """A permutation in which examples that begin alike lie together in small families."""
         order = random.Random(f"{self.seed}/{epoch}")  # noqa: S311 - an order, not a secret
-        indexes = list(range(len(self.rows)))
+        indexes = list(range(len(self.used_rows)))
         order.shuffle(indexes)
         kin: list[list[int]] = []
-        by_tokens = sorted(indexes, key=lambda index: self.rows[index].token_ids)
+        by_tokens = sorted(indexes, key=lambda index: self.used_rows[index].token_ids)
         for index in by_tokens:
-            if kin and _is_kin(self.rows[kin[-1][0]], self.rows[index]):
+            if kin and _is_kin(self.used_rows[kin[-1][0]], self.used_rows[index]):
                 kin[-1].append(index)
             else:
                 kin.append([index])
