@@ -1,0 +1,337 @@
+"""What the operator's tests on the cluster stand on: a namespace, a trainer that plays its part, a real operator.
+
+Not a test itself. The trainer is stand_in_trainer.sh, which speaks the stage protocol, so that a test takes
+seconds; everything else is real: API server, Jobs, pods, Secrets, logs, Deployments, the chart's Roles,
+model-fetch and S3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import yaml
+
+from devcluster import images, lifecycle, namespaces
+from devcluster.access import Access
+from devcluster.kubectl import tools_folder
+from devcluster.paths import VENV_PYTHON, Instance
+from devcluster.progress import Progress
+from finetune_contract.artifacts import ArtifactKind, FileEntry, Manifest
+
+ROOT = Path(__file__).parents[2]
+TRAINER_IMAGE = "localhost/stand-in-trainer:1"
+SERVING_IMAGE = "localhost/finetune-serving:dev"
+Json = dict[str, Any]
+
+SERVER = """
+import http.server, json, os
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"model": os.environ.get("MODEL_ID") or "none"}).encode()
+        self.send_response(200); self.end_headers(); self.wfile.write(body)
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
+"""
+
+
+def load_trainer(instance: Instance, scratch: Path) -> None:
+    """Give the node the image of the trainer that plays its part."""
+    rootfs = scratch / "rootfs"
+    for name in ("usr", "proc", "sys", "dev", "etc", "run", "tmp", "var/tmp", "app/bin"):
+        (rootfs / name).mkdir(parents=True)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (rootfs / name).symlink_to(f"usr/{name}")
+    script = rootfs / "app/bin/finetune-stage"
+    script.write_bytes(Path(__file__).with_name("stand_in_trainer.sh").read_bytes())
+    script.chmod(0o755)
+    archive = scratch / "trainer.tar"
+    config = images.ImageConfig(user="65532:65532", env={"PATH": "/app/bin:/usr/bin:/bin"})
+    images.write_archive(archive, [TRAINER_IMAGE], rootfs, config)
+    lifecycle.load_image(instance, archive, Progress())
+
+
+class Stand:
+    """One namespace with the Secrets, the chart's Roles and an operator that runs outside as a plain process."""
+
+    def __init__(self, cluster: Access, instance: Instance, folder: Path) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.namespace = f"operator-{uuid.uuid4().hex[:6]}"
+        self._instance = instance
+        self._operator: subprocess.Popen[bytes] | None = None
+
+    # kubectl
+
+    def kubectl(self, *arguments: str, text: str | None = None) -> str:
+        return self.cluster.kubectl("--namespace", self.namespace, *arguments, text_input=text)
+
+    def apply(self, *documents: Json, manager: str = "the-user") -> None:
+        text = "\n---\n".join(json.dumps(document) for document in documents)
+        self.kubectl("apply", "--server-side", f"--field-manager={manager}", "--filename=-", text=text)
+
+    def get(self, kind: str, name: str) -> Json:
+        found: Json = json.loads(self.kubectl("get", kind, name, "--output=json"))
+        return found
+
+    def names(self, kind: str) -> list[str]:
+        return self.kubectl("get", kind, "--output=jsonpath={.items[*].metadata.name}").split()
+
+    # set up
+
+    def set_up(self) -> None:
+        """The namespace enforces the restricted pod security standard, as a careful team's would."""
+        self.cluster.kubectl("create", "namespace", self.namespace)
+        self.cluster.kubectl(
+            "label", "namespace", self.namespace, "pod-security.kubernetes.io/enforce=restricted"
+        )
+        self.cluster.kubectl(
+            "apply", "--server-side", "--force-conflicts", f"--filename={ROOT / 'crds/finetuneruns.yaml'}"
+        )
+        self.cluster.kubectl("wait", "--for=condition=Established", "crd/finetuneruns.finetune-operator.io")
+        rendered = subprocess.run(
+            [
+                str(tools_folder() / "helm"),
+                "template",
+                "finetune-operator",
+                str(ROOT / "charts/finetune-operator"),
+                f"--namespace={self.namespace}",
+                "--show-only=templates/rbac.yaml",
+                "--show-only=templates/serviceaccount.yaml",
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        self.kubectl("apply", "--server-side", "--filename=-", text=rendered)
+        self.apply(
+            self.secret(
+                "s3", accessKeyId=self.cluster.s3_access_key, secretAccessKey=self.cluster.s3_secret_key
+            ),
+            self.secret("wordpress", username="reader", password="secret"),
+        )
+
+    def tear_down(self) -> None:
+        self.stop_operator()
+        self.cluster.kubectl("delete", "namespace", self.namespace, "--wait=false")
+
+    def secret(self, name: str, **values: str) -> Json:
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+
+    # the operator
+
+    def start_operator(self) -> None:
+        """A real process with nothing but the rights that the chart gives, in the pods' network."""
+        keeper = namespaces.running_keeper(self._instance)
+        assert keeper is not None
+        environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            "KUBECONFIG": str(self._kubeconfig()),
+            "POD_NAMESPACE": self.namespace,
+            "POD_NAME": "operator-under-test",
+            "FINETUNE_TRAINER_IMAGE": TRAINER_IMAGE,
+            "FINETUNE_HTTP_PORT": "0",
+            "FINETUNE_RESYNC_SECONDS": "10",
+            "FINETUNE_LOG_FORMAT": "text",
+            "PYTHONPATH": f"{ROOT / 'contract'}:{ROOT / 'operator'}",
+        }
+        with self.log.open("ab") as log:
+            self._operator = subprocess.Popen(
+                ["nsenter", "--target", str(keeper.pid), "--net", sys.executable, "-m", "finetune_operator"],
+                env=environment,
+                stderr=log,
+                stdout=log,
+                cwd=self.folder,
+            )
+
+    def kill_operator(self) -> None:
+        assert self._operator is not None
+        self._operator.send_signal(signal.SIGKILL)
+        self._operator.wait(10)
+
+    def stop_operator(self) -> None:
+        if self._operator is not None and self._operator.poll() is None:
+            self._operator.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._operator.wait(15)
+            if self._operator.poll() is None:
+                self.kill_operator()
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "operator.log"
+
+    def _kubeconfig(self) -> Path:
+        """The service account's own, by a token."""
+        path = self.folder / "operator.kubeconfig"
+        token = self.kubectl("create", "token", "finetune-operator", "--duration=2h").strip()
+        content = yaml.safe_load(self.cluster.kubeconfig.read_text())
+        content["users"] = [{"name": user["name"], "user": {"token": token}} for user in content["users"]]
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    # runs
+
+    def run(self, name: str, *, train_seconds: int = 1, manifest: str = "0" * 64, **changes: Any) -> Json:
+        """A FineTuneRun that the stand-in trainer plays."""
+        wordpress = {
+            "url": f"http://play/{train_seconds}/{manifest}",
+            "credentialsSecretRef": {"name": "wordpress"},
+        }
+        spec: Json = {
+            "baseModel": {"uri": "s3://models/base/"},
+            "dataset": {"sources": [{"name": "blog", "wordpress": wordpress}]},
+            "store": {
+                "s3": {
+                    "bucket": self.cluster.s3_bucket,
+                    "prefix": f"{self.namespace}/{manifest[:12]}",
+                    "credentialsSecretRef": {"name": "s3"},
+                }
+            },
+            "resources": {
+                part: {"cpu": "10m", "memory": "64Mi", "sharedMemory": "16Mi", "scratch": "64Mi"}
+                for part in ("train", "other")
+            },
+        }
+        return {
+            "apiVersion": "finetune-operator.io/v1alpha1",
+            "kind": "FineTuneRun",
+            "metadata": {"name": name},
+            "spec": spec | changes,
+        }
+
+    def status(self, name: str) -> Json:
+        found: Json = self.get("finetunerun", name).get("status", {})
+        return found
+
+    def condition(self, name: str, kind: str) -> Json:
+        conditions: list[Json] = self.status(name).get("conditions", [])
+        return next((found for found in conditions if found["type"] == kind), {})
+
+    def until(self, name: str, holds: Callable[[Json], bool], seconds: float = 90) -> Json:
+        """The run's status as soon as it is so."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            status = self.status(name)
+            if holds(status):
+                return status
+            time.sleep(0.5)
+        raise AssertionError(
+            f"not so after {seconds} s: {json.dumps(self.status(name), indent=1)}\n"
+            f"{self.log.read_text()[-3000:]}\n{self.kubectl('get', 'pods,jobs')}"
+        )
+
+    def phase(self, name: str, phase: str, seconds: float = 90) -> Json:
+        return self.until(name, lambda status: status.get("phase") == phase, seconds)
+
+    # the target and its models
+
+    def put_model(self, content: bytes, *, spoil: bool = False) -> str:
+        """A model of one small file in the real S3; returns its manifest's sha256. Spoilt: the file differs from it."""
+        entry = FileEntry(
+            path="model.gguf", size=len(content), sha256=hashlib.sha256(content).hexdigest(), serving=True
+        )
+        manifest = Manifest(kind=ArtifactKind.MODEL, files=[entry])
+        prefix = f"{self.namespace}/{manifest.sha256()[:12]}"
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=self.cluster.s3_endpoint,
+            region_name=self.cluster.s3_region,
+            aws_access_key_id=self.cluster.s3_access_key,
+            aws_secret_access_key=self.cluster.s3_secret_key,
+        )
+        body = content[::-1] if spoil else content
+        s3.put_object(Bucket=self.cluster.s3_bucket, Key=f"{prefix}/model.gguf", Body=body)
+        s3.put_object(Bucket=self.cluster.s3_bucket, Key=f"{prefix}/manifest.json", Body=manifest.to_bytes())
+        s3.close()
+        return manifest.sha256()
+
+    def deployment(self, name: str, **fetch_env: str) -> Json:
+        """A target with the real model-fetch and a server that only names its model."""
+        restricted = {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+
+        def key(env: str, secret_key: str) -> Json:
+            return {"name": env, "valueFrom": {"secretKeyRef": {"name": "s3", "key": secret_key}}}
+
+        mounts = [{"name": "models", "mountPath": "/models"}]
+        fetch = {
+            "name": "model-fetch",
+            "image": SERVING_IMAGE,
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["finetune-model-fetch"],
+            "env": [
+                {"name": "AWS_ENDPOINT_URL", "value": self.cluster.s3_endpoint},
+                {"name": "AWS_REGION", "value": self.cluster.s3_region},
+                key("AWS_ACCESS_KEY_ID", "accessKeyId"),
+                key("AWS_SECRET_ACCESS_KEY", "secretAccessKey"),
+                *({"name": name, "value": value} for name, value in fetch_env.items()),
+            ],
+            "volumeMounts": mounts,
+            "securityContext": restricted,
+        }
+        server = {
+            "name": "model-server",
+            "image": SERVING_IMAGE,
+            "imagePullPolicy": "IfNotPresent",
+            "command": [str(VENV_PYTHON), "-S", "-c", SERVER],
+            "readinessProbe": {"httpGet": {"port": 8000, "path": "/readyz"}, "periodSeconds": 1},
+            "volumeMounts": mounts,
+            "securityContext": restricted,
+        }
+        labels = {"app": name}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        "terminationGracePeriodSeconds": 1,
+                        "automountServiceAccountToken": False,
+                        "initContainers": [fetch],
+                        "containers": [server],
+                        "volumes": [{"name": "models", "emptyDir": {}}],
+                    },
+                },
+            },
+        }
+
+    def env_of(self, deployment: str) -> dict[str, str]:
+        """MODEL_ variables in the target's template."""
+        pod = self.get("deployment", deployment)["spec"]["template"]["spec"]
+        entries = [entry for c in (*pod["initContainers"], *pod["containers"]) for entry in c.get("env", [])]
+        return {entry["name"]: entry["value"] for entry in entries if entry["name"].startswith("MODEL_")}
+
+
+def rollout_to(deployment: str) -> Json:
+    return {"mode": "Automatic", "target": {"deployment": {"name": deployment}}}
+
+
+@contextlib.contextmanager
+def standing(cluster: Access, instance: Instance, folder: Path) -> Iterator[Stand]:
+    stand = Stand(cluster, instance, folder)
+    stand.set_up()
+    try:
+        yield stand
+    finally:
+        stand.tear_down()
