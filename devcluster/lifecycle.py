@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +47,11 @@ class PartStatus:
 
 def up(instance: Instance, parts: Sequence[str], progress: Progress) -> None:
     """Brings up the parts; what runs already is left alone, what a broken-off call has begun is taken up again."""
+    with _alone(instance, progress):
+        _up(instance, parts, progress)
+
+
+def _up(instance: Instance, parts: Sequence[str], progress: Progress) -> None:
     wanted = {*parts, *(_ALSO[part] for part in parts if part in _ALSO)}
     _refuse_host_only(instance)
     _install_packages(wanted, progress)
@@ -91,13 +99,14 @@ def up_on_host(instance: Instance, progress: Progress) -> None:
     """WordPress alone, on 127.0.0.1 and without namespaces: needs root for Debian's packages only."""
     if namespaces.running_keeper(instance) is not None:
         raise DevclusterError(f"instance {instance.name!r} runs with a node: give --host-only another --name")
-    debian.ensure(wordpress.packages(), progress, wordpress.PART)
-    wordpress.up(host_wordpress(instance), progress)
+    with _alone(instance, progress):
+        wordpress.up(host_wordpress(instance), progress)
 
 
 def down(instance: Instance, progress: Progress, *, wipe: bool) -> list[str]:
     """Ends everything; returns what is left on the machine nevertheless, which is nothing when all went well."""
-    with progress.step("down", f"end instance {instance.name}" + (" and remove its state" if wipe else "")):
+    doing = f"end instance {instance.name}" + (" and remove its state" if wipe else "")
+    with _alone(instance, progress), progress.step("down", doing):
         processes = Processes(instance)
         a_node = node.Node(instance, processes, Path())
         with ThreadPoolExecutor() as pool:
@@ -175,6 +184,25 @@ def found_wordpress(instance: Instance) -> wordpress.WordPress:
     if keeper is None:
         return host_wordpress(instance)
     return in_cluster_wordpress(instance, Processes(instance, keeper))
+
+
+@contextmanager
+def _alone(instance: Instance, progress: Progress) -> Iterator[None]:
+    """One `up` or `down` of an instance at a time; a second one waits."""
+    folder = instance.state.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{instance.name}.lock").open("w") as file:
+        waits = False
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not waits:
+                    progress.say("wait", f"another command works on instance {instance.name}")
+                waits = True
+                time.sleep(0.2)
+        yield
 
 
 def _refuse_host_only(instance: Instance) -> None:
