@@ -1,6 +1,7 @@
 # `make` alone lists the targets. Everything runs in the locked environment that `setup` makes.
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
+export PATH := $(CURDIR)/.cache/uv/bin:$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-down demo-status demo-retrain quickstart test test-unit verify format crds images clean-caches
 

@@ -15,6 +15,7 @@ import yaml
 from demo.errors import DemoError
 
 Manifest = Mapping[str, Any]
+MANAGER = "demo"
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,20 @@ class Cluster:
         return self._run("helm", arguments, None, check=True)
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
-        """`kubectl apply` of objects; their content goes by stdin, so that no Secret shows in a process list."""
-        self.kubectl("apply", "-f", "-", given=yaml.safe_dump_all(manifests))
+        """`kubectl apply --server-side` of objects; their content goes by stdin, so that no Secret shows in a
+        process list.
+
+        Server-side, for a later server-side apply by another manager would take over what a client-side one set.
+        """
+        self.kubectl(
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            f"--field-manager={MANAGER}",
+            "-f",
+            "-",
+            given=yaml.safe_dump_all(manifests),
+        )
 
     def get(self, *arguments: str) -> dict[str, Any] | None:
         """One object, or None when there is none."""

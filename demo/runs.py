@@ -9,6 +9,7 @@ from demo.cluster import Cluster
 from demo.errors import DemoError
 from demo.manifests import NAMESPACE
 from devcluster.progress import Progress
+from finetune_contract.run_status import Phase
 
 PART = "run"
 
@@ -19,11 +20,20 @@ def condition(run: dict[str, Any], kind: str) -> dict[str, Any]:
     return next((entry for entry in conditions if entry["type"] == kind), {})
 
 
+ENDED = {Phase.SUCCEEDED, Phase.NOT_PROMOTED, Phase.ROLLED_BACK, Phase.FAILED, Phase.CANCELLED}
+STALLED_PATIENCE_SECONDS = 30.0
+"""A run that waits for a person may go on by itself when the cause has just been mended."""
+
+
 def is_ended(run: dict[str, Any]) -> bool:
-    """Ready or Stalled, and said about the spec as it is."""
-    if run.get("status", {}).get("observedGeneration") != run["metadata"]["generation"]:
-        return False
-    return any(condition(run, kind).get("status") == "True" for kind in ("Ready", "Stalled"))
+    """In a last phase, and said about the spec as it is."""
+    status = run.get("status", {})
+    return status.get("observedGeneration") == run["metadata"]["generation"] and status.get("phase") in ENDED
+
+
+def is_stalled(run: dict[str, Any]) -> bool:
+    """Waiting for a person."""
+    return condition(run, "Stalled").get("status") == "True"
 
 
 def follow(cluster: Cluster, name: str, progress: Progress, timeout_seconds: float) -> dict[str, Any]:
@@ -33,6 +43,7 @@ def follow(cluster: Cluster, name: str, progress: Progress, timeout_seconds: flo
         DemoError: it ended badly or not in time; the message is the run's own.
     """
     deadline = time.monotonic() + timeout_seconds
+    stalled_since: float | None = None
     progress.say(PART, f"kubectl get finetunerun {name} -n {NAMESPACE} --watch")
     with cluster.watching("finetunerun", name, "-n", NAMESPACE):
         while True:
@@ -41,9 +52,11 @@ def follow(cluster: Cluster, name: str, progress: Progress, timeout_seconds: flo
                 raise DemoError(
                     f"finetunerun/{name} is gone; somebody deleted it: run the same command again"
                 )
-            if is_ended(run):
+            now = time.monotonic()
+            stalled_since = (stalled_since or now) if is_stalled(run) else None
+            if is_ended(run) or (stalled_since and now - stalled_since > STALLED_PATIENCE_SECONDS):
                 break
-            if time.monotonic() > deadline:
+            if now > deadline:
                 raise DemoError(
                     f"finetunerun/{name} has not ended in {timeout_seconds:.0f} s; see kubectl describe ftr {name} "
                     f"-n {NAMESPACE}, then run the same command again: it goes on from here"

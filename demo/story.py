@@ -22,6 +22,7 @@ from demo.parts import Setting
 from demo.questions import Answer, Retrain, demo_questions, retrain_story
 from demo.runs import follow, jobs_of
 from devcluster import lifecycle, wordpress
+from devcluster.images import source_digest as images_source_digest
 from devcluster.paths import REPOSITORY
 from devcluster.progress import Progress
 from finetune_trainer.laptop import with_settings
@@ -31,6 +32,8 @@ QUICKSTART = REPOSITORY / "examples" / "quickstart"
 OPERATOR_NAMESPACE = "finetune-system"
 DEPLOYMENT = "chat"
 RUN_TIMEOUT_SECONDS = 45 * 60
+SOURCE_ANNOTATION = "source-digest"
+"""The images keep the tag `dev` when this clone's code changes; this makes the pods new nevertheless."""
 
 
 class Story:
@@ -148,6 +151,8 @@ class Story:
                 f"trainerImage.repository={images.repository('trainer')},trainerImage.tag={images.tag}",
                 "--set",
                 f"watch.namespaces={{{manifests.NAMESPACE}}},crds.keep=false",
+                "--set-string",
+                f"podAnnotations.{SOURCE_ANNOTATION}={images_source_digest()[:16]}",
             )
 
     def _chat(self) -> list[dict[str, Any]]:
@@ -155,7 +160,12 @@ class Story:
         images = self.setting.images
         for part in ("serving", "django"):
             text = text.replace(f"localhost/finetune-{part}:dev", images.image(part))
-        return [document for document in yaml.safe_load_all(text) if document]
+        documents = [document for document in yaml.safe_load_all(text) if document]
+        for document in documents:
+            if document["kind"] == "Deployment":
+                annotations = document["spec"]["template"]["metadata"].setdefault("annotations", {})
+                annotations[SOURCE_ANNOTATION] = images_source_digest()[:16]
+        return documents
 
     def _quickstart_run(self) -> dict[str, Any]:
         return with_settings((QUICKSTART / "finetunerun.yaml").read_text(), self.run_settings)

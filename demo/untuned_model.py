@@ -47,7 +47,6 @@ def package(progress: Progress) -> Path:
         source = base_model.folder(progress)
         with progress.step(PART, "convert the untuned model to GGUF (once, cached)"):
             from finetune_trainer.packaging.package import package_base
-
             from finetune_trainer.stores.local_folder import LocalFolder
 
             package_base(source, LocalFolder(folder.parent), PREFIX)

@@ -1,7 +1,7 @@
 """Container images without a builder: an archive of a folder, handed to the node's containerd.
 
 The project's image holds our own code only. Python with its packages, 7 GB, is not copied: every container of the node
-gets the host's /usr and the project's environment mounted read-only at their own paths (see `base_runtime_spec`). An
+gets the host's /usr and the project's environment mounted read-only (see `base_runtime_spec`). An
 image for a registry is built from the project's Dockerfiles instead.
 """
 
@@ -32,6 +32,8 @@ PROJECT_IMAGES = (
     "localhost/finetune-django:dev",
 )
 USER_ID = 65532
+CONTAINER_VENV = Path("/opt/finetune/venv")
+"""Not where the clone has it: a clone below /tmp or /work would be hidden by a volume that a pod mounts there."""
 
 _LOADED_IN_CONTAINERS = (
     "torch",
@@ -193,11 +195,11 @@ def base_runtime_spec(programs: Path) -> str:
     """containerd's default for every container of the node, with the host's Python mounted read-only."""
     spec = json.loads(run([programs / "ctr", "oci", "spec"]))
     spec["process"].pop("rlimits", None)
-    for folder in host_mounts():
+    for destination, source in host_mounts().items():
         spec["mounts"].append(
             {
-                "destination": folder,
-                "source": folder,
+                "destination": destination,
+                "source": source,
                 "type": "bind",
                 "options": ["rbind", "ro", "nosuid", "nodev"],
             }
@@ -205,11 +207,11 @@ def base_runtime_spec(programs: Path) -> str:
     return json.dumps(spec, indent=1)
 
 
-def host_mounts() -> list[str]:
-    """Host folders that a container needs to run the project's environment."""
+def host_mounts() -> dict[str, str]:
+    """Host folders that a container needs to run the project's environment, by their place in the container."""
     prefix = run([VENV_PYTHON, "-c", "import sys; print(sys.base_prefix)"]).strip()
-    own = [] if prefix == "/usr" or prefix.startswith("/usr/") else [prefix]
-    return ["/usr", *own, str(VENV)]
+    own = {} if prefix == "/usr" or prefix.startswith("/usr/") else {prefix: prefix}
+    return {"/usr": "/usr", **own, str(CONTAINER_VENV): str(VENV)}
 
 
 def _lay_out_project(rootfs: Path, scratch: Path) -> None:
@@ -219,6 +221,8 @@ def _lay_out_project(rootfs: Path, scratch: Path) -> None:
     target = ("--target", rootfs / "app", "--python", VENV_PYTHON, "--no-deps", "--link-mode=copy")
     run(["uv", "pip", "install", "--quiet", *target, wheel])
     shutil.rmtree(wheels)
+    for script in (rootfs / "app" / "bin").iterdir():
+        script.write_text(script.read_text().replace(str(VENV), str(CONTAINER_VENV)))
     run([VENV_PYTHON, "-c", _COMPILE_APP, rootfs / "app"])
 
     for name in ("bin", "sbin", "lib", "lib64"):
@@ -240,8 +244,8 @@ def _project_config() -> ImageConfig:
     return ImageConfig(
         user=f"{USER_ID}:{USER_ID}",
         env={
-            "PATH": f"/app/bin:{VENV}/bin:{_BASE_PATH}",
-            "PYTHONPATH": f"/app:{site_packages()}",
+            "PATH": f"/app/bin:{CONTAINER_VENV}/bin:{_BASE_PATH}",
+            "PYTHONPATH": f"/app:{CONTAINER_VENV / site_packages().relative_to(VENV)}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONUNBUFFERED": "1",
             "HOME": "/tmp",  # noqa: S108

@@ -26,7 +26,8 @@ import yaml
 from devcluster import images, lifecycle, namespaces
 from devcluster.access import Access
 from devcluster.kubectl import tools_folder
-from devcluster.paths import VENV_PYTHON, Instance
+from devcluster.images import CONTAINER_VENV
+from devcluster.paths import Instance
 from devcluster.progress import Progress
 from finetune_contract.artifacts import ArtifactKind, FileEntry, Manifest
 
@@ -291,7 +292,7 @@ class Stand:
             "name": "model-server",
             "image": SERVING_IMAGE,
             "imagePullPolicy": "IfNotPresent",
-            "command": [str(VENV_PYTHON), "-S", "-c", SERVER],
+            "command": [str(CONTAINER_VENV / "bin" / "python"), "-S", "-c", SERVER],
             "readinessProbe": {"httpGet": {"port": 8000, "path": "/readyz"}, "periodSeconds": 1},
             "volumeMounts": mounts,
             "securityContext": restricted,
