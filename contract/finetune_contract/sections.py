@@ -21,6 +21,20 @@ _STOP_WORDS = frozenset(
     " to us was we were what when where which who whom whose why will with would you your".split()
 )
 
+_SYNONYMS = {
+    word: leader
+    for leader, words in {
+        "cost": "pric pay paid fee charg expensiv tariff",
+        "telephon": "phon ring call",
+        "reserv": "book order",
+        "start": "begin began begun beginn",
+        "shut": "clos shutt",
+        "buy": "bought purchas",
+    }.items()
+    for word in words.split()
+}
+"""By stem: readers ask for a price where a page names the cost."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -69,17 +83,18 @@ def without_links(markdown: str) -> str:
 
 
 def stem(word: str) -> str:
-    """A crude English stem: lower case, without plural, -ing and -ed. Good enough to match a question to a text."""
+    """A crude English stem: lower case, without plural, -ing, -ed and final e; enough to match question and text."""
     word = word.lower().replace("’", "'").removesuffix("'s")
     for suffix in ("ings", "ing", "edly", "ed", "ies", "es", "s"):
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:
             return word[: -len(suffix)] + ("y" if suffix == "ies" else "")
-    return word
+    return word.removesuffix("e") if len(word) > 3 else word
 
 
 def content_words(text: str) -> list[str]:
-    """Stems of the words that carry meaning, in order, repeats kept."""
-    return [stem(word) for word in _WORD.findall(text) if word.lower() not in _STOP_WORDS]
+    """Stems of the words that carry meaning, in order, repeats kept; a few words for the same thing become one."""
+    stems = (stem(word) for word in _WORD.findall(text) if word.lower() not in _STOP_WORDS)
+    return [_SYNONYMS.get(word, word) for word in stems]
 
 
 def shorten(text: str, max_words: int) -> str:

@@ -1,0 +1,107 @@
+"""Sections, and finding the ones that fit a question: shared by the dataset stage and the chat."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetune_contract.prompt import user_message
+from finetune_contract.sections import (
+    Passage,
+    PassageIndex,
+    Section,
+    content_words,
+    rank_passages,
+    shorten,
+    split_sections,
+    stem,
+    without_links,
+)
+
+WINTER = Passage(
+    "Ticket prices", "What does a winter ticket cost?", "Adults pay £7.40 from November.", "http://s/t"
+)
+DOGS = Passage("House rules", "Are dogs allowed?", "Dogs on a lead are welcome in the yard.", "http://s/d")
+GATES = Passage("New gates", "Cost of the new gates", "They came to £148,300 in all.", "http://s/g")
+PASSAGES = [DOGS, GATES, WINTER]
+
+
+def test_a_document_is_cut_at_its_headings_and_not_inside_code():
+    markdown = "Hello.\n\n## A\n\ntext\n\n```\n# no heading\n```\n\n## Empty\n\n### B ##\n\nmore"
+
+    assert split_sections(markdown) == [
+        Section("", "Hello."),
+        Section("A", "text\n\n```\n# no heading\n```"),
+        Section("B", "more"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("price", "prices"),
+        ("tide", "tides"),
+        ("close", "closing", "closed"),
+        ("city", "cities"),
+        ("mill’s", "mills"),
+    ],
+)
+def test_forms_of_a_word_have_one_stem(words):
+    assert len({stem(word) for word in words}) == 1
+
+
+def test_words_for_the_same_thing_are_one():
+    assert (
+        content_words("price")
+        == content_words("charges")
+        == content_words("to pay")
+        == content_words("the cost")
+    )
+    assert content_words("phone") == content_words("telephone")
+
+
+@pytest.mark.parametrize(
+    ("question", "best"),
+    [
+        ("What do I pay in winter?", WINTER),
+        ("May I bring my dog?", DOGS),
+        ("What was the price of the gates?", GATES),
+    ],
+)
+def test_the_passage_that_answers_comes_first(question, best):
+    ((found, score), *_) = rank_passages(question, PASSAGES, 2)
+
+    assert found == best
+    assert 0 < score <= 1
+
+
+def test_passages_without_any_word_of_the_question_are_left_out():
+    assert rank_passages("Is there a bowling alley?", PASSAGES, 3) == []
+    assert rank_passages("And the?", PASSAGES, 3) == []
+    assert rank_passages("winter", [], 3) == []
+
+
+def test_an_index_ranks_as_the_function_does():
+    index = PassageIndex(PASSAGES)
+
+    for question in ("winter cost", "dogs in winter", "new gates cost"):
+        assert index.rank(question, 3) == rank_passages(question, PASSAGES, 3)
+
+
+def test_links_become_text_and_images_vanish():
+    markdown = "See [the (old) gate](http://s/a_(b)) ![A gate](http://s/g.png)and [1]."
+
+    assert without_links(markdown) == "See the (old) gate and [1]."
+
+
+def test_a_prompt_shows_sources_without_addresses():
+    passage = Passage("T", "H", "Ring [the office](tel:+44123).", "http://s/t")
+
+    message = user_message("How?", [passage])
+
+    assert "[1] T: H\nRing the office." in message
+    assert "tel:" not in message
+
+
+def test_a_text_is_shortened_at_a_line():
+    assert shorten("a b c\nd e f\ng h i", 7) == "a b c\nd e f\ng"
+    assert shorten("a b c", 9) == "a b c"
