@@ -25,8 +25,8 @@ import yaml
 
 from devcluster import images, lifecycle, namespaces
 from devcluster.access import Access
-from devcluster.kubectl import tools_folder
 from devcluster.images import CONTAINER_VENV
+from devcluster.kubectl import tools_folder
 from devcluster.paths import Instance
 from devcluster.progress import Progress
 from finetune_contract.artifacts import ArtifactKind, FileEntry, Manifest
