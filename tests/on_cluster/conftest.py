@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Access:
+def cluster() -> Iterator[Access]:
     """Kubernetes, WordPress, Weaviate and S3, with this clone's code in the node's images."""
     done = subprocess.run(
         [sys.executable, "-m", "devcluster", "up", "--name", INSTANCE],
@@ -31,4 +32,9 @@ def cluster() -> Access:
     )
     if done.returncode != 0:
         pytest.fail(f"the test cluster did not come up:\n{done.stderr[-4000:]}", pytrace=False)
-    return access(Instance(INSTANCE))
+    found = access(Instance(INSTANCE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(
+            "KUBECACHEDIR", str(found.kubectl_cache)
+        )  # or kubectl and helm write into the user's home
+        yield found
