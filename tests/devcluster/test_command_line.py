@@ -7,11 +7,11 @@ from devcluster import lifecycle
 from devcluster.lifecycle import PartStatus
 
 
-def test_the_command_line_and_the_lifecycle_name_the_same_parts():
+def test_the_command_line_and_the_lifecycle_name_the_same_parts() -> None:
     assert command_line.PARTS == lifecycle.PARTS
 
 
-def test_help_explains_every_part(capsys):
+def test_help_explains_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command_line.main(["--help"])
 
@@ -19,19 +19,21 @@ def test_help_explains_every_part(capsys):
     assert all(part in shown for part in command_line.PARTS)
 
 
-def test_an_unknown_part_is_refused_with_the_known_ones(capsys):
+def test_an_unknown_part_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["up", "redis"]) == 1
 
     assert "there is no part 'redis'; the parts are node, wordpress" in capsys.readouterr().err
 
 
-def test_host_only_is_for_wordpress(capsys):
+def test_host_only_is_for_wordpress(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["up", "--host-only", "weaviate"]) == 1
 
     assert "WordPress alone" in capsys.readouterr().err
 
 
-def test_status_can_be_read_by_programs(monkeypatch, capsys):
+def test_status_can_be_read_by_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(
         lifecycle, "status", lambda instance: [PartStatus("s3", True, f"http://{instance.node_ip}")]
     )
@@ -43,7 +45,9 @@ def test_status_can_be_read_by_programs(monkeypatch, capsys):
     }
 
 
-def test_what_down_leaves_behind_is_named_and_is_a_failure(monkeypatch, capsys):
+def test_what_down_leaves_behind_is_named_and_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(lifecycle, "down", lambda instance, progress, wipe: ["cgroup /sys/fs/cgroup/x"])
 
     assert command_line.main(["down"]) == 1

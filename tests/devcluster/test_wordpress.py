@@ -1,6 +1,8 @@
 import json
+from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from devcluster import credentials, wordpress
 from devcluster.errors import DevclusterError
@@ -9,7 +11,7 @@ from devcluster.processes import Processes
 
 
 @pytest.fixture
-def site(tmp_path, httpserver, monkeypatch):
+def site(tmp_path: Path, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> wordpress.WordPress:
     monkeypatch.setattr(wordpress, "PORT", httpserver.port)
     instance = Instance("unit", tmp_path)
     credentials.load(instance)
@@ -17,7 +19,7 @@ def site(tmp_path, httpserver, monkeypatch):
     return wordpress.WordPress(instance, Processes(instance), address=httpserver.host, listen=httpserver.host)
 
 
-def serve(httpserver, kind, slug, text):
+def serve(httpserver: HTTPServer, kind: str, slug: str, text: str) -> None:
     """One post of that kind; nothing of the other."""
     for other in ("posts", "pages"):
         found = [{"id": 7, "content": {"raw": text}}] if other == kind else []
@@ -30,7 +32,9 @@ def serve(httpserver, kind, slug, text):
 
 
 @pytest.mark.parametrize("kind", ["posts", "pages"])
-def test_words_of_a_post_or_page_are_replaced_through_the_rest_api(site, httpserver, kind):
+def test_words_of_a_post_or_page_are_replaced_through_the_rest_api(
+    site: wordpress.WordPress, httpserver: HTTPServer, kind: str
+) -> None:
     serve(httpserver, kind, "prices", "<p>Tickets cost 9 pounds.</p>")
 
     link = wordpress.set_post(site, "prices", "9 pounds", "11 pounds")
@@ -38,10 +42,13 @@ def test_words_of_a_post_or_page_are_replaced_through_the_rest_api(site, httpser
     sent, _ = httpserver.log[-1]
     assert link == "http://site/prices/"
     assert json.loads(sent.data) == {"content": "<p>Tickets cost 11 pounds.</p>"}
+    assert sent.authorization is not None
     assert (sent.authorization.username, sent.authorization.password) == ("trainer", "abcd efgh")
 
 
-def test_words_that_are_not_there_are_an_error_and_nothing_is_written(site, httpserver):
+def test_words_that_are_not_there_are_an_error_and_nothing_is_written(
+    site: wordpress.WordPress, httpserver: HTTPServer
+) -> None:
     serve(httpserver, "posts", "prices", "<p>Tickets cost 11 pounds.</p>")
 
     with pytest.raises(DevclusterError, match=r"does not hold '9 pounds' \(it already holds the new words\)"):
@@ -50,7 +57,7 @@ def test_words_that_are_not_there_are_an_error_and_nothing_is_written(site, http
     assert [request.method for request, _ in httpserver.log] == ["GET"]
 
 
-def test_a_slug_that_is_not_there_is_an_error(site, httpserver):
+def test_a_slug_that_is_not_there_is_an_error(site: wordpress.WordPress, httpserver: HTTPServer) -> None:
     serve(httpserver, "posts", "prices", "")
     httpserver.expect_request("/wp-json/wp/v2/posts").respond_with_json([])
     httpserver.expect_request("/wp-json/wp/v2/pages").respond_with_json([])
@@ -59,7 +66,9 @@ def test_a_slug_that_is_not_there_is_an_error(site, httpserver):
         wordpress.set_post(site, "nothing", "a", "b")
 
 
-def test_an_answer_of_refusal_is_passed_on_without_the_password(site, httpserver):
+def test_an_answer_of_refusal_is_passed_on_without_the_password(
+    site: wordpress.WordPress, httpserver: HTTPServer
+) -> None:
     httpserver.expect_request("/wp-json/wp/v2/posts").respond_with_json(
         {"code": "rest_forbidden"}, status=401
     )
