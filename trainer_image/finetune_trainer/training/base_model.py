@@ -296,7 +296,7 @@ class _hugging_face_errors:  # noqa: N801 - reads as the function it is used lik
             raise SourceUnavailable(
                 f"{self.place}: Hugging Face answered {status}; it is tried again"
             ) from error
-        if isinstance(error, OSError) or type(error).__module__.startswith(("httpx", "httpcore")):
+        if isinstance(error, ConnectionError) or (isinstance(error, OSError) and error.errno is None):
             raise SourceUnavailable(
                 f"{self.place}: Hugging Face does not answer ({type(error).__name__}); "
                 "in a closed cluster put the model into S3 and write s3://bucket/prefix/"
