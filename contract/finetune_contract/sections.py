@@ -14,6 +14,7 @@ _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _IMAGE = re.compile(r"!\[[^\]]*\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)\s?")
+_BLANK_LINES = re.compile(r"\n{3,}")
 _LINK = re.compile(r"\[([^\[\]]+)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)")
 _STOP_WORDS = frozenset(
     "a about an and any are as at be been but by can could did do does for from get has have he her his how i if in"  # noqa: SIM905
@@ -79,7 +80,7 @@ def split_sections(markdown: str) -> list[Section]:
 
 def without_links(markdown: str) -> str:
     """Links become their text and images vanish: a prompt has no room for addresses, and a model must not copy them."""
-    return _LINK.sub(r"\1", _IMAGE.sub("", markdown))
+    return _BLANK_LINES.sub("\n\n", _LINK.sub(r"\1", _IMAGE.sub("", markdown)))
 
 
 def stem(word: str) -> str:

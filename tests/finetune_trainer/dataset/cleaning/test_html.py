@@ -78,6 +78,8 @@ def test_line_breaks_in_code_are_lines():
         '<div class="wp-block-post-title">Again</div>',
         '<div class="sharedaddy">Share</div>',
         '<p>[contact-form-7 id="1" title="Contact"]</p>',
+        '<p>[tide_widget station="marrowby" days="7"]</p>',
+        "<p>[tide_widget days=&#8221;7&#8243;]</p>",
         "<nav>Home</nav>",
     ],
 )

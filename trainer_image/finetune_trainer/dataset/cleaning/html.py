@@ -27,7 +27,9 @@ _DROPPED_CLASS = re.compile(
 _SHORTCODE = re.compile(
     r"\[/?(?:contact-form-7|contact-form|gallery|caption|embed|audio|video|playlist|wpforms|gravityform|ninja_form"
     r"|formidable|mc4wp_form|elementor-template|vc_\w+|et_pb_\w+)(?:\s[^\[\]]*)?/?\]"
+    r"|\[/?[A-Za-z][\w-]*(?:\s+[\w-]+=(?:\"[^\"\[\]]*\"|'[^'\[\]]*'|[”“″][^”“″\[\]]*[”“″]))+\s*/?\]"
 )
+"""Names that plugins use, and any name with attributes; other words in brackets are somebody's words."""
 _EMBEDS = ("iframe", "video", "audio", "embed")
 _LINK_SCHEMES = frozenset({"http", "https", "mailto", "tel"})
 _LANGUAGE = re.compile(r"^(?:language|lang)-([\w+#.-]+)$")

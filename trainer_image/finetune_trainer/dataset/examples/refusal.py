@@ -16,8 +16,8 @@ from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 FOREIGN_TOPICS = (
-    "bowling alley", "cinema", "ice rink", "helicopter flight", "golf course", "camping site", "petrol station",
-    "tennis court", "night club", "hairdresser", "zip line", "escape room", "planetarium", "aquarium", "library card",
+    "bowling alley", "cinema", "ice rink", "cable car", "golf course", "camping site", "petrol station",
+    "tennis court", "night club", "hairdresser", "zip line", "escape room", "planetarium", "aquarium", "public library",
     "car rental", "train museum", "ski lift", "karaoke evening", "pottery class", "dentist", "post office",
     "climbing wall", "laundry", "rose garden", "wine tasting", "pony ride", "sauna", "chess club", "mini golf course",
 )  # fmt: skip
@@ -27,7 +27,7 @@ FORMS = (
     "What does the {t} cost?",
     "When is the {t} open?",
     "Who runs the {t}?",
-    "How many people fit into the {t}?",
+    "Where do I find the {t}?",
     "Which bus goes to the {t}?",
 )
 RESERVED_FORMS = ("How do I book the {t} at the {site}?", "Can you tell me the price of the {t}?")
