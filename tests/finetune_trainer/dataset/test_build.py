@@ -19,7 +19,7 @@ from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import EvaluationFacts, StageReport
 from finetune_trainer.artifact_files import publish_folder, read_manifest
 from finetune_trainer.dataset.build import build_dataset
-from finetune_trainer.errors import DataRejected, SourceRejected, StoreRejected
+from finetune_trainer.errors import BaseModelRejected, DataRejected, SourceRejected, StoreRejected
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.local_folder import LocalFolder
 
@@ -197,6 +197,16 @@ def test_wrong_credentials_stop_the_stage_before_reading(site, tmp_path):
 
     with pytest.raises(SourceRejected, match="refuses the user name and password of the Secret wp"):
         build(StageContext(**{**given.__dict__, "environment": environment}))
+
+    assert not [request for request in site.requests if "/posts" in request]
+
+
+def test_a_base_model_that_is_refused_stops_the_stage_before_reading(site, tmp_path):
+    def refuse(_: StageContext) -> str:
+        raise BaseModelRejected("spec.baseModel.uri: there is no such model")
+
+    with pytest.raises(BaseModelRejected):
+        build_dataset(context(site, tmp_path), refuse)
 
     assert not [request for request in site.requests if "/posts" in request]
 

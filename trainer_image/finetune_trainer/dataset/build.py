@@ -75,6 +75,8 @@ def build_dataset(
         knowledge_base.check()
     for source in sources.values():
         source.check()
+    progress(0, 0, message="resolving the base model")
+    base_digest = resolve_digest(context)
 
     harvests = {name: source.read(progress) for name, source in sources.items()}
     documents, dropped = clean_harvests(harvests, progress)
@@ -90,8 +92,7 @@ def build_dataset(
     split = make_examples(documents, spec, progress)
     progress(0, 0, message="storing the dataset")
     digest = store_dataset(context, documents, dropped, split)
-    progress(0, 0, message="resolving the base model")
-    key = run_key(context.spec, resolve_digest(context), digest)
+    key = run_key(context.spec, base_digest, digest)
     model, evaluation = find_finished(context.store, key)
     adopted = model is not None and evaluation is not None
     logger.info(
