@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from finetune_contract.artifact_layout import adapter_folder, checkpoint_folder, checkpoints_folder
 from finetune_contract.stage_protocol import StageReport
 from finetune_trainer.artifact_files import read_manifest
-from finetune_trainer.errors import DataRejected, Diverged, Preempted
+from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Diverged, Preempted
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training import checkpoints
 from finetune_trainer.training.train import TRAINING_LOG, train
@@ -221,6 +221,22 @@ def test_a_loss_that_is_no_number_ends_the_run(base: Path, tmp_path: Path, monke
     )
 
     with pytest.raises(Diverged, match=r"spec.training.learningRate: the loss is nan at step 1"):
+        run(tmp_path, base)
+
+
+def test_a_gpu_that_is_too_small_is_said_with_numbers_and_the_next_thing_to_try(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def overflow(*_: object) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr("finetune_trainer.training.loop.summed_loss", overflow)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (2**29, 24 * 2**30))
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda _: 23 * 2**30)
+
+    with pytest.raises(
+        CudaOutOfMemory, match=r"2 examples \(\d+ tokens\) .* 24.0 GiB .*halve microBatchSize"
+    ):
         run(tmp_path, base)
 
 

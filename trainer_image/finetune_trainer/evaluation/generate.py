@@ -18,7 +18,8 @@ from finetune_trainer.training.encoding import load_tokenizer, prompt_token_ids
 
 logger = logging.getLogger(__name__)
 
-BATCH = 8
+BATCH = 16
+"""Prompts at once; a decoding step reads all weights, however many they are."""
 
 
 def answer_questions(

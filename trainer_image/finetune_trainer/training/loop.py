@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, Diverged
 from finetune_trainer.training.adapter import trainable_parameters
 from finetune_trainer.training.losses import answer_tokens, summed_loss
-from finetune_trainer.training.packing import TrainingPlan
+from finetune_trainer.training.packing import Segment, TrainingPlan
 
 LOWEST_RATE_SHARE = 0.05
 """Cosine decay ends at this part of the peak."""
@@ -107,40 +107,49 @@ class TrainingLoop:
             yield record
 
     def _step(self, stop_requested: Callable[[], bool]) -> StepRecord | None:
+        """One optimizer step; None, with nothing changed, when told to stop between micro-batches."""
         start = time.perf_counter()
         step = self.state.step
         rate = learning_rate(
             step, self.plan.total_steps, self.training.learning_rate, self.training.warmup_ratio
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         micro_batches = self.plan.step_micro_batches(step)
+        try:
+            mean_loss = self._accumulate(micro_batches, stop_requested)
+            if mean_loss is None:
+                return None
+            if not math.isfinite(mean_loss):
+                raise Diverged(
+                    f"spec.training.learningRate: the loss is {mean_loss} at step {step + 1} (rate {rate:.2g}); "
+                    "lower the learning rate"
+                )
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        except torch.OutOfMemoryError as error:
+            row_tokens = max(sum(len(segment) for segment in segments) for segments in micro_batches)
+            raise self._out_of_memory(row_tokens) from error
+        tokens = sum(
+            len(path) for segments in micro_batches for segment in segments for path in segment.paths
+        )
+        return StepRecord(step + 1, mean_loss, rate, float(norm), tokens, time.perf_counter() - start)
+
+    def _accumulate(
+        self, micro_batches: Sequence[Sequence[Segment]], stop_requested: Callable[[], bool]
+    ) -> float | None:
+        """Gradients of the effective batch's mean loss over its answer tokens, and that loss."""
         all_answer_tokens = sum(answer_tokens(segments) for segments in micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
         for number, segments in enumerate(micro_batches):
             if number and stop_requested():
-                self.optimizer.zero_grad(set_to_none=True)
                 return None
-            try:
-                with self._autocast():
-                    loss = summed_loss(self.model, segments, self.device) / all_answer_tokens
-                loss.backward()  # type: ignore[no-untyped-call]
-            except torch.OutOfMemoryError as error:
-                raise self._out_of_memory(max(sum(map(len, s)) for s in micro_batches)) from error
+            with self._autocast():
+                loss = summed_loss(self.model, segments, self.device) / all_answer_tokens
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        mean_loss = float(total)
-        if not math.isfinite(mean_loss):
-            raise Diverged(
-                f"spec.training.learningRate: the loss is {mean_loss} at step {step + 1} (rate {rate:.2g}); "
-                "lower the learning rate"
-            )
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM)
-        self.optimizer.step()
-        tokens = sum(
-            len(path) for segments in micro_batches for segment in segments for path in segment.paths
-        )
-        return StepRecord(step + 1, mean_loss, rate, float(norm), tokens, time.perf_counter() - start)
+        return float(total)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.device.type == "cuda" and self.dtype is torch.bfloat16:

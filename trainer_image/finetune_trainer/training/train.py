@@ -124,7 +124,7 @@ def _publish_adapter(
 ) -> Manifest:
     folder = context.work_folder / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
-    loop.model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+    loop.model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
     _name_base(folder / "adapter_config.json", base.uri)
     _write_log(folder / TRAINING_LOG, loop.state.log)
     training, log = context.spec.training, loop.state.log
