@@ -30,6 +30,7 @@ STOP_SECONDS = 3.0
 """After this the process ends whatever still hangs: another replica may be acting."""
 SILENT_RESYNCS = 3
 LEASE_SILENT_SECONDS = 60.0
+MISSING_SECONDS = 5.0
 
 
 def main() -> None:
@@ -50,12 +51,8 @@ async def run_operator(settings: Settings) -> int:
     except OperatorError as error:
         logger.error("%s", error)
         return EXIT_BAD_SETTINGS
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     async with connected(settings.trainer_image) as cluster:
-        return await Process(settings, cluster).run(stop)
+        return await Process(settings, cluster).run()
 
 
 class Process:
@@ -77,13 +74,15 @@ class Process:
         self._began = time.monotonic()
         self._resync_tried_at: float | None = None
         self._resyncs = 0
+        self._stop = asyncio.Event()
 
-    async def run(self, stop: asyncio.Event) -> int:
-        """Until `stop` is set (0) or a part ends by itself (EXIT_ENDED)."""
+    async def run(self) -> int:
+        """Until SIGTERM or SIGINT (0), or until a part ends by itself (EXIT_ENDED)."""
+        self._take_signals()
         runner = None
         if self._settings.http_port:
             runner = await health.serve(self._settings.http_port, self._live, self._ready, self._metrics)
-        stopped = asyncio.create_task(stop.wait(), name="stop")
+        stopped = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             elected = asyncio.create_task(self._leadership.acquire(), name="election")
             await asyncio.wait({stopped, elected}, return_when=asyncio.FIRST_COMPLETED)
@@ -99,9 +98,7 @@ class Process:
     async def _lead(self, stopped: asyncio.Task[bool]) -> int:
         stop_watching = asyncio.Event()
         parts = {
-            asyncio.create_task(
-                watch(self._runs, self._settings.watch_namespaces, stop_watching), name="watch"
-            ),
+            asyncio.create_task(self._watch(stop_watching), name="watch"),
             asyncio.create_task(self._queue.run(), name="queue"),
             asyncio.create_task(self._resync(), name="resync"),
             asyncio.create_task(self._leadership.keep(), name="lease"),
@@ -125,6 +122,38 @@ class Process:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._leadership.release(), STOP_SECONDS)
         return code
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Watch, once the resource is there: kopf would watch nothing for ever where it is not."""
+        for namespace in self._settings.watch_namespaces:
+            await self._until_listed(namespace)
+        started = asyncio.Event()
+        watching = asyncio.create_task(
+            watch(self._runs, self._settings.watch_namespaces, started=started, stop=stop), name="kopf"
+        )
+        starting = asyncio.create_task(started.wait(), name="kopf-start")
+        try:
+            await asyncio.wait({watching, starting}, return_when=asyncio.FIRST_COMPLETED)
+            self._take_signals()
+            await watching
+        finally:
+            starting.cancel()
+            watching.cancel()
+            await asyncio.wait({watching})
+
+    async def _until_listed(self, namespace: str) -> None:
+        while True:
+            try:
+                await self._cluster.list_runs(namespace)
+                return
+            except OperatorError as error:
+                logger.warning("runs cannot be listed, is the CRD there? namespace=%s: %s", namespace, error)
+                await asyncio.sleep(MISSING_SECONDS)
 
     async def _resync(self) -> None:
         """List all runs from time to time: finds what no event told."""

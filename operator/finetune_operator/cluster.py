@@ -70,7 +70,7 @@ from finetune_operator.observed import (
 )
 from finetune_operator.pod_answers import ask_pods
 from finetune_operator.rollout.progress import pods_with
-from finetune_operator.rollout.states import rehearsal
+from finetune_operator.rollout.states import TOUCHED, rehearsal
 
 logger = logging.getLogger(__name__)
 
@@ -235,13 +235,24 @@ class Cluster:
         patch = rehearsal(run, deployment)
         refusal = await self._rehearse(run.namespace, deployment, patch) if patch else None
         if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
-            return Observed(jobs=jobs, target=deployment, refusal=refusal)
+            rolling = await self._rolling_run(run, target.name) if run.status.evaluation else ""
+            return Observed(jobs=jobs, target=deployment, refusal=refusal, rolling_run=rolling)
         pods = await self._target_pods(run.namespace, body)
         served: tuple[ServedModel, ...] = ()
         if rollout.phase is RolloutPhase.VERIFYING and rollout.current is not None:
             ready = [pod for pod in pods_with(pods, rollout.current) if pod.ready]
             served = await ask_pods(ready, run.spec.rollout.serving_port)
         return Observed(jobs=jobs, target=deployment, target_pods=pods, refusal=refusal, served=served)
+
+    async def _rolling_run(self, run: Run, target: str) -> str:
+        """Name of another run whose rollout to the same target is under way; empty when there is none."""
+        touched = {phase.value for phase in TOUCHED}
+        for body in await self.list_runs(run.namespace):
+            rollout = (body.get("status") or {}).get("rollout") or {}
+            mine = body["metadata"]["uid"] == run.uid
+            if not mine and reading.target_of(body) == target and rollout.get("phase") in touched:
+                return str(body["metadata"]["name"])
+        return ""
 
     async def _target_pods(self, namespace: str, deployment: Json) -> tuple[PodFacts, ...]:
         labels = ((deployment.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}

@@ -19,6 +19,10 @@ IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError"})
 IMAGE_PATIENCE_SECONDS = 300.0
 """An image that cannot be pulled for this long costs an attempt."""
+GPU_PATIENCE_SECONDS = 60.0
+"""A pod that holds a GPU may wait for a Secret this long; a pod that holds none waits until it comes."""
+PODLESS_SECONDS = 15.0
+"""A Job without a pod for this long has a reason that only its events tell."""
 KILLED_FROM_OUTSIDE = frozenset({137, 143})
 """SIGKILL and SIGTERM without a word of Kubernetes why."""
 FIRST_BACKOFF_SECONDS = 10.0
@@ -71,6 +75,7 @@ _BUDGETS: dict[str, Budget] = {
     Reason.KNOWLEDGE_BASE_UNAVAILABLE: Budget.INFRASTRUCTURE,
     Reason.INFRASTRUCTURE: Budget.INFRASTRUCTURE,
     Reason.IMAGE_PULL_FAILED: Budget.INFRASTRUCTURE,
+    Reason.SECRET_NOT_FOUND: Budget.INFRASTRUCTURE,
     Reason.PREEMPTED: Budget.PREEMPTION,
     Reason.SUSPENDED: Budget.FREE,
 }
@@ -123,6 +128,8 @@ def judge(job: JobFacts, known: Attempt | None, spec: FineTuneRunSpec, now: date
         return Judgement(Outcome.FAILED, reason, message, exit_code, node, report)
     if pod is None:
         message = "its queue has not admitted it" if job.suspended else "no pod yet"
+        if not job.suspended and seconds_since(job.created_at, now) > PODLESS_SECONDS:
+            message += f"; `kubectl describe job {job.name}` tells why (a quota, an admission policy)"
         return Judgement(Outcome.WAITING, Reason.WAITING, message)
     if pod.disruption:
         words = f"the pod was taken away and a new one follows: {pod.disruption}"
@@ -142,6 +149,9 @@ def _unfinished(job: JobFacts, pod: PodFacts, spec: FineTuneRunSpec, now: dateti
     if container.waiting_reason in CONFIG_REASONS:
         message = missing_secret(container.waiting_message, job, spec)
         if message:
+            holds_gpu = STAGE_BY_NAME[job.stage].uses_gpu and spec.resources.train.gpu is not None
+            if holds_gpu and seconds_since(pod.created_at, now) > GPU_PATIENCE_SECONDS:
+                return Judgement(Outcome.FAILED, Reason.SECRET_NOT_FOUND, message, None, pod.node, stop=True)
             return Judgement(
                 Outcome.WAITING, Reason.SECRET_NOT_FOUND, message, None, pod.node, needs_person=True
             )

@@ -59,8 +59,13 @@ def settings() -> kopf.OperatorSettings:
     return chosen
 
 
-async def watch(runs: WatchedRuns, namespaces: Sequence[str], stop: asyncio.Event) -> None:
-    """Watch until `stop` is set, or until kopf gives up."""
+async def watch(
+    runs: WatchedRuns, namespaces: Sequence[str], *, started: asyncio.Event, stop: asyncio.Event
+) -> None:
+    """Watch until `stop` is set, or until kopf gives up.
+
+    kopf takes SIGTERM and SIGINT for itself; whoever wants them back installs handlers once `started` is set.
+    """
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     await kopf.operator(
         registry=registry(runs),
@@ -68,5 +73,6 @@ async def watch(runs: WatchedRuns, namespaces: Sequence[str], stop: asyncio.Even
         standalone=True,
         clusterwide=ALL_NAMESPACES in namespaces,
         namespaces=[name for name in namespaces if name != ALL_NAMESPACES],
+        ready_flag=started,
         stop_flag=stop,
     )

@@ -88,6 +88,19 @@ def asks_for_target(run: Run) -> bool:
     return not run.status.attempts or run.status.evaluation is not None
 
 
+def rollout_target(run: Run) -> str | None:
+    """Name of the target that the run may change in this pass; None while it is not near that."""
+    target = run.spec.rollout.target
+    if (
+        run.status.evaluation is None
+        or target is None
+        or target.deployment is None
+        or not asks_for_target(run)
+    ):
+        return None
+    return target.deployment.name
+
+
 def decide(run: Run, observed: Observed, now: datetime) -> Decision:
     """The run's next status and actions."""
     if is_over(run.status):

@@ -204,5 +204,7 @@ class Observed:
     target_pods: tuple[PodFacts, ...] = ()
     refusal: Refusal | None = None
     """Outcome of the rehearsed patch (server-side dry run); None when it would be taken or was not asked."""
+    rolling_run: str = ""
+    """Another run that is rolling out to the same target and has not ended; read only before patching."""
     served: tuple[ServedModel, ...] = ()
     """Answers of the target's ready pods; read only while verifying."""

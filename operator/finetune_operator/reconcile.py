@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from finetune_contract.run_status import ConditionStatus, ConditionType, FineTuneRunStatus, Phase, Reason
 from finetune_operator import reading
 from finetune_operator.actions import Action, Decision
 from finetune_operator.conditions import false, merged, true
-from finetune_operator.errors import ClusterRefused, InvalidRun, StaleObject
+from finetune_operator.errors import ClusterRefused, InvalidRun, NotFound, StaleObject
 from finetune_operator.events import RunEvent, transitions
-from finetune_operator.lifecycle import decide, is_settled, refused
+from finetune_operator.lifecycle import decide, is_settled, refused, rollout_target
 from finetune_operator.observed import Observed, Run, RunKey
 from finetune_operator.timestamps import to_rfc3339
 
@@ -42,6 +45,7 @@ class Reconciler:
     def __init__(self, cluster: RunCluster, clock: Callable[[], datetime]) -> None:
         self._cluster = cluster
         self._clock = clock
+        self._targets: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def reconcile(self, key: RunKey) -> float | None:
         """One pass over one run.
@@ -61,17 +65,35 @@ class Reconciler:
             return await self._say_invalid(key, body, str(error))
         if run.deleting or is_settled(run):
             return None
+        async with self._turn(run):
+            return await self._one_pass(run)
+
+    async def _one_pass(self, run: Run) -> float | None:
         try:
             observed = await self._cluster.observe(run)
             decision = decide(run, observed, self._clock())
             await self._cluster.apply(run, decision.actions)
         except StaleObject as error:
-            logger.info("target changed meanwhile, looking again: run=%s: %s", key, error)
+            logger.info("target changed meanwhile, looking again: run=%s: %s", run.key, error)
             return AT_ONCE
         except ClusterRefused as error:
-            logger.warning("action refused: run=%s: %s", key, error)
+            logger.warning("action refused: run=%s: %s", run.key, error)
             decision = refused(run, str(error), self._clock())
         return await self._write(run, decision)
+
+    @asynccontextmanager
+    async def _turn(self, run: Run) -> AsyncIterator[None]:
+        """Runs that roll out to one target take turns from seeing it to writing what they did to it."""
+        target = rollout_target(run)
+        if target is None:
+            yield
+            return
+        name = f"{run.namespace}/{target}"
+        lock = self._targets.get(name)
+        if lock is None:
+            lock = self._targets[name] = asyncio.Lock()
+        async with lock:
+            yield
 
     async def _write(self, run: Run, decision: Decision) -> float | None:
         """One status write a pass, only when it says something new; events only after it."""
@@ -81,6 +103,8 @@ class Reconciler:
             await self._cluster.write_status(run, decision.status)
         except StaleObject:
             return AT_ONCE
+        except NotFound:
+            return None
         if decision.status.phase is not run.status.phase:
             logger.info(
                 "run moved: run=%s phase=%s from=%s", run.key, decision.status.phase, run.status.phase or "-"

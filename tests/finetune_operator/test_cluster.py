@@ -24,7 +24,7 @@ from finetune_operator.errors import (
 )
 from finetune_operator.events import RunEvent
 from finetune_operator.observed import RunKey
-from tests.finetune_operator.samples import DIGEST, KEY, UID, a_run, a_status, an_attempt, at
+from tests.finetune_operator.samples import ALL_STAGES, DIGEST, KEY, UID, a_run, a_status, an_attempt, at
 
 RUNS = "/apis/finetune-operator.io/v1alpha1/namespaces/demo/finetuneruns"
 Answer = tuple[int, Any]
@@ -207,6 +207,28 @@ async def test_before_the_first_job_the_patch_is_rehearsed_and_a_conflict_seen(s
     assert api.requests[-1][2]["dryRun"] == "All"
     assert observed.refusal is not None
     assert (observed.refusal.owner, observed.refusal.field) == ("argocd-controller", ".spec.x")
+
+
+async def test_a_sibling_that_is_rolling_out_to_the_same_target_is_seen(server):
+    api, cluster = server
+    for path in ("/apis/batch/v1/namespaces/demo/jobs", "/api/v1/namespaces/demo/pods"):
+        api.answers["GET", path] = (200, {"items": []})
+    chat = "/apis/apps/v1/namespaces/demo/deployments/chat"
+    api.answers["GET", chat] = (200, {"metadata": {"name": "chat", "uid": "u"}, "spec": {}})
+
+    def sibling(name: str, uid: str, target: str, phase: str) -> dict[str, Any]:
+        spec = {"rollout": {"target": {"deployment": {"name": target}}}}
+        status = {"rollout": {"phase": phase}}
+        return {"metadata": {"name": name, "uid": uid, "namespace": "demo"}, "spec": spec, "status": status}
+
+    done, elsewhere = sibling("a", "1", "chat", "Succeeded"), sibling("b", "2", "shop", "Progressing")
+    myself, rolling = sibling("blog", UID, "chat", "Progressing"), sibling("c", "3", "chat", "Verifying")
+    run = a_run(a_status(ALL_STAGES))
+
+    api.answers["GET", RUNS] = (200, {"items": [done, elsewhere, myself]})
+    assert (await cluster.observe(run)).rolling_run == ""
+    api.answers["GET", RUNS] = (200, {"items": [done, rolling]})
+    assert (await cluster.observe(run)).rolling_run == "c"
 
 
 async def test_a_missing_target_is_seen_with_what_is_there_instead(server):

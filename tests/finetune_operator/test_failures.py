@@ -8,7 +8,7 @@ from finetune_contract.run_status import Reason
 from finetune_contract.stage_protocol import ExitCode, Stage
 from finetune_operator.failures import Budget, Outcome, backoff_seconds, budget_of, judge
 from finetune_operator.observed import ContainerFacts
-from tests.finetune_operator.samples import NOON, a_failed_job, a_job, a_pod, a_run, ended
+from tests.finetune_operator.samples import NOON, a_failed_job, a_job, a_pod, a_run, ended, later
 
 SPEC = a_run().spec
 
@@ -108,6 +108,22 @@ def test_a_job_under_way_is_not_a_failure(job, outcome, words):
     assert judgement.outcome is outcome
     assert words in judgement.message
     assert judgement.exit_code is None
+
+
+def test_a_pod_that_holds_a_gpu_does_not_wait_for_a_secret_for_ever():
+    gpu = a_run(resources={"train": {"gpu": {"count": 1}}}).spec
+    container = ContainerFacts(
+        "stage", waiting_reason="CreateContainerConfigError", waiting_message='secret "s3" not found'
+    )
+    job = a_job(Stage.TRAIN, pod=a_pod(container))
+
+    assert judge(job, None, gpu, later(30)).outcome is Outcome.WAITING
+    assert judge(job, None, gpu, later(61)).outcome is Outcome.FAILED
+    assert judge(job, None, SPEC, later(61)).outcome is Outcome.WAITING
+
+
+def test_a_job_that_gets_no_pod_says_where_the_cause_is_found():
+    assert "kubectl describe job" in judge(a_job(Stage.TRAIN), None, SPEC, later(16)).message
 
 
 def test_every_reason_that_may_be_tried_again_has_its_budget():

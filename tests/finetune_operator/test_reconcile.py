@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from finetune_contract.run_status import FineTuneRunStatus, Phase
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.actions import Action, CreateJob
-from finetune_operator.errors import ClusterRefused, ClusterUnavailable, OperatorError, StaleObject
+from finetune_operator.errors import ClusterRefused, ClusterUnavailable, NotFound, OperatorError, StaleObject
 from finetune_operator.events import RunEvent
 from finetune_operator.observed import Observed, Run, RunKey
 from finetune_operator.reconcile import Reconciler
@@ -153,3 +154,32 @@ async def test_a_run_that_cannot_be_read_is_told_so_by_field():
     stalled = next(found for found in cluster.written["conditions"] if found["type"] == "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")
     assert "spec.colour" in stalled["message"]
+
+
+async def test_a_run_that_was_deleted_meanwhile_is_no_failure():
+    cluster = Recorder()
+    cluster.write_error = NotFound("gone")
+
+    assert await one_pass(cluster) is None
+    assert "publish" not in cluster.calls
+
+
+async def test_runs_with_one_target_take_turns():
+    inside, most = 0, 0
+
+    class Slow(Recorder):
+        async def observe(self, run: Run) -> Observed:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= 1
+            return self.observed
+
+    rolling = Slow(status=a_status(ALL_STAGES).to_wire())
+    training = Slow(status=a_status().to_wire())
+    for cluster, expected in ((rolling, 1), (training, 2)):
+        most = 0
+        reconciler = Reconciler(cluster, lambda: NOON)
+        await asyncio.gather(reconciler.reconcile(KEY), reconciler.reconcile(KEY))
+        assert most == expected

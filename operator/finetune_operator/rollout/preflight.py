@@ -66,6 +66,12 @@ def obstacle_to_patch(target: DeploymentTarget, observed: Observed) -> Obstacle 
     if (obstacle := obstacle_to_start(target, observed)) is not None:
         return obstacle
     deployment = observed.target
+    if observed.rolling_run:
+        return Obstacle(
+            Reason.WAITING,
+            f'run "{observed.rolling_run}" is rolling out to the same Deployment; this one follows',
+            needs_person=False,
+        )
     if deployment is not None and deployment.paused:
         return Obstacle(
             Reason.WAITING,

@@ -22,6 +22,7 @@ from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
 AT_ONCE = 0.0
 LOOK_AGAIN_SECONDS = 2.0
 OBSTACLE_SECONDS = 30.0
+PASSING_SECONDS = 5.0
 OVER = frozenset({RolloutPhase.SUCCEEDED, RolloutPhase.ROLLED_BACK, RolloutPhase.ROLLBACK_FAILED})
 TOUCHED = frozenset({RolloutPhase.PROGRESSING, RolloutPhase.VERIFYING, RolloutPhase.ROLLING_BACK})
 """The target may hold our values, and it is not decided whether they stay."""
@@ -91,14 +92,17 @@ def _prepare(
     deployment = observed.target
     if obstacle is not None or deployment is None:
         words = obstacle.message if obstacle else ""
-        return Step(rollout, message=words, obstacle=obstacle, requeue_after=OBSTACLE_SECONDS)
-    if rollout is None or rollout.target_uid != deployment.uid or rollout.current != wanted:
+        again = OBSTACLE_SECONDS if obstacle is None or obstacle.needs_person else PASSING_SECONDS
+        return Step(rollout, message=words, obstacle=obstacle, requeue_after=again)
+    live = pointer_in(target, deployment)
+    recorded = rollout is not None and rollout.target_uid == deployment.uid and rollout.current == wanted
+    if rollout is None or not recorded or live not in (rollout.previous, wanted):
         record = RolloutStatus(
             phase=RolloutPhase.PREFLIGHT,
             target=f"deployment/{deployment.name}",
             target_uid=deployment.uid,
             current=wanted,
-            previous=pointer_in(target, deployment),
+            previous=live,
         )
         return Step(record, message="the model that is live now is on record", requeue_after=AT_ONCE)
     patched = rollout.model_copy(

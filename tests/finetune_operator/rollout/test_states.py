@@ -223,7 +223,22 @@ def test_an_obstacle_keeps_the_target_untouched_and_is_looked_at_again(observed,
     assert decision.status.phase is Phase.ROLLING_OUT
     assert condition(decision, "RolledOut").reason == reason
     assert condition(decision, "Stalled").status == stalled
-    assert decision.requeue_after == 30
+    assert decision.requeue_after == (30 if stalled == "True" else 5)
+
+
+def test_a_run_waits_for_another_that_is_rolling_out_to_the_same_target_and_records_what_it_left():
+    run = a_run(a_status(ALL_STAGES))
+    first = decide(run, seen(), NOON)
+    other = OLD_MODEL.model_copy(update={"model_id": "sha256:other"})
+
+    waiting = decide(after(run, first), seen(rolling_run="sibling"), later(1))
+    rerecorded = decide(after(run, waiting), seen(target=a_deployment(other)), later(9))
+
+    assert waiting.actions == rerecorded.actions == ()
+    assert 'run "sibling"' in condition(waiting, "RolledOut").message
+    assert waiting.requeue_after == 5
+    assert rerecorded.status.rollout is not None
+    assert rerecorded.status.rollout.previous == other
 
 
 def test_a_change_by_somebody_else_ends_the_rollout_without_a_fight():
