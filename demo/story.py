@@ -69,9 +69,7 @@ class Story:
         self._install_operator(cluster)
         model = untuned_model.upload(packaged.result(), environment, self.progress)
         with self.progress.step("site", "deploy the Django site with the untuned model"):
-            cluster.apply(self._chat())
-            untuned_model.serve(cluster, DEPLOYMENT, model)
-            self._wait_for_site(cluster)
+            self._deploy_chat(cluster, model)
         self._fill_knowledge_base()
         before = self._ask_once(cluster, "before")
         run = self._quickstart_run()
@@ -154,6 +152,15 @@ class Story:
                 "--set-string",
                 f"podAnnotations.{SOURCE_ANNOTATION}={images_source_digest()[:16]}",
             )
+
+    def _deploy_chat(self, cluster: Cluster, model: untuned_model.ServableModel) -> None:
+        """The Deployment begins paused, so that its first pod has a model already."""
+        chat = self._chat()
+        if cluster.get("deployment", DEPLOYMENT, "-n", manifests.NAMESPACE) is None:
+            cluster.apply([_paused(manifest) for manifest in chat])
+        untuned_model.serve(cluster, DEPLOYMENT, model)
+        cluster.apply(chat)
+        self._wait_for_site(cluster)
 
     def _chat(self) -> list[dict[str, Any]]:
         text = (QUICKSTART / "chat.yaml").read_text()
@@ -247,3 +254,9 @@ class Story:
             "  next         make demo-retrain; make demo-down",
         ]
         self.console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _paused(manifest: dict[str, Any]) -> dict[str, Any]:
+    if manifest["kind"] != "Deployment":
+        return manifest
+    return {**manifest, "spec": {**manifest["spec"], "paused": True}}
