@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from finetune_trainer.training import attention
 from finetune_trainer.training.encoding import encode_example
-from finetune_trainer.training.losses import answer_tokens, summed_loss
-from finetune_trainer.training.packing import build_segments
+from finetune_trainer.training.losses import summed_loss
+from finetune_trainer.training.packing import pack
 from tests.finetune_trainer.training.tiny_model import example, save_tiny_model, tiny_tokenizer
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ ROWS = [encode_example(tiny_tokenizer(), example(number)) for number in range(5)
 def reference_loss(model: torch.nn.Module) -> torch.Tensor:
     """Every example alone, by transformers' own attention, summed over its answer tokens."""
     total = torch.zeros(())
-    for row in ROWS:
+    for row in [*ROWS, ROWS[0]]:
         logits = model(input_ids=torch.tensor([row.token_ids])).logits[0]
         start = len(row.prompt_ids)
         total = total + torch.nn.functional.cross_entropy(
@@ -40,10 +40,10 @@ def check_packed_equals_single(folder: Path) -> None:
     packed = AutoModelForCausalLM.from_pretrained(
         folder, attn_implementation=attention.NAME, dtype=torch.float32
     )
-    segments = build_segments(ROWS)
-    assert max(len(segment.paths) for segment in segments) > 1
+    batch = pack([*ROWS, ROWS[0]])
+    assert len(batch) < batch.example_tokens / 2
 
-    expected, found = reference_loss(plain), summed_loss(packed, segments, CPU)
+    expected, found = reference_loss(plain), summed_loss(packed, batch, CPU)
 
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     for ours, theirs in zip(gradients(packed, found), gradients(plain, expected), strict=True):
@@ -80,26 +80,22 @@ def test_a_model_with_an_attention_of_its_own_is_run_example_by_example(tmp_path
     save_tiny_model(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager", dtype=torch.float32)
 
-    found = summed_loss(model, build_segments(ROWS), CPU)
+    found = summed_loss(model, pack([*ROWS, ROWS[0]]), CPU)
 
     torch.testing.assert_close(found, reference_loss(model), rtol=1e-5, atol=1e-5)
 
 
-def test_the_loss_counts_answer_tokens_only():
-    assert answer_tokens(build_segments(ROWS)) == sum(len(row.answer_ids) for row in ROWS)
-
-
 @pytest.mark.parametrize("share", [0, 1])
-def test_what_lies_beside_a_segment_does_not_change_it(tmp_path: Path, share: int):
+def test_what_lies_beside_an_example_does_not_change_it(tmp_path: Path, share: int):
     attention.register()
     save_tiny_model(tmp_path)
     model = AutoModelForCausalLM.from_pretrained(
         tmp_path, attn_implementation=attention.NAME, dtype=torch.float32
     )
-    alone = summed_loss(model, build_segments(ROWS[:1]), CPU)
+    alone = summed_loss(model, pack(ROWS[:1]), CPU)
     neighbours = ROWS[1:2] if share else ROWS[4:]
 
-    together = summed_loss(model, build_segments([ROWS[0], *neighbours]), CPU)
-    others = summed_loss(model, build_segments(neighbours), CPU)
+    together = summed_loss(model, pack([ROWS[0], *neighbours]), CPU)
+    others = summed_loss(model, pack(neighbours), CPU)
 
     torch.testing.assert_close(together, alone + others, rtol=1e-5, atol=1e-5)

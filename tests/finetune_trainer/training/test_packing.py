@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_trainer.training.encoding import EncodedExample
-from finetune_trainer.training.packing import TrainingPlan, build_segment, build_segments
+from finetune_trainer.training.packing import TrainingPlan, pack
 
 
 def encoded(name: str, prompt: tuple[int, ...], answer: tuple[int, ...]) -> EncodedExample:
@@ -24,28 +24,31 @@ def plan_of(rows: int, **changes: object) -> TrainingPlan:
     return TrainingPlan(rows=examples, **settings)  # type: ignore[arg-type]
 
 
-def test_a_common_beginning_lies_in_the_segment_once():
-    segment = build_segment([encoded("a", (1, 2, 3), (4, 9)), encoded("b", (1, 2, 5), (6, 9))])
+def test_a_common_beginning_lies_in_the_row_once():
+    batch = pack([encoded("a", (1, 2, 3), (4, 9)), encoded("b", (1, 2, 5), (6, 9))])
 
-    assert segment.token_ids == (1, 2, 3, 4, 9, 5, 6, 9)
-    assert segment.positions == (0, 1, 2, 3, 4, 2, 3, 4)
-    assert segment.paths == ((0, 1, 2, 3, 4), (0, 1, 5, 6, 7))
+    assert batch.token_ids == (1, 2, 3, 4, 9, 5, 6, 9)
+    assert batch.positions == (0, 1, 2, 3, 4, 2, 3, 4)
+    assert [branch.path for branch in batch.branches] == [(0, 1, 2, 3, 4), (0, 1, 5, 6, 7)]
+    assert batch.example_tokens == 10
 
 
 def test_only_answer_tokens_are_labels_and_each_is_predicted_by_the_token_before_it():
-    segment = build_segment([encoded("a", (1, 2, 3), (4, 9)), encoded("b", (1, 2, 5), (6, 9))])
+    batch = pack([encoded("a", (1, 2, 3), (4, 9)), encoded("b", (1, 2, 5), (6, 9))])
 
-    predicted_by = [segment.token_ids[place] for place in segment.label_places]
+    predicted_by = [batch.token_ids[place] for place in batch.label_places]
 
-    assert segment.labels == (4, 9, 6, 9)
+    assert batch.labels == (4, 9, 6, 9)
     assert predicted_by == [3, 4, 5, 6]
-    assert segment.answer_lengths == (2, 2)
+    assert batch.answer_lengths == (2, 2)
 
 
-def test_examples_that_begin_differently_do_not_share_a_segment():
-    segments = build_segments([encoded("a", (1, 2, 3, 4), (9,)), encoded("b", (1, 7, 8, 6), (9,))])
+def test_an_example_may_be_there_twice_and_then_counts_twice():
+    batch = pack([encoded("a", (1, 2), (4, 9)), encoded("a", (1, 2), (4, 9))])
 
-    assert [len(segment.paths) for segment in segments] == [1, 1]
+    assert batch.token_ids == (1, 2, 4, 9)
+    assert batch.labels == (4, 9, 4, 9)
+    assert batch.label_places == (1, 2, 1, 2)
 
 
 @settings(deadline=None)
@@ -62,12 +65,16 @@ def test_examples_that_begin_differently_do_not_share_a_segment():
 def test_every_example_can_be_read_back_from_its_path(rows: list[tuple[list[int], list[int]]]):
     examples = [encoded(str(n), tuple(prompt), tuple(answer)) for n, (prompt, answer) in enumerate(rows)]
 
-    segment = build_segment(examples)
+    batch = pack(examples)
 
-    for given_example, path in zip(examples, segment.paths, strict=True):
-        assert tuple(segment.token_ids[place] for place in path) == given_example.token_ids
-        assert [segment.positions[place] for place in path] == list(range(len(path)))
-    assert len(segment.labels) == sum(len(e.answer_ids) for e in examples)
+    in_token_order = sorted(examples, key=lambda example: (example.token_ids, example.id))
+    for example, branch in zip(in_token_order, batch.branches, strict=True):
+        assert tuple(batch.token_ids[place] for place in branch.path) == example.token_ids
+        assert [batch.positions[place] for place in branch.path] == list(range(len(branch.path)))
+    assert batch.labels == tuple(token for example in in_token_order for token in example.answer_ids)
+    assert len(batch) == len(
+        {example.token_ids[:n] for example in examples for n in range(1, len(example) + 1)}
+    )
 
 
 def test_an_epoch_shows_every_row_once():
@@ -93,7 +100,7 @@ def test_a_step_is_cut_into_micro_batches_that_hold_all_its_examples():
 
     micro_batches = plan.step_micro_batches(0)
 
-    counts = [sum(len(segment.paths) for segment in segments) for segments in micro_batches]
+    counts = [len(batch.branches) for batch in micro_batches]
     assert sorted(counts) == [2, 4]
 
 

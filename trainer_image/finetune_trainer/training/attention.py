@@ -1,4 +1,4 @@
-"""Attention over a row of segments: each sees itself alone. Plain torch, so that it runs on CPU and CUDA."""
+"""Attention over a packed row: each example sees its own path. Plain torch, so that it runs on CPU and CUDA."""
 
 from __future__ import annotations
 
@@ -10,47 +10,46 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from finetune_trainer.training.packing import Segment
+from finetune_trainer.training.packing import PackedBatch
 
-NAME = "finetune_segments"
+NAME = "finetune_branches"
 
 
 @dataclass(frozen=True)
-class SegmentMask:
-    """Where a segment lies in the row, and who sees whom in it."""
+class BranchMask:
+    """Which tokens of the row ask, and which they see."""
 
     start: int
     end: int
+    past: Tensor | None
+    """(P,) places of the tokens before; None at a root, where attention is plainly causal."""
     visible: Tensor | None
-    """(T, T) True where the row's token sees the column's; None for plain causal attention."""
+    """(end - start, P + end - start) True where the row's token sees the column's; None at a root."""
 
 
-def segment_masks(segments: Sequence[Segment], device: torch.device) -> list[SegmentMask]:
-    """Masks of a micro-batch, in the order of its row."""
-    masks: list[SegmentMask] = []
-    start = 0
-    for segment in segments:
-        visible = None
-        if not segment.is_plain:
-            visible = torch.zeros(len(segment), len(segment), dtype=torch.bool)
-            for path in segment.paths:
-                places = torch.tensor(path)
-                causal = torch.ones(len(path), len(path), dtype=torch.bool).tril()
-                visible[places[:, None], places[None, :]] |= causal
-            visible = visible.to(device)
-        masks.append(SegmentMask(start, start + len(segment), visible))
-        start += len(segment)
+def branch_masks(batch: PackedBatch, device: torch.device) -> list[BranchMask]:
+    """Masks of a packed row, in its order; branches that add no token have none."""
+    masks: list[BranchMask] = []
+    for branch in batch.branches:
+        new, old = branch.end - branch.start, len(branch.past)
+        if not new:
+            continue
+        if not old:
+            masks.append(BranchMask(branch.start, branch.end, None, None))
+            continue
+        visible = torch.ones(new, old + new, dtype=torch.bool, device=device).tril(old)
+        masks.append(BranchMask(branch.start, branch.end, torch.tensor(branch.past, device=device), visible))
     return masks
 
 
-def segment_attention(
+def branch_attention(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    segments: Sequence[SegmentMask],
+    branches: Sequence[BranchMask],
     scaling: float | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
@@ -61,23 +60,23 @@ def segment_attention(
 
     Args:
         query: (1, heads, T, width); key and value may have fewer heads.
-        segments: cover T without gaps.
+        branches: cover T without gaps.
     Returns:
         (1, T, heads, width)
     """
     if query.dtype != value.dtype:
         query, key = query.to(value.dtype), key.to(value.dtype)
     pieces = [
-        _one_segment(
-            query[:, :, mask.start : mask.end],
-            key[:, :, mask.start : mask.end],
-            value[:, :, mask.start : mask.end],
-            _windowed(mask, sliding_window, query.device),
+        _attend(
+            query[:, :, branch.start : branch.end],
+            _path(key, branch),
+            _path(value, branch),
+            _windowed(branch, sliding_window, query.device),
             scaling,
             dropout,
             softcap,
         )
-        for mask in segments
+        for branch in branches
     ]
     return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
 
@@ -87,7 +86,7 @@ def register() -> None:
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    ALL_ATTENTION_FUNCTIONS.register(NAME, segment_attention)
+    ALL_ATTENTION_FUNCTIONS.register(NAME, branch_attention)
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
 
 
@@ -95,21 +94,23 @@ def _no_mask(*_: Any, **__: Any) -> None:
     return None
 
 
-def _windowed(mask: SegmentMask, window: int | None, device: torch.device) -> Tensor | None:
-    """The mask with a sliding window, where the segment is long enough for one to matter."""
-    length = mask.end - mask.start
-    if window is None or length <= window:
-        return mask.visible
-    if mask.visible is not None:
-        depth = mask.visible.sum(1)  # a token sees its whole past, so its place in the path is what it counts
-        near = depth[:, None] - depth[None, :] < window
-        return mask.visible & near
-    places = torch.arange(length, device=device)
-    distance = places[:, None] - places[None, :]
+def _path(row: Tensor, branch: BranchMask) -> Tensor:
+    """Keys or values of the branch and of all before it."""
+    own = row[:, :, branch.start : branch.end]
+    return own if branch.past is None else torch.cat([row.index_select(2, branch.past), own], dim=2)
+
+
+def _windowed(branch: BranchMask, window: int | None, device: torch.device) -> Tensor | None:
+    """What is visible with a sliding window, where the path is long enough for one to matter."""
+    new = branch.end - branch.start
+    old = 0 if branch.past is None else len(branch.past)
+    if window is None or old + new <= window:
+        return branch.visible
+    distance = torch.arange(old, old + new, device=device)[:, None] - torch.arange(old + new, device=device)
     return (distance >= 0) & (distance < window)
 
 
-def _one_segment(
+def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -133,8 +134,8 @@ def _one_segment(
     if grouped:
         repeats = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
-    length = query.shape[2]
     if visible is None:
+        length = query.shape[2]
         visible = torch.ones(length, length, dtype=torch.bool, device=query.device).tril()
     scores = query @ key.transpose(2, 3) * (scaling if scaling is not None else query.shape[3] ** -0.5)
     scores = softcap * torch.tanh(scores / softcap)

@@ -17,8 +17,8 @@ from torch import Tensor
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, Diverged
 from finetune_trainer.training.adapter import trainable_parameters
-from finetune_trainer.training.losses import answer_tokens, summed_loss
-from finetune_trainer.training.packing import Segment, TrainingPlan
+from finetune_trainer.training.losses import summed_loss
+from finetune_trainer.training.packing import PackedBatch, TrainingPlan
 
 LOWEST_RATE_SHARE = 0.05
 """Cosine decay ends at this part of the peak."""
@@ -128,25 +128,22 @@ class TrainingLoop:
                 group["lr"] = rate
             self.optimizer.step()
         except torch.OutOfMemoryError as error:
-            row_tokens = max(sum(len(segment) for segment in segments) for segments in micro_batches)
-            raise self._out_of_memory(row_tokens) from error
-        tokens = sum(
-            len(path) for segments in micro_batches for segment in segments for path in segment.paths
-        )
+            raise self._out_of_memory(max(len(batch) for batch in micro_batches)) from error
+        tokens = sum(batch.example_tokens for batch in micro_batches)
         return StepRecord(step + 1, mean_loss, rate, float(norm), tokens, time.perf_counter() - start)
 
     def _accumulate(
-        self, micro_batches: Sequence[Sequence[Segment]], stop_requested: Callable[[], bool]
+        self, micro_batches: Sequence[PackedBatch], stop_requested: Callable[[], bool]
     ) -> float | None:
         """Gradients of the effective batch's mean loss over its answer tokens, and that loss."""
-        all_answer_tokens = sum(answer_tokens(segments) for segments in micro_batches)
+        all_answer_tokens = sum(len(batch.labels) for batch in micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for number, segments in enumerate(micro_batches):
+        for number, batch in enumerate(micro_batches):
             if number and stop_requested():
                 return None
             with self._autocast():
-                loss = summed_loss(self.model, segments, self.device) / all_answer_tokens
+                loss = summed_loss(self.model, batch, self.device) / all_answer_tokens
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total)

@@ -1,8 +1,8 @@
 """Which examples are trained together, and how they lie side by side without padding.
 
-A micro-batch is one long row of segments. A segment is one example, or several whose prompts begin alike (questions
-about the same sources): the shared beginning then lies there once and each continuation sees only its own past. The
-gradients are those of the examples trained one by one. Pure Python; must not know torch.
+A micro-batch is one row of tokens, a tree: what several examples begin with alike (the template, the instruction, the
+same sources) lies there once, and each example sees its own path through the tree and nothing else. The gradients are
+those of the examples trained one by one. Pure Python; must not know torch.
 """
 
 from __future__ import annotations
@@ -15,21 +15,36 @@ from functools import cached_property
 
 from finetune_trainer.training.encoding import EncodedExample
 
-LONGEST_FAMILY = 4
-"""Examples in one segment at most: attention over a segment grows with the square of its length."""
-SHARED_SHARE = 0.5
-"""Examples share a segment when this part of the shorter one's tokens is a common beginning."""
+LARGEST_FAMILY = 4
+"""Examples about the same sources that follow each other in an epoch at most: a step should see different things."""
+KINSHIP = 0.7
+"""Examples are about the same sources when this part of the shorter prompt is their common beginning."""
 
 
 @dataclass(frozen=True)
-class Segment:
-    """Tokens that may see each other, as a tree: each token's past is the path to the root."""
+class Branch:
+    """What one example adds to the row: the tokens from `start` to `end`, behind those at `past`."""
+
+    start: int
+    end: int
+    past: tuple[int, ...]
+    """Places of the tokens before, from the root on."""
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """Places of all tokens of the example."""
+        return (*self.past, *range(self.start, self.end))
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """A micro-batch as one row. Every token belongs to the branch of the first example that has it."""
 
     token_ids: tuple[int, ...]
     positions: tuple[int, ...]
-    """Position of the token in its own example."""
-    paths: tuple[tuple[int, ...], ...]
-    """For every example the places of its tokens in this segment."""
+    """Position of the token in its own examples."""
+    branches: tuple[Branch, ...]
+    """One an example; together they cover the row in order."""
     label_places: tuple[int, ...]
     """Places that predict an answer token."""
     labels: tuple[int, ...]
@@ -38,9 +53,9 @@ class Segment:
     """How many of them are each example's."""
 
     @property
-    def is_plain(self) -> bool:
-        """One example: ordinary causal attention."""
-        return len(self.paths) == 1
+    def example_tokens(self) -> int:
+        """Tokens of the examples, those in common counted for each."""
+        return sum(len(branch.past) + branch.end - branch.start for branch in self.branches)
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -56,42 +71,31 @@ def common_beginning(first: Sequence[int], second: Sequence[int]) -> int:
     return count
 
 
-def build_segment(examples: Sequence[EncodedExample]) -> Segment:
-    """A tree of examples with a common beginning."""
+def pack(examples: Sequence[EncodedExample]) -> PackedBatch:
+    """The row of these examples. In token order, an example's longest common beginning is that with its neighbour."""
     token_ids: list[int] = []
     positions: list[int] = []
-    paths: list[tuple[int, ...]] = []
+    branches: list[Branch] = []
     places: list[int] = []
     labels: list[int] = []
-    children: dict[tuple[int, int], int] = {}
-    for example in examples:
-        path: list[int] = []
-        parent = -1
-        for position, token in enumerate(example.token_ids):
-            place = children.get((parent, token))
-            if place is None:
-                place = children[parent, token] = len(token_ids)
-                token_ids.append(token)
-                positions.append(position)
-            path.append(place)
-            parent = place
-        first_label = len(example.prompt_ids)
-        places += path[first_label - 1 : -1]
-        labels += example.answer_ids
-        paths.append(tuple(path))
-    lengths = tuple(len(example.answer_ids) for example in examples)
-    return Segment(tuple(token_ids), tuple(positions), tuple(paths), tuple(places), tuple(labels), lengths)
-
-
-def build_segments(examples: Sequence[EncodedExample]) -> tuple[Segment, ...]:
-    """Segments of a micro-batch; neighbours in token order that begin alike are put together."""
-    families: list[list[EncodedExample]] = []
+    lengths: list[int] = []
+    before: tuple[int, ...] = ()
+    path: tuple[int, ...] = ()
     for example in sorted(examples, key=lambda example: (example.token_ids, example.id)):
-        if families and len(families[-1]) < LONGEST_FAMILY and _is_kin(families[-1][0], example):
-            families[-1].append(example)
-        else:
-            families.append([example])
-    return tuple(build_segment(family) for family in families)
+        tokens = example.token_ids
+        shared = common_beginning(before, tokens)
+        start = len(token_ids)
+        token_ids += tokens[shared:]
+        positions += range(shared, len(tokens))
+        branch = Branch(start, len(token_ids), path[:shared])
+        before, path = tokens, branch.path
+        branches.append(branch)
+        places += path[len(example.prompt_ids) - 1 : -1]
+        labels += example.answer_ids
+        lengths.append(len(example.answer_ids))
+    return PackedBatch(
+        tuple(token_ids), tuple(positions), tuple(branches), tuple(places), tuple(labels), tuple(lengths)
+    )
 
 
 @dataclass(frozen=True)
@@ -133,13 +137,13 @@ class TrainingPlan:
             ]
         return batch
 
-    def step_micro_batches(self, step: int) -> list[tuple[Segment, ...]]:
-        """The step's examples in micro-batches of like token order."""
+    def step_micro_batches(self, step: int) -> list[PackedBatch]:
+        """The step's examples; those with much in common share a micro-batch."""
         examples = sorted(self.step_examples(step), key=lambda example: (example.token_ids, example.id))
-        pieces = math.ceil(len(examples) / self.micro_batch_size)
+        size = self.micro_batch_size
         return [
-            build_segments(examples[piece * self.micro_batch_size : (piece + 1) * self.micro_batch_size])
-            for piece in range(pieces)
+            pack(examples[piece * size : (piece + 1) * size])
+            for piece in range(math.ceil(len(examples) / size))
         ]
 
     def _epoch_order(self, epoch: int) -> list[int]:
@@ -158,12 +162,12 @@ class TrainingPlan:
         for members in kin:
             order.shuffle(members)
             families += [
-                members[start : start + LONGEST_FAMILY] for start in range(0, len(members), LONGEST_FAMILY)
+                members[start : start + LARGEST_FAMILY] for start in range(0, len(members), LARGEST_FAMILY)
             ]
         order.shuffle(families)
         return [index for family in families for index in family]
 
 
 def _is_kin(first: EncodedExample, second: EncodedExample) -> bool:
-    shorter = min(len(first), len(second))
-    return common_beginning(first.prompt_ids, second.prompt_ids) >= SHARED_SHARE * shorter
+    shorter = min(len(first.prompt_ids), len(second.prompt_ids))
+    return common_beginning(first.prompt_ids, second.prompt_ids) >= KINSHIP * shorter
