@@ -26,6 +26,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -33,6 +34,7 @@ import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
+from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import FineTuneRunStatus, RolloutPhase
 from finetune_contract.stage_protocol import CONTAINER_NAME
 from finetune_operator import job_manifest, reading
@@ -59,6 +61,7 @@ from finetune_operator.errors import (
 from finetune_operator.events import RunEvent
 from finetune_operator.lifecycle import asks_for_target
 from finetune_operator.observed import (
+    ContainerFacts,
     DeploymentFacts,
     JobFacts,
     Observed,
@@ -69,7 +72,7 @@ from finetune_operator.observed import (
     ServedModel,
 )
 from finetune_operator.pod_answers import ask_pods
-from finetune_operator.rollout.progress import pods_with
+from finetune_operator.rollout.progress import pods_with, silent_failures
 from finetune_operator.rollout.states import TOUCHED, rehearsal
 
 logger = logging.getLogger(__name__)
@@ -79,6 +82,8 @@ APPLY = "application/apply-patch+yaml"
 REQUEST_SECONDS = 30
 LOG_LINES = 20
 LOG_BYTES = 65536
+LAST_WORDS_LINES = 3
+LAST_WORDS_LENGTH = 400
 PAGE_SIZE = 500
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 
@@ -212,13 +217,21 @@ class Cluster:
         container = pods[-1].container(CONTAINER_NAME) if pods else None
         if container is None or not (container.running or container.terminated):
             return None
-        query = {"container": CONTAINER_NAME, "tailLines": str(LOG_LINES), "limitBytes": str(LOG_BYTES)}
+        return await self._log_of(namespace, pods[-1].name, container, LOG_LINES)
+
+    async def _log_of(
+        self, namespace: str, pod: str, container: ContainerFacts, lines: int
+    ) -> tuple[str, ...] | None:
+        """The end of a container's log, of its previous life when it has not ended in this one."""
+        query = {"container": container.name, "tailLines": str(lines), "limitBytes": str(LOG_BYTES)}
+        if container.last_terminated and not container.terminated:
+            query["previous"] = "true"
         try:
-            text = await self._text("GET", f"/api/v1/namespaces/{namespace}/pods/{pods[-1].name}/log", query)
+            text = await self._text("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query)
         except OperatorError as error:
-            logger.info("log not readable: pod=%s/%s: %s", namespace, pods[-1].name, error)
+            logger.info("log not readable: pod=%s/%s: %s", namespace, pod, error)
             return None
-        return tuple(text.splitlines())
+        return tuple(line.rstrip() for line in text.splitlines())
 
     async def _observe_target(self, run: Run, jobs: tuple[JobFacts, ...]) -> Observed:
         target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
@@ -237,7 +250,7 @@ class Cluster:
         if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
             rolling = await self._rolling_run(run, target.name) if run.status.evaluation else ""
             return Observed(jobs=jobs, target=deployment, refusal=refusal, rolling_run=rolling)
-        pods = await self._target_pods(run.namespace, body)
+        pods = await self._target_pods(run.namespace, target, body)
         served: tuple[ServedModel, ...] = ()
         if rollout.phase is RolloutPhase.VERIFYING and rollout.current is not None:
             ready = [pod for pod in pods_with(pods, rollout.current) if pod.ready]
@@ -254,13 +267,25 @@ class Cluster:
                 return str(body["metadata"]["name"])
         return ""
 
-    async def _target_pods(self, namespace: str, deployment: Json) -> tuple[PodFacts, ...]:
+    async def _target_pods(
+        self, namespace: str, target: DeploymentTarget, deployment: Json
+    ) -> tuple[PodFacts, ...]:
         labels = ((deployment.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
         if not labels:
             return ()
         selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
         bodies = await self._list(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})
-        return tuple(reading.pod(body) for body in bodies)
+        pods = [reading.pod(body) for body in bodies]
+        return tuple(await asyncio.gather(*(self._with_last_words(namespace, target, pod) for pod in pods)))
+
+    async def _with_last_words(self, namespace: str, target: DeploymentTarget, pod: PodFacts) -> PodFacts:
+        """The pod, with the end of the log as message of a container that ended badly and left none."""
+        containers = list(pod.containers)
+        for silent in silent_failures(target, pod):
+            lines = await self._log_of(namespace, pod.name, silent, LAST_WORDS_LINES)
+            if lines:
+                containers[containers.index(silent)] = with_message(silent, " | ".join(lines))
+        return replace(pod, containers=tuple(containers))
 
     async def _rehearse(self, namespace: str, deployment: DeploymentFacts, patch: Json) -> Refusal | None:
         """The patch as a dry run: what would the API server say?"""
@@ -396,6 +421,16 @@ class Cluster:
         if answer.status >= 400:
             raise translated(answer.status, text, place)
         return text
+
+
+def with_message(container: ContainerFacts, words: str) -> ContainerFacts:
+    """The container, its end (or the end of its previous life) explained."""
+    words = words[-LAST_WORDS_LENGTH:]
+    if container.terminated and container.terminated.exit_code != 0:
+        return replace(container, terminated=replace(container.terminated, message=words))
+    if container.last_terminated:
+        return replace(container, last_terminated=replace(container.last_terminated, message=words))
+    return container
 
 
 def _runs(namespace: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client
 
-from finetune_contract.run_status import FineTuneRunStatus, Phase
+from finetune_contract.run_status import FineTuneRunStatus, Phase, RolloutPhase, RolloutStatus
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.actions import CreateJob, DeleteJob, PatchTarget
 from finetune_operator.cluster import Cluster, translated
@@ -24,7 +24,18 @@ from finetune_operator.errors import (
 )
 from finetune_operator.events import RunEvent
 from finetune_operator.observed import RunKey
-from tests.finetune_operator.samples import ALL_STAGES, DIGEST, KEY, UID, a_run, a_status, an_attempt, at
+from tests.finetune_operator.samples import (
+    ALL_STAGES,
+    DIGEST,
+    KEY,
+    NEW_MODEL,
+    OLD_MODEL,
+    UID,
+    a_run,
+    a_status,
+    an_attempt,
+    at,
+)
 
 RUNS = "/apis/finetune-operator.io/v1alpha1/namespaces/demo/finetuneruns"
 Answer = tuple[int, Any]
@@ -229,6 +240,50 @@ async def test_a_sibling_that_is_rolling_out_to_the_same_target_is_seen(server):
     assert (await cluster.observe(run)).rolling_run == ""
     api.answers["GET", RUNS] = (200, {"items": [done, rolling]})
     assert (await cluster.observe(run)).rolling_run == "c"
+
+
+def a_crashed_pod(name: str, container: str, message: str = "") -> dict[str, Any]:
+    crashed = {"exitCode": 1, "reason": "Error", "message": message}
+    state = {
+        "name": container,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": crashed},
+    }
+    return {"metadata": {"name": name}, "status": {"containerStatuses": [state]}}
+
+
+async def test_a_model_server_that_crashed_without_a_message_is_quoted_from_its_log_and_others_are_not(
+    server,
+):
+    api, cluster = server
+    rollout = RolloutStatus(phase=RolloutPhase.PROGRESSING, current=NEW_MODEL, previous=OLD_MODEL)
+    run = a_run(a_status(ALL_STAGES, rollout=rollout))
+    template = {"spec": {"containers": [{"name": "model-server"}]}}
+    selector = {"matchLabels": {"app": "chat"}}
+    api.answers["GET", "/apis/apps/v1/namespaces/demo/deployments/chat"] = (
+        200,
+        {"metadata": {"name": "chat", "uid": "u"}, "spec": {"template": template, "selector": selector}},
+    )
+    pods = [
+        a_crashed_pod("mute", "model-server"),
+        a_crashed_pod("web", "web"),
+        a_crashed_pod("told", "model-server", "why"),
+    ]
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": []})
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = lambda request: (
+        200,
+        {"items": pods if request.query["labelSelector"] == "app=chat" else []},
+    )
+    api.answers["GET", "/api/v1/namespaces/demo/pods/mute/log"] = (200, "loading\nno such file\n")
+
+    observed = await cluster.observe(run)
+
+    said = [pod.containers[0].last_terminated for pod in observed.target_pods]
+    assert [end.message if end else None for end in said] == ["loading | no such file", "", "why"]
+    logs = [query for _, path, query, *_ in api.requests if path.endswith("/log")]
+    assert logs == [
+        {"container": "model-server", "tailLines": "3", "limitBytes": "65536", "previous": "true"}
+    ]
 
 
 async def test_a_missing_target_is_seen_with_what_is_there_instead(server):

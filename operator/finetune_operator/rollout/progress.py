@@ -85,6 +85,18 @@ def pods_with(pods: tuple[PodFacts, ...], pointer: ModelPointer) -> tuple[PodFac
     return tuple(pod for pod in pods if pod.pointer == pointer and not pod.deleting)
 
 
+def silent_failures(target: DeploymentTarget, pod: PodFacts) -> tuple[ContainerFacts, ...]:
+    """Containers that ended badly and left no message: their log must tell.
+
+    Only the two that serve the model: what others log is not ours to repeat.
+    """
+    if pod.ready or pod.deleting:
+        return ()
+    ours = (target.fetch_container, target.server_container)
+    bad = ((container, _bad_end(container)) for container in pod.containers if container.name in ours)
+    return tuple(container for container, ended in bad if ended is not None and not ended.message.strip())
+
+
 def pod_failure(target: DeploymentTarget, pod: PodFacts, patched_at: str, now: datetime) -> Failed | None:
     """What is wrong with a new pod; None while it may still come up."""
     if pod.ready:
