@@ -6,6 +6,7 @@ cleaned up on the host. Knows no part outside Kubernetes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +66,17 @@ class Node:
 
 def up(node: Node, progress: Progress) -> None:
     """Starts what does not run yet, and returns when the node is Ready and names resolve."""
-    if node.is_up() and _is_ready(node):
+    files = _configuration_files(node)
+    started_as, wanted = node.instance.run / "node.digest", _digest(node, files)
+    as_wanted = started_as.exists() and started_as.read_text() == wanted
+    if as_wanted and node.is_up() and _is_ready(node):
         progress.say(PART, f"already up at {node.server}")
         return
-    _write_configuration(node)
+    if not as_wanted and any(node.processes.is_running(name) for name in (*CONTROL_PLANE, *NODE_AGENTS)):
+        with progress.step(PART, "end the programs that run with an older configuration; pods go on running"):
+            down(node)
+    _write_configuration(node, files)
+    started_as.write_text(wanted)
     with progress.step(PART, "start etcd and the API server"):
         _start(node, "etcd", _etcd(node))
         _start(node, "apiserver", _apiserver(node))
@@ -223,22 +231,32 @@ def _start_containerd(node: Node) -> None:
     node.processes.wait_until("containerd", lambda: _containerd_answers(node), "containerd answered")
 
 
-def _write_configuration(node: Node) -> None:
-    """Certificates, kubeconfigs and one configuration file a part; the same every time."""
-    pki.make_all(node.pki, pki.node_certificates(node.instance.node_ip, API_SERVICE_IP))
-    node.configuration.mkdir(parents=True, exist_ok=True)
-    for user in ("admin", "controller-manager", "scheduler", "proxy", "kubelet"):
-        path = node.instance.kubeconfig if user == "admin" else node.configuration / f"{user}.kubeconfig"
-        path.touch(mode=0o600)
-        path.write_text(pki.kubeconfig(node.pki, user, node.server))
-    for name, text in {
+def _configuration_files(node: Node) -> dict[str, str]:
+    """One file a part, by its place in the configuration folder; the same every time."""
+    return {
         "base-runtime-spec.json": images.base_runtime_spec(node.programs),
         "containerd.toml": _containerd_configuration(node.configuration),
         "cni/10-pods.conflist": _CNI_CONFIGURATION,
         "resolv.conf": "nameserver 127.0.0.1\n",
         "kubelet.yaml": _kubelet_configuration(node),
         "proxy.yaml": _proxy_configuration(node),
-    }.items():
+    }
+
+
+def _digest(node: Node, files: dict[str, str]) -> str:
+    """Changes when a running node would have to be started anew: another program or another configuration."""
+    return hashlib.sha256(json.dumps([str(node.programs), files]).encode()).hexdigest()
+
+
+def _write_configuration(node: Node, files: dict[str, str]) -> None:
+    """Certificates, kubeconfigs and the configuration files."""
+    pki.make_all(node.pki, pki.node_certificates(node.instance.node_ip, API_SERVICE_IP))
+    node.configuration.mkdir(parents=True, exist_ok=True)
+    for user in ("admin", "controller-manager", "scheduler", "proxy", "kubelet"):
+        path = node.instance.kubeconfig if user == "admin" else node.configuration / f"{user}.kubeconfig"
+        path.touch(mode=0o600)
+        path.write_text(pki.kubeconfig(node.pki, user, node.server))
+    for name, text in files.items():
         path = node.configuration / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
