@@ -20,7 +20,7 @@ from demo.cluster import Cluster
 from demo.errors import DemoError
 from demo.parts import Setting
 from demo.questions import Answer, Retrain, demo_questions, retrain_story
-from demo.runs import follow, jobs_of
+from demo.runs import condition, follow, is_ended, jobs_of
 from devcluster import lifecycle, wordpress
 from devcluster.images import source_digest as images_source_digest
 from devcluster.paths import REPOSITORY
@@ -73,10 +73,7 @@ class Story:
         self._fill_knowledge_base()
         before = self._ask_once(cluster, "before")
         run = self._quickstart_run()
-        with self.progress.step(
-            "run", f"kubectl apply -f {(QUICKSTART / 'finetunerun.yaml').relative_to(REPOSITORY)}"
-        ):
-            cluster.apply([run])
+        self._start(cluster, run)
         ended = follow(cluster, run["metadata"]["name"], self.progress, RUN_TIMEOUT_SECONDS)
         self._wait_for_site(cluster)
         after = self._ask(cluster)
@@ -176,6 +173,16 @@ class Story:
 
     def _quickstart_run(self) -> dict[str, Any]:
         return with_settings((QUICKSTART / "finetunerun.yaml").read_text(), self.run_settings)
+
+    def _start(self, cluster: Cluster, run: dict[str, Any]) -> None:
+        """Apply the run. One that an earlier call left failed is deleted first: a spec cannot be changed."""
+        name, file = run["metadata"]["name"], (QUICKSTART / "finetunerun.yaml").relative_to(REPOSITORY)
+        found = cluster.get("finetunerun", name, "-n", manifests.NAMESPACE)
+        if found is not None and is_ended(found) and condition(found, "Ready").get("status") != "True":
+            with self.progress.step("run", f"delete {name}, which ended as {found['status']['phase']}"):
+                cluster.kubectl("delete", "finetunerun", name, "-n", manifests.NAMESPACE, "--wait")
+        with self.progress.step("run", f"kubectl apply -f {file}"):
+            cluster.apply([run])
 
     def _wait_for_site(self, cluster: Cluster) -> None:
         cluster.kubectl(
