@@ -34,6 +34,7 @@ from finetune_contract.artifacts import ArtifactKind, FileEntry, Manifest
 ROOT = Path(__file__).parents[2]
 TRAINER_IMAGE = "localhost/stand-in-trainer:1"
 SERVING_IMAGE = "localhost/finetune-serving:dev"
+OPERATOR = "operator-under-test"
 Json = dict[str, Any]
 
 SERVER = """
@@ -71,7 +72,7 @@ class Stand:
         self.folder = folder
         self.namespace = f"operator-{uuid.uuid4().hex[:6]}"
         self._instance = instance
-        self._operator: subprocess.Popen[bytes] | None = None
+        self._operators: dict[str, subprocess.Popen[bytes]] = {}
 
     # kubectl
 
@@ -124,7 +125,8 @@ class Stand:
         )
 
     def tear_down(self) -> None:
-        self.stop_operator()
+        for name in list(self._operators):
+            self.stop_operator(name)
         self.cluster.kubectl("delete", "namespace", self.namespace, "--wait=false")
 
     def secret(self, name: str, **values: str) -> Json:
@@ -132,7 +134,7 @@ class Stand:
 
     # the operator
 
-    def start_operator(self) -> None:
+    def start_operator(self, name: str = OPERATOR) -> None:
         """A real process with nothing but the rights that the chart gives, in the pods' network."""
         keeper = namespaces.running_keeper(self._instance)
         assert keeper is not None
@@ -140,7 +142,7 @@ class Stand:
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "KUBECONFIG": str(self._kubeconfig()),
             "POD_NAMESPACE": self.namespace,
-            "POD_NAME": "operator-under-test",
+            "POD_NAME": name,
             "FINETUNE_TRAINER_IMAGE": TRAINER_IMAGE,
             "FINETUNE_HTTP_PORT": "0",
             "FINETUNE_RESYNC_SECONDS": "10",
@@ -148,7 +150,7 @@ class Stand:
             "PYTHONPATH": f"{ROOT / 'contract'}:{ROOT / 'operator'}",
         }
         with self.log.open("ab") as log:
-            self._operator = subprocess.Popen(
+            self._operators[name] = subprocess.Popen(
                 ["nsenter", "--target", str(keeper.pid), "--net", sys.executable, "-m", "finetune_operator"],
                 env=environment,
                 stderr=log,
@@ -156,18 +158,28 @@ class Stand:
                 cwd=self.folder,
             )
 
-    def kill_operator(self) -> None:
-        assert self._operator is not None
-        self._operator.send_signal(signal.SIGKILL)
-        self._operator.wait(10)
+    def kill_operator(self, name: str = OPERATOR) -> None:
+        operator = self._operators.pop(name)
+        operator.send_signal(signal.SIGKILL)
+        operator.wait(10)
 
-    def stop_operator(self) -> None:
-        if self._operator is not None and self._operator.poll() is None:
-            self._operator.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._operator.wait(15)
-            if self._operator.poll() is None:
-                self.kill_operator()
+    def stop_operator(self, name: str = OPERATOR) -> int | None:
+        """SIGTERM; the exit status, or None when it had to be killed."""
+        operator = self._operators[name]
+        operator.terminate()
+        try:
+            status = operator.wait(15)
+        except subprocess.TimeoutExpired:
+            self.kill_operator(name)
+            return None
+        del self._operators[name]
+        return status
+
+    @property
+    def holder(self) -> str:
+        """Who holds the Lease."""
+        found: str = self.get("lease", "finetune-operator")["spec"].get("holderIdentity", "")
+        return found
 
     @property
     def log(self) -> Path:

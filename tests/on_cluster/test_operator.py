@@ -9,7 +9,7 @@ import pytest
 
 from devcluster.access import Access
 from devcluster.paths import Instance
-from tests.on_cluster.operator_stand import Stand, load_trainer, rollout_to, standing
+from tests.on_cluster.operator_stand import OPERATOR, Stand, load_trainer, rollout_to, standing
 
 pytestmark = pytest.mark.on_cluster
 
@@ -190,6 +190,39 @@ def test_a_good_model_goes_live_and_a_broken_one_is_taken_back(
     assert status["rollout"]["previous"]["modelId"] == f"sha256:{good}"
     stand.kubectl("rollout", "status", "deployment/chat", "--timeout=30s")
     stand.kubectl("delete", "deployment", "chat")
+
+
+def test_two_runs_with_one_target_go_live_one_after_the_other(stand: Stand) -> None:
+    models = {name: stand.put_model(name.encode()) for name in ("left", "right")}
+    stand.apply(stand.deployment("shared"))
+    stand.apply(
+        *(stand.run(name, manifest=sha, rollout=rollout_to("shared")) for name, sha in models.items())
+    )
+
+    rollouts = {name: stand.phase(name, "Succeeded", 200)["rollout"] for name in models}
+
+    first, last = sorted(rollouts, key=lambda name: rollouts[name]["patchedAt"])
+    assert "modelId" not in rollouts[first]["previous"] or rollouts[first]["previous"]["modelId"] == ""
+    assert rollouts[last]["previous"]["modelId"] == f"sha256:{models[first]}"
+    assert stand.env_of("shared")["MODEL_ID"] == f"sha256:{models[last]}"
+    stand.kubectl("delete", "deployment", "shared")
+
+
+def test_a_second_replica_waits_and_takes_over_at_once_when_the_first_ends_well(stand: Stand) -> None:
+    stand.start_operator("second")
+    stand.apply(stand.run("handed-on", train_seconds=15))
+    stand.until("handed-on", lambda s: s.get("progress", {}).get("stage") == "train")
+    before = stand.holder
+
+    status = stand.stop_operator()
+    stand.phase("handed-on", "Succeeded", 120)
+
+    assert before == OPERATOR
+    assert status == 0
+    assert stand.holder == "second"
+    assert len(jobs_of(stand, "handed-on")) == 4
+    assert stand.stop_operator("second") == 0
+    stand.start_operator()
 
 
 def test_a_first_model_that_is_broken_leaves_the_target_as_it_was(stand: Stand) -> None:
