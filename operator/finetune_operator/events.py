@@ -8,6 +8,7 @@ from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reaso
 
 MAX_MESSAGE_LENGTH = 1024
 _QUIET_REASONS = frozenset({Reason.WAITING})
+_AS_WISHED = frozenset({Reason.ROLLOUT_NOT_ASKED})
 _TOLD = (
     ConditionType.DATASET_READY,
     ConditionType.TRAINED,
@@ -38,7 +39,8 @@ def transitions(before: FineTuneRunStatus, after: FineTuneRunStatus) -> tuple[Ru
         if known is not None and (known.status, known.reason) == (condition.status, condition.reason):
             continue
         words = f"{kind.value}: {condition.message}" if condition.message else kind.value
-        events.append(RunEvent(condition.reason, words[:MAX_MESSAGE_LENGTH], condition.status == "False"))
+        warning = condition.status == "False" and condition.reason not in _AS_WISHED
+        events.append(RunEvent(condition.reason, words[:MAX_MESSAGE_LENGTH], warning))
     stalled, was = new.get(ConditionType.STALLED), old.get(ConditionType.STALLED)
     if (
         stalled is not None

@@ -12,6 +12,7 @@ from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.api_group import ANNOTATION_RUN, LABEL_ATTEMPT, LABEL_RUN, LABEL_STAGE
 from finetune_operator.errors import InvalidRun
+from finetune_operator.lifecycle import OVER
 from finetune_operator.observed import (
     ConditionFacts,
     ContainerFacts,
@@ -41,6 +42,14 @@ def owning_run(body: Json) -> RunKey | None:
         LABEL_RUN
     )
     return RunKey(metadata["namespace"], name) if name else None
+
+
+def is_settled(body: Json) -> bool:
+    """The run ended and its status speaks of its newest spec: there is nothing to look at."""
+    status = body.get("status") or {}
+    return status.get("phase") in OVER and status.get("observedGeneration") == body["metadata"].get(
+        "generation"
+    )
 
 
 def target_of(body: Json) -> str:

@@ -36,10 +36,11 @@ class WatchedRuns:
         return len(self._targets)
 
     def run_changed(self, body: Json) -> None:
-        """A run was added, changed or listed."""
+        """A run was added, changed or listed. Those that ended cost nothing."""
         key = reading.run_key(body)
-        self._targets[key] = reading.target_of(body)
-        self._queue.add(key)
+        self._targets[key] = "" if reading.is_settled(body) else reading.target_of(body)
+        if not reading.is_settled(body):
+            self._queue.add(key)
 
     def run_gone(self, key: RunKey) -> None:
         """A run was deleted; what it owned goes by its ownerReferences."""

@@ -47,3 +47,11 @@ def test_success_is_told():
     ready = a_status(true(ConditionType.READY, Reason.COMPLETED, "live"))
 
     assert transitions(FineTuneRunStatus(), ready) == (RunEvent("Ready", "live"),)
+
+
+def test_a_rollout_that_nobody_asked_for_is_no_warning():
+    stored = a_status(false(ConditionType.ROLLED_OUT, Reason.ROLLOUT_NOT_ASKED, "stored"))
+
+    assert transitions(FineTuneRunStatus(), stored) == (
+        RunEvent("RolloutNotAsked", "RolledOut: stored", False),
+    )

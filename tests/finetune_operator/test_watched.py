@@ -70,3 +70,20 @@ def test_a_list_of_all_namespaces_notices_what_is_gone_from_any():
     runs.listed("*", [a_body("blog")])
 
     assert queue.forgotten == [RunKey("other", "blog")]
+
+
+def test_a_run_that_ended_is_known_but_never_looked_at_again():
+    queue = Keys()
+    runs = WatchedRuns(queue)
+    over = a_body("blog") | {"status": {"phase": "Succeeded", "observedGeneration": 2}}
+    over["metadata"] = {"name": "blog", "namespace": "demo", "generation": 2}
+
+    runs.listed("demo", [over])
+    runs.deployment_changed("demo", "chat")
+    quiet = list(queue.added)
+    over["metadata"] = {"name": "blog", "namespace": "demo", "generation": 3}
+    runs.run_changed(over)
+
+    assert quiet == []
+    assert queue.added == [BLOG]
+    assert len(runs) == 1

@@ -14,6 +14,9 @@ from finetune_contract.stage_protocol import (
     StageReport,
 )
 
+MAX_TEXT_LENGTH = 1024
+"""Of a text in the status; a stage's report may hold longer ones."""
+
 
 @dataclass(frozen=True)
 class SecretEnv:

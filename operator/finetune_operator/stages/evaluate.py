@@ -10,19 +10,23 @@ from finetune_contract.run_status import (
     Phase,
 )
 from finetune_contract.stage_protocol import EvaluationFacts, Stage, StageReport
-from finetune_operator.stages.definition import StageDefinition, shown_number, store_secrets
+from finetune_operator.stages.definition import MAX_TEXT_LENGTH, StageDefinition, shown_number, store_secrets
 
 
 def evaluation_status(facts: EvaluationFacts) -> EvaluationStatus:
     """The verdict as the status shows it."""
     return EvaluationStatus(
         passed=facts.passed,
-        gate="Passed" if facts.passed else (facts.gate or "Failed"),
+        gate="Passed" if facts.passed else (facts.gate or "Failed")[:MAX_TEXT_LENGTH],
         metrics=[
-            MetricStatus(name=metric.name, base=shown_number(metric.base), new=shown_number(metric.new))
+            MetricStatus(
+                name=metric.name[:MAX_TEXT_LENGTH],
+                base=shown_number(metric.base),
+                new=shown_number(metric.new),
+            )
             for metric in facts.metrics
         ],
-        report_uri=facts.report_uri,
+        report_uri=facts.report_uri[:MAX_TEXT_LENGTH],
     )
 
 

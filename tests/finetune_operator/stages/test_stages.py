@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetune_contract.run_status import ConditionType, FineTuneRunStatus
-from finetune_contract.stage_protocol import Stage, StageReport
+from finetune_contract.stage_protocol import EvaluationFacts, Stage, StageReport
 from finetune_operator.stages import STAGE_BY_NAME, STAGES
 from tests.finetune_operator.samples import MANIFEST, URI, a_report, a_run
 
@@ -43,6 +43,16 @@ def test_packaging_names_the_stored_model():
     assert status is not None
     assert status.artifact is not None
     assert (status.artifact.uri, status.artifact.manifest_sha256) == (URI, MANIFEST)
+
+
+def test_a_verdict_too_long_for_the_status_is_cut():
+    report = a_report(Stage.EVALUATE, evaluation=EvaluationFacts(passed=False, gate="x" * 2000))
+
+    status = STAGE_BY_NAME[Stage.EVALUATE].absorb(FineTuneRunStatus(), report)
+
+    assert status is not None
+    assert status.evaluation is not None
+    assert len(status.evaluation.gate) == 1024
 
 
 @pytest.mark.parametrize("stage", list(Stage))
