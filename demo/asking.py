@@ -15,6 +15,7 @@ from rich.text import Text
 
 from demo.errors import DemoError
 from demo.questions import Answer, Question, faults
+from finetune_contract.prompt import cited_numbers
 
 
 def ask(site: str, question: str, timeout_seconds: float = 120) -> Answer:
@@ -31,9 +32,11 @@ def ask(site: str, question: str, timeout_seconds: float = 120) -> Answer:
     except httpx.HTTPError as error:
         raise DemoError(f"{site}/api/chat: no answer to {question!r} ({error})") from error
     body = reply.json()
+    sources = [source["url"] for source in body["sources"]]
+    cited = [] if body["refused"] else cited_numbers(body["answer"])
     return Answer(
         text=body["answer"],
-        links=tuple(source["url"] for source in body["sources"]),
+        links=tuple(sources[number - 1] for number in cited if number <= len(sources)),
         model=body.get("model") or "",
         refused=body["refused"],
         seconds=time.monotonic() - started,

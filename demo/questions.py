@@ -40,6 +40,7 @@ class Answer:
 
     text: str
     links: tuple[str, ...]
+    """Pages that the answer cites as `[n]`; what search found besides does not count."""
     model: str
     refused: bool
     seconds: float
@@ -54,8 +55,10 @@ def faults(question: Question, answer: Answer) -> list[str]:
     if answer.refused:
         found.append("refused")
     found += [f"lacks {wanted!r}" for wanted in question.must_contain if wanted.lower() not in text.lower()]
-    if not any(link.rstrip("/").endswith("/" + question.url_slug) for link in answer.links):
-        found.append("lacks the right link")
+    if not answer.links:
+        found.append("cites no page")
+    elif not any(link.rstrip("/").endswith("/" + question.url_slug) for link in answer.links):
+        found.append("cites another page")
     if (words := len(text.split())) > LONGEST_ANSWER_WORDS:
         found.append(f"rambles: {words} words")
     return found

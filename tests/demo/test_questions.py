@@ -23,7 +23,11 @@ def test_an_answer_without_the_fact_says_what_it_lacks() -> None:
 
 
 def test_the_right_words_with_a_wrong_link_are_wrong() -> None:
-    assert faults(PRICE, an_answer("£7.40", "http://site.example/other/")) == ["lacks the right link"]
+    assert faults(PRICE, an_answer("£7.40", "http://site.example/other/")) == ["cites another page"]
+
+
+def test_an_answer_that_names_no_page_is_wrong_for_a_reader_who_wants_to_check() -> None:
+    assert faults(PRICE, Answer("£7.40", (), "sha256:0", False, 0.1)) == ["cites no page"]
 
 
 def test_a_rambling_answer_is_wrong_even_when_it_holds_the_fact() -> None:
