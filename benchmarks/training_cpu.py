@@ -109,7 +109,7 @@ def time_trainer(
     )
 
     device = choose_device()
-    quantization: Any = BitsAndBytesConfig(
+    quantization: Any = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
