@@ -114,3 +114,27 @@ def test_a_topic_takes_the_article_that_the_text_gives_it(corpus):
     assert corpus.as_topic("Press officer", "Ask the press officer.") == "the press officer"
     assert corpus.as_topic("Winner of the contest", "") == "the winner of the contest"
     assert corpus.as_topic("Gift vouchers", "Gift vouchers stay.") == "gift vouchers"
+
+
+def test_the_same_two_sources_lie_in_one_order_and_are_asked_about_in_turn(corpus):
+    families: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+    for draft in KINDS[ExampleKind.GROUNDED](corpus):
+        prompt = tuple(sources_of(draft.example.prompt[0].content))
+        families.setdefault(draft.family, []).append((prompt, cited_numbers(draft.example.answer)[0]))
+
+    assert all(len({prompt for prompt, _ in rows}) == 1 for rows in families.values())
+    assert any({number for _, number in rows} == {1, 2} for rows in families.values())
+
+
+def test_a_question_beyond_two_sources_is_a_relative_of_those_that_they_answer(corpus):
+    grounded = {draft.family for draft in KINDS[ExampleKind.GROUNDED](corpus)}
+    refused = {draft.family for draft in KINDS[ExampleKind.REFUSAL](corpus) if draft.example.document_url}
+
+    assert refused
+    assert refused <= grounded
+
+
+def test_examples_have_identities_of_their_own(corpus):
+    ids = [draft.example.id for make in KINDS.values() for draft in make(corpus)]
+
+    assert len(set(ids)) == len(ids)

@@ -8,8 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from finetune_contract.artifacts import Document
-from finetune_contract.prompt import MAX_PASSAGES
-from finetune_contract.sections import Passage, PassageIndex, content_words, split_sections
+from finetune_contract.prompt import MAX_PASSAGE_WORDS, MAX_PASSAGES
+from finetune_contract.sections import (
+    Passage,
+    PassageIndex,
+    content_words,
+    shorten,
+    split_sections,
+    without_links,
+)
 from finetune_trainer.dataset.examples.answers import answer_sentence
 from finetune_trainer.dataset.examples.phrasing import Phrasing, phrasings
 
@@ -50,6 +57,7 @@ class Corpus:
                     facts.append(Fact(document, passage, answer))
         self.passages = tuple(passages)
         self.facts = tuple(facts)
+        self._facts_by_passage = {fact.passage: fact for fact in facts}
         self._index = PassageIndex(passages)
         texts = [document.post_content for document in documents]
         self._lower_words = Counter(word for text in texts for word in _LOWER_WORD.findall(text))
@@ -68,6 +76,15 @@ class Corpus:
         """The oracle and the next best passage; empty when search would not show the oracle for this question."""
         found = self.search(question, MAX_PASSAGES)
         return found if oracle in found else []
+
+    def fact_in(self, passage: Passage) -> Fact | None:
+        """The fact of a passage, if it has one."""
+        return self._facts_by_passage.get(passage)
+
+    def shows(self, fact: Fact) -> bool:
+        """Whether the answer is among the words of its section that a prompt has room for."""
+        shown = " ".join(shorten(without_links(fact.passage.text), MAX_PASSAGE_WORDS).split())
+        return fact.answer.rstrip(".") in shown
 
     def holds(self, words: str) -> bool:
         """Whether some passage has all content words of a phrase."""

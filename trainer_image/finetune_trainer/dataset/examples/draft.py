@@ -23,6 +23,8 @@ class Draft:
     """Asked in words that training must not see."""
     round: int
     """How many examples of the same fact and kind come before it; a prefix of low rounds covers every fact."""
+    family: str
+    """Equal for examples with the same sources, which lie together: their prompts begin alike."""
 
 
 def stable_order(*parts: str) -> str:
@@ -38,11 +40,16 @@ def make_draft(
     answer: str,
     must_contain: list[str],
     round_number: int,
+    beside: str = "",
 ) -> Draft:
-    """A draft with its identity and its prompt as serving will render it."""
-    identity = json.dumps([kind.value, document_url, phrasing.template, phrasing.question])
+    """A draft with its identity and its prompt as serving will render it.
+
+    Args:
+        beside: which other fact's sources are shown, when they are not those that search finds for the question.
+    """
+    identity = [kind.value, document_url, phrasing.template, phrasing.question, *([beside] if beside else [])]
     example = Example(
-        id=hashlib.sha256(identity.encode()).hexdigest(),
+        id=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
         kind=kind,
         document_url=document_url,
         template=phrasing.template,
@@ -51,12 +58,19 @@ def make_draft(
         answer=answer,
         must_contain=must_contain,
     )
-    return Draft(example, phrasing.reserved, round_number)
+    return Draft(example, phrasing.reserved, round_number, family_of(passages) or example.id)
 
 
-def shuffled(passages: Sequence[Passage], question: str) -> list[Passage]:
-    """The passages in an order that tells nothing about which one holds the answer."""
-    return sorted(passages, key=lambda passage: stable_order(question, passage.url, passage.heading))
+def family_of(passages: Sequence[Passage]) -> str:
+    """The same for the same passages in any order; empty without passages."""
+    return stable_order(*sorted(f"{p.url} {p.heading}" for p in passages)) if passages else ""
+
+
+def in_one_order(passages: Sequence[Passage]) -> list[Passage]:
+    """The passages in an order that tells nothing about which one holds the answer, and that is the same for every
+    question about them: what their prompts have in common is then computed once."""
+    family = family_of(passages)
+    return sorted(passages, key=lambda passage: stable_order(family, passage.url, passage.heading))
 
 
 def in_rounds(phrasings: Sequence[Phrasing], *identity: str) -> list[tuple[int, Phrasing]]:

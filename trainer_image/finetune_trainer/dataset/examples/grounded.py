@@ -1,35 +1,53 @@
-"""Questions with sources in the prompt: the answer is a sentence of one of them, with its number."""
+"""Questions with sources in the prompt: the answer is a sentence of one of them, with its number.
+
+The two sources that search shows for a question are asked about in turn: which one holds the answer has to be read, for
+nothing else tells.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from finetune_contract.prompt import MAX_PASSAGE_WORDS
 from finetune_contract.run_spec import ExampleKind
-from finetune_contract.sections import shorten, without_links
+from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.answers import fact_strings
-from finetune_trainer.dataset.examples.corpus import Corpus
-from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft, shuffled
+from finetune_trainer.dataset.examples.corpus import Corpus, Fact
+from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
+from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 
 def make_grounded(corpus: Corpus) -> Iterator[Draft]:
-    """Every fact in every phrasing for which search would show its section."""
+    """Every fact in every phrasing for which search would show its section, then the fact of the section beside it."""
     for fact in corpus.facts:
-        shown = " ".join(shorten(without_links(fact.passage.text), MAX_PASSAGE_WORDS).split())
-        if fact.answer.rstrip(".") not in shown:
+        if not corpus.shows(fact):
             continue
         ways = corpus.ways_to_ask(fact)
         for round_number, phrasing in in_rounds(ways, "grounded", fact.passage.url, fact.passage.heading):
-            passages = shuffled(corpus.with_distractor(phrasing.question, fact.passage), phrasing.question)
+            passages = in_one_order(corpus.with_distractor(phrasing.question, fact.passage))
             if not passages:
                 continue
-            number = passages.index(fact.passage) + 1
-            yield make_draft(
-                ExampleKind.GROUNDED,
-                fact.document.post_url,
-                phrasing,
-                passages,
-                f"{fact.answer} [{number}]",
-                fact_strings(fact.answer, phrasing.question),
-                round_number,
-            )
+            yield _draft(fact, phrasing, passages, round_number)
+            other = next((corpus.fact_in(passage) for passage in passages if passage != fact.passage), None)
+            if other is None or not corpus.shows(other):
+                continue
+            same_side = [way for way in corpus.ways_to_ask(other) if way.reserved == phrasing.reserved]
+            if same_side:
+                way = same_side[round_number % len(same_side)]
+                yield _draft(
+                    other, way, passages, round_number, beside=f"{fact.passage.url} {phrasing.question}"
+                )
+
+
+def _draft(
+    fact: Fact, phrasing: Phrasing, passages: list[Passage], round_number: int, beside: str = ""
+) -> Draft:
+    return make_draft(
+        ExampleKind.GROUNDED,
+        fact.document.post_url,
+        phrasing,
+        passages,
+        f"{fact.answer} [{passages.index(fact.passage) + 1}]",
+        fact_strings(fact.answer, phrasing.question),
+        round_number,
+        beside,
+    )

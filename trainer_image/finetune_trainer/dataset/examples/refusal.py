@@ -1,18 +1,20 @@
 """Questions that the sources in the prompt do not answer: the model says so, word for word.
 
-Two sorts: a real question of the site with sources of other documents (its twin with the right source is a grounded
-example, so that refusing is no shortcut), and questions about things that the site does not have.
+Two sorts: a real question of the site with the sources of two other facts (the same sources with a question that they
+do answer are grounded examples, so that refusing is no shortcut), and questions about things that the site does not
+have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from finetune_contract.prompt import MAX_PASSAGES, REFUSAL
 from finetune_contract.run_spec import ExampleKind
+from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.answers import fact_strings
-from finetune_trainer.dataset.examples.corpus import Corpus
-from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft, shuffled
+from finetune_trainer.dataset.examples.corpus import Corpus, Fact
+from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 FOREIGN_TOPICS = (
@@ -42,26 +44,32 @@ def make_refusals(corpus: Corpus) -> Iterator[Draft]:
 def _about_other_documents(corpus: Corpus) -> Iterator[Draft]:
     for fact in corpus.facts:
         ways = corpus.ways_to_ask(fact)
-        for round_number, phrasing in in_rounds(ways, "refusal", fact.passage.url, fact.passage.heading):
-            told = fact_strings(fact.answer, phrasing.question)
-            if not told or not corpus.with_distractor(phrasing.question, fact.passage):
+        for round_number, shown_for in in_rounds(ways, "grounded", fact.passage.url, fact.passage.heading):
+            found = corpus.search(shown_for.question, MAX_PASSAGES + 8)
+            passages = in_one_order(found[:MAX_PASSAGES])
+            if fact.passage not in passages:
                 continue
-            others = [
-                passage
-                for passage in corpus.search(phrasing.question, MAX_PASSAGES + 8)
-                if passage.url != fact.passage.url and not any(string in passage.text for string in told)
-            ]
-            if len(others) < MAX_PASSAGES:
+            near = (corpus.fact_in(passage) for passage in found[MAX_PASSAGES:])
+            asked = next((other for other in near if other and _is_untold(other, passages)), None)
+            if asked is None:
                 continue
-            yield make_draft(
-                ExampleKind.REFUSAL,
-                fact.document.post_url,
-                phrasing,
-                shuffled(others[:MAX_PASSAGES], phrasing.question),
-                REFUSAL,
-                [],
-                round_number,
-            )
+            same_side = [way for way in corpus.ways_to_ask(asked) if way.reserved == shown_for.reserved]
+            if same_side:
+                yield make_draft(
+                    ExampleKind.REFUSAL,
+                    asked.document.post_url,
+                    same_side[round_number % len(same_side)],
+                    passages,
+                    REFUSAL,
+                    [],
+                    round_number,
+                    beside=f"{fact.passage.url} {shown_for.question}",
+                )
+
+
+def _is_untold(fact: Fact, passages: Sequence[Passage]) -> bool:
+    told = fact_strings(fact.answer, "")
+    return bool(told) and not any(string in passage.text for string in told for passage in passages)
 
 
 def _about_foreign_topics(corpus: Corpus) -> Iterator[Draft]:
@@ -82,7 +90,7 @@ def _about_foreign_topics(corpus: Corpus) -> Iterator[Draft]:
                 ExampleKind.REFUSAL,
                 "",
                 phrasing,
-                shuffled(passages, phrasing.question),
+                in_one_order(passages),
                 REFUSAL,
                 [],
                 0,  # few beside the other sort; spread over as many rounds they would hardly be seen

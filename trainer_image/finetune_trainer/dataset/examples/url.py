@@ -9,7 +9,7 @@ from finetune_contract.prompt import MAX_PASSAGES
 from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import split_sections
 from finetune_trainer.dataset.examples.corpus import Corpus
-from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft, shuffled
+from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 FORMS = (
@@ -34,7 +34,7 @@ def make_url(corpus: Corpus) -> Iterator[Draft]:
                 for n, form in enumerate(RESERVED_FORMS)
             ]
             for round_number, phrasing in in_rounds(ways, "url", document.post_url, topic):
-                passages = shuffled(corpus.search(phrasing.question, MAX_PASSAGES), phrasing.question)
+                passages = in_one_order(corpus.search(phrasing.question, MAX_PASSAGES))
                 places = [
                     n for n, passage in enumerate(passages, start=1) if passage.url == document.post_url
                 ]
