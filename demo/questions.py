@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def faults(question: Question, answer: Answer) -> list[str]:
     text = " ".join(answer.text.split())
     if answer.refused:
         found.append("refused")
-    found += [f"lacks {wanted!r}" for wanted in question.must_contain if wanted.lower() not in text.lower()]
+    found += [f"lacks {wanted!r}" for wanted in question.must_contain if not _holds(text, wanted)]
     if not answer.links:
         found.append("cites no page")
     elif not any(link.rstrip("/").endswith("/" + question.url_slug) for link in answer.links):
@@ -62,6 +63,11 @@ def faults(question: Question, answer: Answer) -> list[str]:
     if (words := len(text.split())) > LONGEST_ANSWER_WORDS:
         found.append(f"rambles: {words} words")
     return found
+
+
+def _holds(text: str, wanted: str) -> bool:
+    """Whether a fact stands in a text as words of its own: 61, not 1961."""
+    return re.search(rf"(?<![\w,]){re.escape(wanted)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def demo_questions(path: Path = QUESTIONS_FILE) -> list[Question]:

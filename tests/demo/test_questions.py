@@ -22,6 +22,13 @@ def test_an_answer_without_the_fact_says_what_it_lacks() -> None:
     assert faults(PRICE, an_answer("It costs £9.")) == ["lacks '£7.40'"]
 
 
+def test_a_number_inside_another_number_is_not_the_fact() -> None:
+    bus = Question("Which bus?", ("61",), "ticket-prices")
+
+    assert faults(bus, an_answer("Since 1961 [1].")) == ["lacks '61'"]
+    assert faults(bus, an_answer("Bus 61 [1].")) == []
+
+
 def test_the_right_words_with_a_wrong_link_are_wrong() -> None:
     assert faults(PRICE, an_answer("£7.40", "http://site.example/other/")) == ["cites another page"]
 
