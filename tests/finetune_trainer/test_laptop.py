@@ -95,10 +95,10 @@ def test_a_wrong_file_ends_with_the_exit_code_of_an_invalid_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "run.yaml"
-    file.write_text(RUN.replace("epochs:", "epoch:"))
+    file.write_text(RUN.replace("maxSteps:", "maxStep:"))
 
     with pytest.raises(SystemExit) as ended:
         laptop.main(["run", str(file), "--workspace", str(tmp_path)])
 
     assert ended.value.code == 10
-    assert "spec.training.epoch" in capsys.readouterr().err
+    assert "spec.training.maxStep:" in capsys.readouterr().err
