@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from finetune_contract.run_spec import ExampleKind, GateMetric, PromptFormat, RolloutTarget, SourceSpec
+from finetune_contract.run_spec import (
+    SOURCE_SETTINGS,
+    ExampleKind,
+    GateMetric,
+    PromptFormat,
+    RolloutTarget,
+    SourceSpec,
+)
 
 ROOT = Path(__file__).parents[1]
 SOURCE_ROOTS = ["contract", "operator", "trainer_image", "serving", "django_app"]
@@ -77,7 +84,7 @@ def test_every_example_kind_has_its_file_and_test(kind: ExampleKind) -> None:
     assert has_test("dataset/examples", name, f"ExampleKind.{kind.name}")
 
 
-@pytest.mark.parametrize("source", [name for name in SourceSpec.model_fields if name != "name"])
+@pytest.mark.parametrize("source", [name for name in SourceSpec.model_fields if name not in SOURCE_SETTINGS])
 def test_every_source_has_its_file_and_test(source: str) -> None:
     assert (DATASET / f"sources/{source}.py").is_file()
     assert has_test("dataset/sources", source, f"sources.{source}")

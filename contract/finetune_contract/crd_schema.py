@@ -18,7 +18,15 @@ import yaml
 from pydantic import BaseModel
 
 from finetune_contract.model import ContractModel
-from finetune_contract.run_spec import FineTuneRunSpec, RolloutSpec, RolloutTarget, SourceSpec
+from finetune_contract.run_spec import (
+    SOURCE_SETTINGS,
+    FineTuneRunSpec,
+    MarkdownSource,
+    RolloutSpec,
+    RolloutTarget,
+    SourceSpec,
+    VectorsSpec,
+)
 from finetune_contract.run_status import FineTuneRunStatus
 
 GROUP = "finetune-operator.io"
@@ -99,7 +107,43 @@ def rules() -> dict[str, list[Rule]]:
                 "evaluation.gates",
             ),
         ],
-        "spec.dataset.sources[]": [_exactly_one(SourceSpec, "a source", besides=("name",))],
+        "spec.dataset": [
+            Rule(
+                "!has(self.exampleKinds) || !self.exampleKinds.exists(kind, kind == 'generated') || "
+                "has(self.generator)",
+                "spec.dataset.generator is needed by the kind generated: set it, or leave the kind out",
+                "generator",
+            )
+        ],
+        "spec.dataset.sources[]": [_exactly_one(SourceSpec, "a source", besides=SOURCE_SETTINGS)],
+        "spec.dataset.sources[].wordpress": [
+            Rule(
+                "!has(self.credentialsSecretRef) || !has(self.tokenSecretRef)",
+                "tokenSecretRef stands beside credentialsSecretRef: sign in with one of them",
+                "tokenSecretRef",
+            ),
+            Rule(
+                "!has(self.frontProxy) || (has(self.frontProxy.header) && "
+                "self.frontProxy.header.lowerAscii() != 'authorization') || "
+                "(!has(self.credentialsSecretRef) && !has(self.tokenSecretRef))",
+                "frontProxy.header Authorization carries the sign-in to WordPress already: choose another header that "
+                "the proxy reads, such as Proxy-Authorization",
+                "frontProxy",
+            ),
+            Rule(
+                "has(self.credentialsSecretRef) || has(self.tokenSecretRef) || !has(self.statuses) || "
+                "self.statuses.all(status, status == 'publish')",
+                "statuses names posts that are shown to signed-in users only: set credentialsSecretRef, or leave "
+                "publish alone",
+                "statuses",
+            ),
+        ],
+        "spec.dataset.sources[].markdown": [
+            _exactly_one(MarkdownSource, "a markdown source", besides=("base_url",))
+        ],
+        "spec.dataset.knowledgeBase.weaviate.vectors": [
+            _exactly_one(VectorsSpec, "vectors", besides=("module_settings",))
+        ],
         "spec.training": [
             Rule(
                 # has(): the API server also judges the default `{}`, before the fields' own defaults are in it
@@ -406,7 +450,7 @@ def _immutable(name: str, path: str, required: bool) -> Rule:
 
 
 def _exactly_one(model: type[ContractModel], what: str, besides: tuple[str, ...] = ()) -> Rule:
-    kinds = [name for name in _aliases(model) if name not in besides]
+    kinds = [field.alias or name for name, field in model.model_fields.items() if name not in besides]
     present = ", ".join(f"has(self.{kind})" for kind in kinds)
     return Rule(
         f"[{present}].filter(x, x).size() == 1",

@@ -59,6 +59,41 @@ class BaseModelSpec(ContractModel):
     """Hugging Face token, for models whose licence must be accepted (google/gemma-2-2b)."""
 
 
+class S3StoreSpec(ContractModel):
+    """An S3 bucket and a prefix in it."""
+
+    bucket: Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")]
+    """Bucket; it must exist."""
+    prefix: Annotated[str, Field(max_length=512, pattern=r"^([^/\s][^\s]*[^/\s]|[^/\s])?$")] = ""
+    """Folder inside the bucket, without a slash at either end."""
+    endpoint: HttpUrl | None = None
+    """Address of an S3 server that is not AWS."""
+    region: Annotated[str, Field(min_length=1, max_length=64)] = "us-east-1"
+    """Region of the bucket."""
+    credentials_secret_ref: SecretRef | None = None
+    """Secret with the keys `accessKeyId` and `secretAccessKey`; leave out when pods have a cloud identity."""
+
+
+class PostStatus(StrEnum):
+    """States of a WordPress post that may be read; all but `publish` need credentials."""
+
+    PUBLISH = "publish"
+    PRIVATE = "private"
+    DRAFT = "draft"
+    PENDING = "pending"
+    FUTURE = "future"
+
+
+class FrontProxySpec(ContractModel):
+    """A password in front of the whole site, such as that of a staging server."""
+
+    credentials_secret_ref: SecretRef
+    """Secret with the keys `username` and `password`; sent as Basic."""
+    header: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")] = "Authorization"
+    """Header that carries them. A request has one Authorization: choose another header that the proxy reads, such as
+    `Proxy-Authorization`, when WordPress is signed in to as well."""
+
+
 class WordPressSource(ContractModel):
     """Posts and pages over the WordPress REST API."""
 
@@ -66,6 +101,12 @@ class WordPressSource(ContractModel):
     """Address of the site, as a reader types it."""
     credentials_secret_ref: SecretRef | None = None
     """Secret with the keys `username` and `password` (an application password). Proven before reading."""
+    token_secret_ref: SecretKeyRef | None = None
+    """Bearer token, where a plugin gives one out; in the place of `credentialsSecretRef`."""
+    front_proxy: FrontProxySpec | None = None
+    """Second credentials, for a proxy in front of the site."""
+    statuses: Annotated[list[PostStatus], Field(min_length=1, max_length=5)] = [PostStatus.PUBLISH]
+    """Which posts to read. What is not published is shown to all readers of the chat: name it only if that is meant."""
     post_types: Annotated[list[ShortText], Field(min_length=1, max_length=16)] = ["post", "page"]
     """Content types to read."""
     root_categories: Annotated[list[ShortText], Field(max_length=32)] = []
@@ -75,7 +116,108 @@ class WordPressSource(ContractModel):
     def _names_nothing_twice(self) -> Self:
         _refuse_repeats("postTypes", self.post_types)
         _refuse_repeats("rootCategories", self.root_categories)
+        _refuse_repeats("statuses", [status.value for status in self.statuses])
         return self
+
+    @model_validator(mode="after")
+    def _signs_in_once(self) -> Self:
+        if self.credentials_secret_ref is not None and self.token_secret_ref is not None:
+            raise field_error(
+                "tokenSecretRef", "stands beside credentialsSecretRef", "sign in with one of them"
+            )
+        signs_in = self.credentials_secret_ref is not None or self.token_secret_ref is not None
+        if signs_in and self.front_proxy is not None and self.front_proxy.header.lower() == "authorization":
+            raise field_error(
+                "frontProxy.header",
+                "Authorization carries the sign-in to WordPress already",
+                "choose another header that the proxy reads, such as Proxy-Authorization",
+            )
+        if not signs_in and (
+            hidden := [status.value for status in self.statuses if status is not PostStatus.PUBLISH]
+        ):
+            raise field_error(
+                "statuses",
+                f"{hidden[0]} is shown to signed-in users only",
+                "set credentialsSecretRef, or leave publish alone",
+            )
+        return self
+
+
+class WebsiteSource(ContractModel):
+    """Pages of any web site: its sitemap first, then its links. robots.txt is obeyed."""
+
+    url: HttpUrl
+    """Where to begin; only pages of this host are read."""
+    max_pages: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Pages to read at most."""
+    requests_per_second: Annotated[float, Field(gt=0, le=20)] = 2.0
+    """Rate limit; a Crawl-delay in robots.txt that is slower wins."""
+    content_selector: Annotated[str, Field(max_length=253)] = ""
+    """CSS selector of the part of a page that is its text; empty finds it."""
+    exclude_paths: Annotated[list[ShortText], Field(max_length=64)] = []
+    """Paths that begin so are left out, such as `/shop/`."""
+    allow_private_addresses: bool = False
+    """Read a host whose address is private or link-local, such as an intranet's."""
+
+
+class MarkdownSource(ContractModel):
+    """Markdown files with front matter. Exactly one of `folder` and `s3` is set."""
+
+    folder: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    """Folder that the stage can read: on a laptop, or in the trainer image."""
+    s3: S3StoreSpec | None = None
+    """Bucket and prefix; every `.md` file under it is read."""
+    base_url: HttpUrl
+    """Address that the files are published under; a file's own `url` in its front matter comes first."""
+
+    @model_validator(mode="after")
+    def _lies_in_one_place(self) -> Self:
+        if (self.folder is None) == (self.s3 is None):
+            found = "has folder and s3" if self.folder else "has neither folder nor s3"
+            raise field_error("", found, "set exactly one of folder, s3")
+        return self
+
+
+class PropertyNames(ContractModel):
+    """Names of the properties in a collection that others made. An empty name: the collection has no such property."""
+
+    id: ShortText = "postId"
+    """Identity; the same over runs."""
+    title: ShortText = "postTitle"
+    """Title."""
+    excerpt: Annotated[str, Field(max_length=253)] = "postExcerpt"
+    """Excerpt."""
+    content: ShortText = "postContent"
+    """Text, as Markdown or HTML."""
+    date: Annotated[str, Field(max_length=253)] = "postDate"
+    """Date of publication, of type date."""
+    author: Annotated[str, Field(max_length=253)] = "postAuthor"
+    """Name of the author."""
+    categories: Annotated[str, Field(max_length=253)] = "postCategories"
+    """Categories: an array, or one text with commas."""
+    tags: Annotated[str, Field(max_length=253)] = "postTags"
+    """Tags: an array, or one text with commas."""
+    url: ShortText = "postUrl"
+    """Address that readers open."""
+
+
+class WeaviateSource(ContractModel):
+    """An existing Weaviate collection; it is only read."""
+
+    url: HttpUrl
+    """REST address, such as `http://weaviate:8080`."""
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] = 50051
+    """Port of the gRPC service on the same host."""
+    collection: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Z][_0-9A-Za-z]*$")]
+    """Collection to read."""
+    api_key_secret_ref: SecretKeyRef | None = None
+    """API key; leave out for anonymous access."""
+    properties: PropertyNames = PropertyNames()
+    """What the nine properties are called there."""
+
+
+SOURCE_SETTINGS = ("name", "max_delete_fraction")
+"""Fields of SourceSpec that are no kind of source."""
 
 
 class SourceSpec(ContractModel):
@@ -83,12 +225,45 @@ class SourceSpec(ContractModel):
 
     name: Name
     """Name of the source, unique in the run; part of every document's identity."""
+    max_delete_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """A source that has lost more of its documents than this at once stops the run, and nothing is deleted."""
     wordpress: WordPressSource | None = None
     """Read a WordPress site."""
+    website: WebsiteSource | None = None
+    """Read the pages of a web site."""
+    markdown: MarkdownSource | None = None
+    """Read Markdown files."""
+    weaviate: WeaviateSource | None = None
+    """Read a Weaviate collection that others keep."""
 
     @model_validator(mode="after")
     def _has_exactly_one_kind(self) -> Self:
-        _require_one_kind(self, besides=("name",))
+        _require_one_kind(self, besides=SOURCE_SETTINGS)
+        return self
+
+
+class VectorsSpec(ContractModel):
+    """Where the vectors `title`, `excerpt` and `content` come from. Exactly one kind is set."""
+
+    sentence_model: (
+        Annotated[
+            str,
+            Field(
+                max_length=1024,
+                pattern=r"^(hf://[\w.-]+/[\w.-]+(@[\w./-]+)?|s3://[a-z0-9.-]+/\S+|file://\S+)$",
+            ),
+        ]
+        | None
+    ) = None
+    """Small sentence model that the dataset stage runs on the CPU (mean of the last layer)."""
+    module: Annotated[str, Field(max_length=64, pattern=r"^text2vec-[a-z0-9-]+$")] | None = None
+    """Module of the server, such as `text2vec-transformers`; it must be enabled there."""
+    module_settings: Annotated[dict[str, ShortText], Field(max_length=16)] = {}
+    """Handed to the module as they are, such as `model: text-embedding-3-small`."""
+
+    @model_validator(mode="after")
+    def _has_exactly_one_kind(self) -> Self:
+        _require_one_kind(self, besides=("module_settings",))
         return self
 
 
@@ -105,6 +280,8 @@ class WeaviateSpec(ContractModel):
     """Collection with the nine post properties; made when missing, never changed to fit."""
     api_key_secret_ref: SecretKeyRef | None = None
     """API key; leave out for anonymous access."""
+    vectors: VectorsSpec | None = None
+    """Vectors beside BM25; left out, the collection has none and needs no model."""
 
 
 class KnowledgeBaseSpec(ContractModel):
@@ -120,13 +297,17 @@ class ExampleKind(StrEnum):
     GROUNDED = "grounded"
     CLOSED_BOOK = "closed_book"
     URL = "url"
+    METADATA = "metadata"
+    FOLLOW_UP = "follow_up"
     REFUSAL = "refusal"
+    GENERATED = "generated"
 
 
 class PromptFormat(StrEnum):
     """How a question becomes the text that the model sees."""
 
     CHAT = "chat"
+    ALPACA = "alpaca"
     QUESTION_ANSWER = "question-answer"
 
 
@@ -134,9 +315,36 @@ class SplitSpec(ContractModel):
     """How examples are kept back for evaluation."""
 
     evaluation: Annotated[float, Field(ge=0.02, le=0.5)] = 0.1
-    """Share of the question phrasings that training never sees."""
+    """Share of the question phrasings that training never sees: the recall set, about documents that were taught."""
+    transfer: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of the documents that training never sees: the transfer set. Near-duplicates stay on one side; sites with
+    fewer than 100 documents keep all for training."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 7
     """Seed of the split; a document keeps its side over runs with the same seed."""
+
+
+class PersonalDataPolicy(StrEnum):
+    """What happens to e-mail addresses, phone numbers and the like. Keys and tokens are always redacted."""
+
+    OFF = "off"
+    FLAG = "flag"
+    REDACT = "redact"
+
+
+class GeneratorSpec(ContractModel):
+    """A language model that writes questions and answers, for the kind `generated`. What it writes is checked against
+    the document, word for word, before it may teach."""
+
+    url: HttpUrl
+    """Any OpenAI-compatible endpoint, such as `http://vllm:8000/v1`."""
+    model: ShortText
+    """Name of the model there."""
+    api_key_secret_ref: SecretKeyRef | None = None
+    """API key, if the endpoint wants one."""
+    max_requests: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
+    """Budget of a run; sections beyond it have no generated examples. Answers are kept, and the next run asks on."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """Sampling temperature."""
 
 
 class DatasetSpec(ContractModel):
@@ -150,15 +358,31 @@ class DatasetSpec(ContractModel):
         ExampleKind.GROUNDED,
         ExampleKind.CLOSED_BOOK,
         ExampleKind.URL,
+        ExampleKind.METADATA,
+        ExampleKind.FOLLOW_UP,
         ExampleKind.REFUSAL,
     ]
     """Kinds of examples to make."""
+    example_shares: Annotated[
+        dict[ExampleKind, Annotated[float, Field(gt=0, le=1)]], Field(max_length=8)
+    ] = {}
+    """How the kinds mix, such as `grounded: 0.5`; a kind that is not named has its usual share."""
+    typo_share: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Share of the questions that are asked with typing mistakes."""
+    generator: GeneratorSpec | None = None
+    """Needed by the kind `generated`, and by no other."""
+    personal_data: PersonalDataPolicy = PersonalDataPolicy.FLAG
+    """E-mail addresses, phone numbers and the like: `flag` counts them in the report, `redact` takes them out."""
+    review_file: Annotated[str, Field(max_length=512, pattern=r"^([^/\s]\S*)?$")] = ""
+    """CSV of a person's corrections in the store, under its prefix (on a laptop: a file); applied by row id."""
     prompt_format: PromptFormat = PromptFormat.CHAT
     """`chat` uses the model's own template; `question-answer` is for base models that have none."""
     min_documents: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     """Fewer documents than this stop the run before a GPU is asked for."""
     max_examples_per_document: Annotated[int, Field(ge=1, le=200)] = 40
     """Cap, so that a long document does not drown the others."""
+    min_examples: Annotated[int, Field(ge=1, le=1_000_000)] = 50
+    """Fewer training examples than this stop the run before a GPU is asked for."""
     split: SplitSpec = SplitSpec()
     """How examples are kept back for evaluation."""
 
@@ -166,6 +390,12 @@ class DatasetSpec(ContractModel):
     def _names_nothing_twice(self) -> Self:
         _refuse_repeats("exampleKinds", self.example_kinds)
         _refuse_repeats("sources", [source.name for source in self.sources])
+        return self
+
+    @model_validator(mode="after")
+    def _has_who_writes_what_is_generated(self) -> Self:
+        if ExampleKind.GENERATED in self.example_kinds and self.generator is None:
+            raise field_error("generator", "is needed by the kind generated", "set it, or leave the kind out")
         return self
 
 
@@ -291,21 +521,6 @@ class EvaluationSpec(ContractModel):
         GateSpec(metric=GateMetric.ANSWER_RECALL, minimum_gain=0.05)
     ]
     """All must hold, or the model is kept but not rolled out."""
-
-
-class S3StoreSpec(ContractModel):
-    """An S3 bucket and a prefix in it."""
-
-    bucket: Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")]
-    """Bucket; it must exist."""
-    prefix: Annotated[str, Field(max_length=512, pattern=r"^([^/\s][^\s]*[^/\s]|[^/\s])?$")] = ""
-    """Folder inside the bucket, without a slash at either end."""
-    endpoint: HttpUrl | None = None
-    """Address of an S3 server that is not AWS."""
-    region: Annotated[str, Field(min_length=1, max_length=64)] = "us-east-1"
-    """Region of the bucket."""
-    credentials_secret_ref: SecretRef | None = None
-    """Secret with the keys `accessKeyId` and `secretAccessKey`; leave out when pods have a cloud identity."""
 
 
 class StoreSpec(ContractModel):

@@ -30,14 +30,51 @@ ENV_HF_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 ENV_WEAVIATE_API_KEY = "WEAVIATE_API_KEY"
 
 
+ENV_GENERATOR_API_KEY = "GENERATOR_API_KEY"
+
+
 def wordpress_username_env(source: str) -> str:
     """Environment variable with the user name for a WordPress source."""
-    return f"WORDPRESS_USERNAME_{source.upper().replace('-', '_')}"
+    return _of_source("WORDPRESS_USERNAME", source)
 
 
 def wordpress_password_env(source: str) -> str:
     """Environment variable with the application password for a WordPress source."""
-    return f"WORDPRESS_PASSWORD_{source.upper().replace('-', '_')}"
+    return _of_source("WORDPRESS_PASSWORD", source)
+
+
+def wordpress_token_env(source: str) -> str:
+    """Environment variable with the bearer token for a WordPress source."""
+    return _of_source("WORDPRESS_TOKEN", source)
+
+
+def front_proxy_username_env(source: str) -> str:
+    """Environment variable with the user name for the proxy in front of a WordPress source."""
+    return _of_source("FRONT_PROXY_USERNAME", source)
+
+
+def front_proxy_password_env(source: str) -> str:
+    """Environment variable with the password for the proxy in front of a WordPress source."""
+    return _of_source("FRONT_PROXY_PASSWORD", source)
+
+
+def weaviate_source_key_env(source: str) -> str:
+    """Environment variable with the API key for a Weaviate source."""
+    return _of_source("WEAVIATE_API_KEY", source)
+
+
+def markdown_access_key_env(source: str) -> str:
+    """Environment variable with the S3 access key for a Markdown source."""
+    return _of_source("MARKDOWN_ACCESS_KEY_ID", source)
+
+
+def markdown_secret_key_env(source: str) -> str:
+    """Environment variable with the S3 secret key for a Markdown source."""
+    return _of_source("MARKDOWN_SECRET_ACCESS_KEY", source)
+
+
+def _of_source(what: str, source: str) -> str:
+    return f"{what}_{source.upper().replace('-', '_')}"
 
 
 class Stage(StrEnum):

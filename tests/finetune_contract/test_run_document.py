@@ -94,7 +94,7 @@ def test_an_object_that_came_back_from_the_cluster_is_accepted() -> None:
         (
             "spec/dataset/promptFormat",
             "chatt",
-            'spec.dataset.promptFormat: "chatt" is not known; choose chat, question-answer; did you mean chat?',
+            'spec.dataset.promptFormat: "chatt" is not known; choose chat, alpaca, question-answer; did you mean chat?',
         ),
         (
             "spec/training/epochs",
@@ -110,7 +110,7 @@ def test_an_object_that_came_back_from_the_cluster_is_accepted() -> None:
         (
             "spec/dataset/sources",
             [{"name": "site"}],
-            "spec.dataset.sources[0]: has no kind; set exactly one of wordpress",
+            "spec.dataset.sources[0]: has no kind; set exactly one of wordpress, website, markdown, weaviate",
         ),
         (
             "spec/evaluation/gates",

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from finetune_contract.run_spec import FineTuneRunSpec
+from collections.abc import Mapping
+
+from finetune_contract.run_spec import FineTuneRunSpec, SecretKeyRef, SecretRef, SourceSpec
 from finetune_contract.run_status import ConditionType, DatasetStatus, FineTuneRunStatus, Phase
 from finetune_contract.stage_protocol import (
+    ENV_GENERATOR_API_KEY,
     ENV_HF_TOKEN,
     ENV_WEAVIATE_API_KEY,
     Stage,
     StageReport,
+    front_proxy_password_env,
+    front_proxy_username_env,
+    markdown_access_key_env,
+    markdown_secret_key_env,
+    weaviate_source_key_env,
     wordpress_password_env,
+    wordpress_token_env,
     wordpress_username_env,
 )
 from finetune_operator.stages.definition import SecretEnv, StageDefinition, store_secrets
@@ -20,21 +29,56 @@ from finetune_operator.stages.package import artifact_status
 def _secrets(spec: FineTuneRunSpec) -> tuple[SecretEnv, ...]:
     found: list[SecretEnv] = []
     for index, source in enumerate(spec.dataset.sources):
-        wordpress = source.wordpress
-        if wordpress is not None and wordpress.credentials_secret_ref is not None:
-            place = f"spec.dataset.sources[{index}].wordpress.credentialsSecretRef"
-            name = wordpress.credentials_secret_ref.name
-            found.append(SecretEnv(wordpress_username_env(source.name), name, "username", place))
-            found.append(SecretEnv(wordpress_password_env(source.name), name, "password", place))
+        found += _source_secrets(source, f"spec.dataset.sources[{index}]")
     weaviate = spec.dataset.knowledge_base.weaviate if spec.dataset.knowledge_base else None
-    if weaviate is not None and weaviate.api_key_secret_ref is not None:
-        reference = weaviate.api_key_secret_ref
+    if weaviate is not None:
         place = "spec.dataset.knowledgeBase.weaviate.apiKeySecretRef"
-        found.append(SecretEnv(ENV_WEAVIATE_API_KEY, reference.name, reference.key, place))
-    token = spec.base_model.token_secret_ref
-    if token is not None:
-        found.append(SecretEnv(ENV_HF_TOKEN, token.name, token.key, "spec.baseModel.tokenSecretRef"))
+        found += _key(weaviate.api_key_secret_ref, ENV_WEAVIATE_API_KEY, place)
+    if spec.dataset.generator is not None:
+        place = "spec.dataset.generator.apiKeySecretRef"
+        found += _key(spec.dataset.generator.api_key_secret_ref, ENV_GENERATOR_API_KEY, place)
+    found += _key(spec.base_model.token_secret_ref, ENV_HF_TOKEN, "spec.baseModel.tokenSecretRef")
     return (*found, *store_secrets(spec))
+
+
+def _source_secrets(source: SourceSpec, place: str) -> list[SecretEnv]:
+    found: list[SecretEnv] = []
+    if (wordpress := source.wordpress) is not None:
+        here = f"{place}.wordpress"
+        signs_in = {
+            wordpress_username_env(source.name): "username",
+            wordpress_password_env(source.name): "password",
+        }
+        found += _keys(wordpress.credentials_secret_ref, signs_in, f"{here}.credentialsSecretRef")
+        found += _key(wordpress.token_secret_ref, wordpress_token_env(source.name), f"{here}.tokenSecretRef")
+        if wordpress.front_proxy is not None:
+            passes = {
+                front_proxy_username_env(source.name): "username",
+                front_proxy_password_env(source.name): "password",
+            }
+            proxy = wordpress.front_proxy.credentials_secret_ref
+            found += _keys(proxy, passes, f"{here}.frontProxy.credentialsSecretRef")
+    if source.markdown is not None and source.markdown.s3 is not None:
+        opens = {
+            markdown_access_key_env(source.name): "accessKeyId",
+            markdown_secret_key_env(source.name): "secretAccessKey",
+        }
+        bucket = source.markdown.s3.credentials_secret_ref
+        found += _keys(bucket, opens, f"{place}.markdown.s3.credentialsSecretRef")
+    if source.weaviate is not None:
+        env = weaviate_source_key_env(source.name)
+        found += _key(source.weaviate.api_key_secret_ref, env, f"{place}.weaviate.apiKeySecretRef")
+    return found
+
+
+def _keys(reference: SecretRef | None, keys: Mapping[str, str], place: str) -> list[SecretEnv]:
+    if reference is None:
+        return []
+    return [SecretEnv(env, reference.name, key, place) for env, key in keys.items()]
+
+
+def _key(reference: SecretKeyRef | None, env: str, place: str) -> list[SecretEnv]:
+    return [] if reference is None else [SecretEnv(env, reference.name, reference.key, place)]
 
 
 def _absorb(status: FineTuneRunStatus, report: StageReport) -> FineTuneRunStatus | None:
