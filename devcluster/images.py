@@ -216,7 +216,10 @@ def host_mounts() -> dict[str, str]:
 
 def _lay_out_project(rootfs: Path, scratch: Path) -> None:
     wheels = _empty(scratch / "wheel")
-    run(["uv", "build", "--wheel", "--out-dir", wheels], cwd=REPOSITORY)
+    run(
+        ["uv", "build", "--wheel", "--no-build-isolation", "--python", VENV_PYTHON, "--out-dir", wheels],
+        cwd=REPOSITORY,
+    )
     wheel = next(wheels.glob("*.whl"))
     target = ("--target", rootfs / "app", "--python", VENV_PYTHON, "--no-deps", "--link-mode=copy")
     run(["uv", "pip", "install", "--quiet", *target, wheel])
