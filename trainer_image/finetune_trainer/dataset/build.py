@@ -6,44 +6,30 @@ Must not know how a source is read, a question asked, or a file stored.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import ValidationError
 
-from finetune_contract.artifact_layout import (
-    DOCUMENTS_FILE,
-    DROPPED_FILE,
-    EVALUATION_FILE,
-    REPORT_FILE,
-    TRAIN_FILE,
-    VERDICT_FILE,
-    dataset_folder,
-    evaluation_folder,
-    model_folder,
-)
-from finetune_contract.artifacts import ArtifactKind, Document
-from finetune_contract.model import ContractModel
-from finetune_contract.prompt import PROMPT_VERSION
+from finetune_contract.artifact_layout import VERDICT_FILE, dataset_folder, evaluation_folder, model_folder
+from finetune_contract.artifacts import Document
 from finetune_contract.run_key import run_key
 from finetune_contract.run_spec import DatasetSpec
 from finetune_contract.run_status import Reason
 from finetune_contract.stage_protocol import DatasetFacts, EvaluationFacts, ModelFacts, Stage, StageReport
-from finetune_trainer.artifact_files import publish_folder, read_manifest
+from finetune_trainer.artifact_files import read_manifest
+from finetune_trainer.dataset.built_dataset import BuiltDataset
 from finetune_trainer.dataset.cleaning.html import clean_html, excerpt_text, plain_text
+from finetune_trainer.dataset.cleaning.markdown import clean_markdown
 from finetune_trainer.dataset.examples import KINDS
 from finetune_trainer.dataset.examples.corpus import Corpus
 from finetune_trainer.dataset.knowledge_base.weaviate import WeaviateKnowledgeBase
-from finetune_trainer.dataset.report import render_report
 from finetune_trainer.dataset.sources import open_source
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.dataset.split import Split, split_examples
+from finetune_trainer.dataset.step_counts import StepCount, count_step
+from finetune_trainer.dataset.stored_dataset import store_dataset
 from finetune_trainer.errors import DataRejected
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stage_context import StageContext
@@ -80,18 +66,24 @@ def build_dataset(
 
     harvests = {name: source.read(progress) for name, source in sources.items()}
     documents, dropped = clean_harvests(harvests, progress)
+    steps = count_documents(harvests, documents, dropped)
     _check_enough(documents, dropped, spec)
     written = 0
     if knowledge_base is not None:
         progress(0, 0, message="writing the knowledge base")
         complete = {name: harvest.complete for name, harvest in harvests.items()}
         written = len(knowledge_base.synchronise(documents, complete).writes)
-        documents = knowledge_base.snapshot(list(sources))
+        cleaned, documents = documents, knowledge_base.snapshot(list(sources))
+        steps.append(count_snapshot(cleaned, documents))
         _check_enough(documents, dropped, spec)
 
     split = make_examples(documents, spec, progress)
+    steps.append(count_examples(split))
     progress(0, 0, message="storing the dataset")
-    digest = store_dataset(context, documents, dropped, split)
+    built = BuiltDataset(
+        tuple(documents), split.training, split.evaluation, dropped=tuple(dropped), steps=tuple(steps)
+    )
+    digest = store_dataset(context, built)
     key = run_key(context.spec, base_digest, digest)
     model, evaluation = find_finished(context.store, key)
     adopted = model is not None and evaluation is not None
@@ -140,7 +132,7 @@ def clean_harvests(
 
 def clean(raw: RawDocument) -> Document:
     """One document with Markdown for HTML."""
-    content = clean_html(raw.content_html, raw.url)
+    content = clean_markdown(raw.content_html) if raw.is_markdown else clean_html(raw.content_html, raw.url)
     return Document(
         source=raw.source,
         post_id=raw.post_id,
@@ -176,46 +168,35 @@ def make_examples(documents: Sequence[Document], spec: DatasetSpec, progress: Pr
     return split
 
 
-def store_dataset(
-    context: StageContext, documents: Sequence[Document], dropped: Sequence[DroppedDocument], split: Split
-) -> str:
-    """Upload the folder under its digest, unless it is there; the digest."""
-    lines = {
-        TRAIN_FILE: _json_lines(split.training),
-        EVALUATION_FILE: _json_lines(split.evaluation),
-        DOCUMENTS_FILE: _json_lines(documents),
-    }
-    digest = hashlib.sha256(
-        b"".join(hashlib.sha256(name.encode() + b"\n" + lines[name]).digest() for name in sorted(lines))
-    ).hexdigest()
-    key = dataset_folder(digest)
-    if read_manifest(context.store, key) is not None:
-        logger.info("the dataset is stored already: uri=%s", context.store.uri(key))
-        return digest
-    folder = _empty_folder(context.work_folder / "dataset")
-    for name, content in lines.items():
-        (folder / name).write_bytes(content)
-    (folder / DROPPED_FILE).write_bytes(
-        b"".join(json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n" for entry in dropped)
+def count_documents(
+    harvests: Mapping[str, Harvest], documents: Sequence[Document], dropped: Sequence[DroppedDocument]
+) -> list[StepCount]:
+    """What the sources offered and what cleaning left."""
+    read = sum(len(harvest.documents) for harvest in harvests.values())
+    not_read = Counter(entry.reason for harvest in harvests.values() for entry in harvest.dropped)
+    not_cleaned = Counter(entry.reason for entry in dropped) - not_read
+    return [
+        count_step("sources", "documents", read + sum(not_read.values()), read, not_read),
+        count_step("cleaning", "documents", read, len(documents), not_cleaned),
+    ]
+
+
+def count_snapshot(written: Sequence[Document], snapshot: Sequence[Document]) -> StepCount:
+    """What was written into the knowledge base and what it gave back; it may hold more than this run read."""
+    held = {(document.source, document.post_id) for document in snapshot}
+    missing = sum((document.source, document.post_id) not in held for document in written)
+    seen = len(snapshot) + missing
+    return count_step(
+        "knowledge base", "documents", seen, len(snapshot), {"not given back by the knowledge base": missing}
     )
-    report = render_report(documents, dropped, split.training, split.evaluation, split.left_out, digest)
-    (folder / REPORT_FILE).write_text(report, encoding="utf-8")
-    publish_folder(
-        context.store,
-        key,
-        folder,
-        ArtifactKind.DATASET,
-        {
-            "digest": digest,
-            "promptVersion": PROMPT_VERSION,
-            "documents": len(documents),
-            "dropped": len(dropped),
-            "trainingExamples": len(split.training),
-            "evaluationExamples": len(split.evaluation),
-            "sources": sorted({document.source for document in documents}),
-        },
+
+
+def count_examples(split: Split) -> StepCount:
+    """Drafts of all kinds, and those that went into a side of the dataset."""
+    kept = len(split.training) + len(split.evaluation)
+    return count_step(
+        "examples", "examples", kept + sum(split.left_out.values()), kept, split.left_out
     )
-    return digest
 
 
 def find_finished(store: Store, key: str) -> tuple[ModelFacts | None, EvaluationFacts | None]:
@@ -256,16 +237,3 @@ def _check_enough(
         f"spec.dataset.minDocuments: {len(documents)} documents are left and {spec.min_documents} are needed "
         f"({because}); widen the sources, or lower minDocuments"
     )
-
-
-def _json_lines(rows: Iterable[ContractModel]) -> bytes:
-    return b"".join(
-        json.dumps(row.to_wire(), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        for row in rows
-    )
-
-
-def _empty_folder(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder

@@ -20,6 +20,8 @@ class RawDocument:
     """Names, root first."""
     tags: tuple[str, ...]
     url: str
+    is_markdown: bool = False
+    """`content_html` holds Markdown already."""
 
 
 @dataclass(frozen=True)

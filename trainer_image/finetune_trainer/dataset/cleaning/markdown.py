@@ -1,0 +1,71 @@
+"""Markdown that somebody wrote, in the form that cleaned posts have: code as it is, the rest without machinery.
+
+Must not know where the Markdown came from; links are absolute before it gets here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+
+_FENCE = re.compile(r"^ {0,3}(?:[-*+>] +)?(`{3,}|~{3,})(.*)$")
+_CODE_SPAN = re.compile(r"(?<!`)(`{1,8})(?!`)[^\n]+?(?<!`)\1(?!`)")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_MACHINERY = re.compile(
+    r"<(script|style|svg|noscript|template)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE
+)
+_SHORTCODE = re.compile(r"\{%[^{}\n]*%\}|\{\{[<%][^{}\n]*[>%]\}\}")
+"""Calls of Jekyll and Hugo; what stands between an opening and a closing one stays."""
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
+
+
+def clean_markdown(markdown: str) -> str:
+    """The same text, normalised, without comments, scripts and shortcodes. Code keeps every byte. Never raises."""
+    text = markdown.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return outside_code(text, _clean_prose).strip("\n").rstrip()
+
+
+def outside_code(markdown: str, change: Callable[[str], str]) -> str:
+    """Markdown with `change` done to everything but code blocks and code spans. It may hold no NUL."""
+    parts: list[str] = []
+    for text, is_code in _by_fences(markdown):
+        if is_code:
+            parts.append(text)
+            continue
+        end = 0
+        kept: list[str] = []
+        for number, span in enumerate(_CODE_SPAN.finditer(text)):
+            kept += [text[end : span.start()], f"\x00{number}\x00"]
+            end = span.end()
+        spans = [match.group() for match in _CODE_SPAN.finditer(text)]
+        changed = change("".join([*kept, text[end:]]))
+        parts.append(re.sub("\x00(\\d+)\x00", lambda mark, spans=spans: spans[int(mark.group(1))], changed))
+    return "".join(parts)
+
+
+def _by_fences(markdown: str) -> Iterator[tuple[str, bool]]:
+    """Runs of lines, and whether they are a fenced block; a block that nobody closed lasts to the end."""
+    lines: list[str] = []
+    fence = ""
+    for line in re.split(r"(?<=\n)", markdown):
+        match = _FENCE.match(line.rstrip("\n"))
+        if fence:
+            lines.append(line)
+            if match and match.group(1).startswith(fence) and not match.group(2).strip():
+                yield "".join(lines), True
+                lines, fence = [], ""
+        elif match and not (match.group(1)[0] == "`" and "`" in match.group(2)):
+            yield "".join(lines), False
+            lines, fence = [line], match.group(1)
+        else:
+            lines.append(line)
+    yield "".join(lines), bool(fence)
+
+
+def _clean_prose(text: str) -> str:
+    text = _SHORTCODE.sub("", _MACHINERY.sub("", _COMMENT.sub("", text)))
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFC", text.replace("\u00a0", " ")))
+    text = re.sub(r"[ \t]+\n", "\n", text)
+    return re.sub(r"\n{3,}", "\n\n", text)
