@@ -4,8 +4,11 @@ from __future__ import annotations
 
 TRAIN_FILE = "train.jsonl"
 EVALUATION_FILE = "evaluation.jsonl"
+TRANSFER_FILE = "transfer.jsonl"
 DOCUMENTS_FILE = "documents.jsonl"
 DROPPED_FILE = "dropped.jsonl"
+COUNTS_FILE = "counts.json"
+DATASET_REPORT_FILE = "dataset.html"
 REPORT_FILE = "report.html"
 VERDICT_FILE = "verdict.json"
 ANSWERS_FILE = "answers.jsonl"
@@ -16,6 +19,11 @@ SAFETENSORS_FOLDER = "safetensors"
 def dataset_folder(dataset_digest: str) -> str:
     """Train and evaluation rows, the documents and the list of what was dropped."""
     return f"datasets/{dataset_digest}"
+
+
+def harvest_file(identity_digest: str) -> str:
+    """What a source read last, before cleaning, so that the next run asks for changes only."""
+    return f"harvests/{identity_digest}/rows.jsonl.gz"
 
 
 def base_model_folder(owner: str, name: str, commit: str) -> str:

@@ -7,8 +7,10 @@ There is no system turn: the instruction leads the first user turn, so that temp
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from finetune_contract.artifacts import ChatMessage
+from finetune_contract.run_spec import PromptFormat
 from finetune_contract.sections import Passage, shorten, without_links
 
 PROMPT_VERSION = "1"
@@ -27,6 +29,25 @@ QUESTION_ANSWER_TEMPLATE = (
 )
 """Chat template given to base models that have none (PromptFormat.QUESTION_ANSWER)."""
 
+ALPACA_TEMPLATE = (
+    "{{ bos_token or '' }}{% for message in messages %}"
+    "{% if message['role'] == 'user' %}### Instruction:\n{{ message['content'] }}\n\n"
+    "{% else %}### Response:\n{{ message['content'] }}{{ eos_token }}\n\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}### Response:\n{% endif %}"
+)
+"""The form of the Alpaca models, also for base models (PromptFormat.ALPACA)."""
+
+TEMPLATES: Mapping[PromptFormat, str] = {
+    PromptFormat.ALPACA: ALPACA_TEMPLATE,
+    PromptFormat.QUESTION_ANSWER: QUESTION_ANSWER_TEMPLATE,
+}
+"""Formats that bring their own chat template; it is stored with the model, and whoever serves it reads it there."""
+
+HISTORY_TURNS = 2
+"""Earlier turns that a model is shown."""
+MAX_HISTORY_CHARACTERS = 600
+"""Of each question and answer of an earlier turn."""
+
 CITATION = re.compile(r"\s?\[(\d{1,2})\]")
 
 
@@ -40,6 +61,24 @@ def user_message(question: str, passages: Sequence[Passage] = ()) -> str:
         for number, passage in enumerate(passages[:MAX_PASSAGES], start=1)
     )
     return f"{INSTRUCTION}\n\n{sources}\n\nQuestion: {question}"
+
+
+def conversation(
+    history: Sequence[tuple[str, str]], question: str, passages: Sequence[Passage] = ()
+) -> list[ChatMessage]:
+    """All turns that a model sees: the last ones as they were, then the question with its sources.
+
+    Args:
+        history: earlier questions and answers, oldest first.
+        question: what is asked now.
+        passages: what was found for it.
+    """
+    messages: list[ChatMessage] = []
+    for asked, answered in history[-HISTORY_TURNS:]:
+        messages.append(ChatMessage(role="user", content=asked[:MAX_HISTORY_CHARACTERS]))
+        messages.append(ChatMessage(role="assistant", content=answered[:MAX_HISTORY_CHARACTERS]))
+    messages.append(ChatMessage(role="user", content=user_message(question, passages)))
+    return messages
 
 
 def is_refusal(answer: str) -> bool:

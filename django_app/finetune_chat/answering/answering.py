@@ -20,12 +20,9 @@ from finetune_chat.answering.retrieve import DocumentIndex, Link, Retrieved, ret
 from finetune_chat.answering.weaviate_index import WeaviateIndex
 from finetune_chat.settings import ChatSettings
 from finetune_contract.artifacts import ChatMessage
-from finetune_contract.prompt import REFUSAL, is_refusal, user_message
+from finetune_contract.prompt import REFUSAL, conversation, is_refusal
 
 logger = logging.getLogger(__name__)
-
-HISTORY_TURNS = 2
-_HISTORY_CHARACTERS = 600
 
 
 @dataclass(frozen=True)
@@ -227,12 +224,8 @@ class Answering:
 
 def prompt_messages(question: str, history: Sequence[Turn], retrieved: Retrieved) -> list[ChatMessage]:
     """The last turns as they were, then the question with its sources in the form that was taught."""
-    messages: list[ChatMessage] = []
-    for turn in history[-HISTORY_TURNS:]:
-        messages.append(ChatMessage(role="user", content=turn.question[:_HISTORY_CHARACTERS]))
-        messages.append(ChatMessage(role="assistant", content=turn.answer[:_HISTORY_CHARACTERS]))
-    messages.append(ChatMessage(role="user", content=user_message(question, retrieved.passages)))
-    return messages
+    turns = [(turn.question, turn.answer) for turn in history]
+    return conversation(turns, question, retrieved.passages)
 
 
 def _label(title: str, heading: str) -> str:

@@ -27,6 +27,10 @@ class Split:
     evaluation: tuple[Example, ...]
     left_out: Mapping[str, int]
     """Number of drafts by reason."""
+    transfer: tuple[Example, ...] = ()
+    """Questions about documents that training never sees."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know before training on this."""
 
 
 def split_examples(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from finetune_contract.artifacts import ChatMessage, Example
-from finetune_contract.prompt import QUESTION_ANSWER_TEMPLATE
+from finetune_contract.prompt import TEMPLATES
 from finetune_contract.run_spec import PromptFormat
 from finetune_trainer.errors import BaseModelRejected
 
@@ -59,12 +59,12 @@ def load_tokenizer(folder: Path, prompt_format: PromptFormat) -> PreTrainedToken
             f"spec.baseModel.uri: the tokenizer in {folder.name} cannot be read ({error}); "
             "the folder needs tokenizer.json or tokenizer.model, and tokenizer_config.json"
         ) from error
-    if prompt_format is PromptFormat.QUESTION_ANSWER:
-        tokenizer.chat_template = QUESTION_ANSWER_TEMPLATE
+    if prompt_format in TEMPLATES:
+        tokenizer.chat_template = TEMPLATES[prompt_format]
     elif not tokenizer.chat_template:
         raise BaseModelRejected(
             "spec.baseModel.uri: the model has no chat template; take its instruction-tuned form, "
-            "or set spec.dataset.promptFormat: question-answer"
+            "or set spec.dataset.promptFormat: question-answer or alpaca"
         )
     return tokenizer
 
