@@ -59,6 +59,7 @@ def context(site, folder: Path, **dataset: Any) -> StageContext:
         "dataset": {
             "sources": [{"name": "site", "wordpress": {"url": site.url, **dataset.pop("wordpress", {})}}],
             "minDocuments": 5,
+            "exampleKinds": ["grounded", "closed_book", "url", "refusal"],
             **dataset,
         },
         "store": {"s3": {"bucket": "models"}},
@@ -94,7 +95,8 @@ def test_the_dataset_is_stored_whole_and_described(site, tmp_path):
     assert report.dataset.documents == 12
     files = stored(given, report)
     assert set(files) == {
-        "/train.jsonl", "/evaluation.jsonl", "/documents.jsonl", "/dropped.jsonl", "/report.html", "/manifest.json",
+        "/train.jsonl", "/evaluation.jsonl", "/documents.jsonl", "/dropped.jsonl", "/counts.json", "/dataset.html",
+        "/manifest.json",
     }  # fmt: skip
     rows = [Example.model_validate_json(line) for line in files["/train.jsonl"].splitlines()]
     assert len(rows) == report.dataset.training_examples
@@ -166,7 +168,7 @@ def test_the_report_escapes_what_the_site_says(site, tmp_path):
     )
     given = context(site, tmp_path)
 
-    page = stored(given, build(given))["/report.html"].decode()
+    page = stored(given, build(given))["/dataset.html"].decode()
 
     assert "<script>" not in page
     assert "http://" not in page.split("<body>")[0]

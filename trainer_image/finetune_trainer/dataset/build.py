@@ -77,8 +77,8 @@ def build_dataset(
         steps.append(count_snapshot(cleaned, documents))
         _check_enough(documents, dropped, spec)
 
-    split = make_examples(documents, spec, progress)
-    steps.append(count_examples(split))
+    split, counted = make_examples(documents, spec, progress)
+    steps.append(counted)
     progress(0, 0, message="storing the dataset")
     built = BuiltDataset(
         tuple(documents), split.training, split.evaluation, dropped=tuple(dropped), steps=tuple(steps)
@@ -147,8 +147,10 @@ def clean(raw: RawDocument) -> Document:
     )
 
 
-def make_examples(documents: Sequence[Document], spec: DatasetSpec, progress: Progress) -> Split:
-    """Both sides of the dataset.
+def make_examples(
+    documents: Sequence[Document], spec: DatasetSpec, progress: Progress
+) -> tuple[Split, StepCount]:
+    """Both sides of the dataset, and what became of the drafts.
 
     Raises:
         DataRejected: no example can be made of these documents.
@@ -165,7 +167,7 @@ def make_examples(documents: Sequence[Document], spec: DatasetSpec, progress: Pr
             f"{len(split.training)} training and {len(split.evaluation)} evaluation examples; examples are made of "
             "headings with sentences under them: give the posts headings, or name more exampleKinds"
         )
-    return split
+    return split, count_examples(sum(len(rows) for rows in drafts.values()), split)
 
 
 def count_documents(
@@ -191,12 +193,10 @@ def count_snapshot(written: Sequence[Document], snapshot: Sequence[Document]) ->
     )
 
 
-def count_examples(split: Split) -> StepCount:
+def count_examples(drafts: int, split: Split) -> StepCount:
     """Drafts of all kinds, and those that went into a side of the dataset."""
     kept = len(split.training) + len(split.evaluation)
-    return count_step(
-        "examples", "examples", kept + sum(split.left_out.values()), kept, split.left_out
-    )
+    return count_step("examples", "examples", drafts, kept, split.left_out)
 
 
 def find_finished(store: Store, key: str) -> tuple[ModelFacts | None, EvaluationFacts | None]:

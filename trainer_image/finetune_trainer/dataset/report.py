@@ -1,51 +1,143 @@
-"""The dataset's page for people: counts, what was dropped and why, and rows to read. One file, no network, no times."""
+"""dataset.html, the dataset's page for people: verdict, pictures, what was dropped and why, and rows to read.
+
+One file, no network, no times: the same dataset gives the same page. Everything that came from a source is escaped.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_spec import ExampleKind
+from finetune_trainer.dataset.built_dataset import BuiltDataset
 from finetune_trainer.dataset.examples.draft import stable_order
-from finetune_trainer.dataset.sources.raw_document import DroppedDocument
-from finetune_trainer.dataset.summary import summarise
+from finetune_trainer.dataset.summary import (
+    Histogram,
+    balance_of_kinds,
+    count_words,
+    example_words,
+    histogram,
+    summarise,
+)
 
 SAMPLES_PER_KIND = 6
+SHOWN_DROPPED = 200
+SHOWN_CATEGORIES = 20
+FEW_ROWS = 1000
+MUCH_DROPPED = 0.2
 
 
-def render_report(
-    documents: Sequence[Document],
-    dropped: Sequence[DroppedDocument],
-    training: Sequence[Example],
-    evaluation: Sequence[Example],
-    left_out: Mapping[str, int],
-    digest: str,
-) -> str:
-    """HTML; everything that came from a source is escaped."""
-    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    source = files("finetune_trainer.dataset").joinpath("report_template.html").read_text(encoding="utf-8")
-    roots = Counter(
-        document.post_categories[0] if document.post_categories else "none" for document in documents
-    )
-    return template.from_string(source).render(
+@dataclass(frozen=True)
+class KindBar:
+    """Rows of one kind on each side."""
+
+    kind: str
+    training: int
+    evaluation: int
+
+
+@dataclass(frozen=True)
+class NamedCount:
+    """One bar."""
+
+    name: str
+    count: int
+
+
+def render_report(built: BuiltDataset, digest: str) -> str:
+    """The page as HTML."""
+    roots = _root_categories(built.documents)
+    return _template().render(
         digest=digest,
-        documents=len(documents),
-        words=sum(len(document.post_content.split()) for document in documents),
-        roots=sorted(roots.items()),
-        sides=[("Training", summarise(training)), ("Evaluation", summarise(evaluation))],
-        training=len(training),
-        evaluation=len(evaluation),
-        dropped=dropped,
-        left_out=sorted(left_out.items()),
-        samples=[(kind.value, _samples(training, kind)) for kind in ExampleKind],
-        evaluation_samples=_samples(evaluation, None),
+        built=built,
+        warnings=warnings(built),
+        words=sum(count_words(document.post_content) for document in built.documents),
+        balance=balance_of_kinds(built.training),
+        kinds=_kind_bars(built),
+        lengths=_lengths(built),
+        roots=roots[:SHOWN_CATEGORIES],
+        more_roots=roots[SHOWN_CATEGORIES:],
+        sides=[
+            ("Training", summarise(built.training)),
+            ("Evaluation", summarise(built.evaluation)),
+        ],
+        dropped=built.dropped[:SHOWN_DROPPED],
+        more_dropped=max(0, len(built.dropped) - SHOWN_DROPPED),
+        samples=[(kind.value, rows) for kind in ExampleKind if (rows := sample_of(built.training, kind))],
+        evaluation_samples=sample_of(built.evaluation),
     )
 
 
-def _samples(examples: Sequence[Example], kind: ExampleKind | None) -> list[Example]:
+def warnings(built: BuiltDataset) -> list[str]:
+    """What a person should know before training on it."""
+    found = []
+    if len(built.training) < FEW_ROWS:
+        found.append(
+            f"{len(built.training):,} training examples are under {FEW_ROWS:,}: enough to try the way, little to learn "
+            "from. Add sources or kinds of examples, or raise maxExamplesPerDocument."
+        )
+    offered = len(built.documents) + len(built.dropped)
+    if len(built.dropped) > MUCH_DROPPED * offered:
+        found.append(
+            f"{len(built.dropped):,} of {offered:,} documents were dropped. Read the reasons below before training."
+        )
+    if built.personal_data:
+        number = sum(built.personal_data.values())
+        found.append(
+            f"Personal data was found in {number:,} places. What stands in a document can be said by the model."
+        )
+    found += [
+        f"Step {step.step}: {step.in_words()}, and the reasons name {sum(step.dropped.values())}. "
+        "The count of this step is wrong."
+        for step in built.steps
+        if not step.is_balanced
+    ]
+    return found
+
+
+def sample_of(
+    examples: Sequence[Example], kind: ExampleKind | None = None, number: int = SAMPLES_PER_KIND
+) -> list[Example]:
+    """The same few rows every time, spread over the documents."""
     rows = [example for example in examples if kind is None or example.kind == kind]
-    return sorted(rows, key=lambda example: stable_order("sample", example.id))[:SAMPLES_PER_KIND]
+    return sorted(rows, key=lambda example: stable_order("sample", example.id))[:number]
+
+
+def _root_categories(documents: Sequence[Document]) -> list[NamedCount]:
+    roots = Counter(document.post_categories[0] if document.post_categories else "" for document in documents)
+    ordered = sorted(roots.items(), key=lambda item: (-item[1], item[0]))
+    return [NamedCount(name or "no category", count) for name, count in ordered]
+
+
+def _kind_bars(built: BuiltDataset) -> list[KindBar]:
+    training = Counter(example.kind for example in built.training)
+    evaluation = Counter(example.kind for example in built.evaluation)
+    return [
+        KindBar(kind.value, training[kind], evaluation[kind])
+        for kind in ExampleKind
+        if training[kind] or evaluation[kind]
+    ]
+
+
+def _lengths(built: BuiltDataset) -> list[tuple[str, Histogram]]:
+    return [
+        ("Words of prompt and answer", histogram([example_words(row) for row in built.training])),
+        ("Words of the answer", histogram([count_words(row.answer) for row in built.training])),
+        ("Words of a document", histogram([count_words(row.post_content) for row in built.documents])),
+    ]
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    source = files("finetune_trainer.dataset").joinpath("report_template.html").read_text(encoding="utf-8")
+    return environment.from_string(source)
