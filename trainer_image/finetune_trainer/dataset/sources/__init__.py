@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from finetune_contract.run_spec import SourceSpec
+from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.raw_document import Harvest
 from finetune_trainer.dataset.sources.wordpress import open_wordpress
 from finetune_trainer.run_log import Progress
@@ -21,6 +22,14 @@ class Source(Protocol):
         """Read everything."""
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A source that asks for changes only, when it is told where to remember; the others read all each time."""
+
+    def remember_in(self, memory: HarvestMemory) -> None:
+        """Called before the first read."""
+
+
 OpenSource = Callable[[SourceSpec, Mapping[str, str], bool], Source]
 """(spec, environment, credentials_required) -> source; opens no connection."""
 
@@ -30,7 +39,15 @@ SOURCES: dict[str, OpenSource] = {
 """By the name of the field in SourceSpec."""
 
 
-def open_source(spec: SourceSpec, environment: Mapping[str, str], credentials_required: bool) -> Source:
+def open_source(
+    spec: SourceSpec,
+    environment: Mapping[str, str],
+    credentials_required: bool,
+    memory: HarvestMemory | None = None,
+) -> Source:
     """The source that a spec names; the contract has seen to it that there is exactly one."""
     kind = next(kind for kind in SOURCES if getattr(spec, kind) is not None)
-    return SOURCES[kind](spec, environment, credentials_required)
+    source = SOURCES[kind](spec, environment, credentials_required)
+    if memory is not None and isinstance(source, Remembers):
+        source.remember_in(memory)
+    return source

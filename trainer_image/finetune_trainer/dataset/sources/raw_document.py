@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -38,7 +39,8 @@ class DroppedDocument:
 class Harvest:
     """All that a source gave."""
 
-    documents: tuple[RawDocument, ...]
+    documents: Sequence[RawDocument]
+    """May lie on disk, each read when it is asked for: go through it, and make no list of it."""
     dropped: tuple[DroppedDocument, ...] = field(default=())
     complete: bool = True
     """False when the source may hold more: then nothing is removed from the knowledge base."""
