@@ -5,9 +5,10 @@ Shared by the dataset stage and the chat, so that a model is asked in the form i
 
 from __future__ import annotations
 
+import heapq
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
@@ -35,6 +36,12 @@ _SYNONYMS = {
     for word in words.split()
 }
 """By stem: readers ask for a price where a page names the cost."""
+
+SHORT_FOLLOW_UP_WORDS = 2
+"""A question with so few words that carry meaning may lean on the one before."""
+_REFERENCES = frozenset(
+    {"it", "its", "that", "these", "those", "they", "them", "their", "there", "he", "him", "she", "her"}
+)
 
 
 @dataclass(frozen=True)
@@ -130,18 +137,59 @@ class PassageIndex:
         Each content word of the question weighs its inverse document frequency among the passages; a word in title
         or heading counts fully, a word in the text nearly so. Passages without any content word are left out.
         """
+        scores, total = self._scores(question)
+        return [(self.passages[index], scores[index] / total) for index in _best(scores, limit)]
+
+    def rank_follow_up(self, together: str, question: str, limit: int) -> list[tuple[Passage, float, float]]:
+        """The best passages for a question that leans on the one before, each with what it is sorted by and its score.
+
+        Both questions find the passage, and the last one counts twice. The score is the lower of the two: an old
+        question cannot carry a new one.
+
+        Args:
+            together: the question before and this one.
+            question: this one alone; it has words that carry meaning.
+            limit: passages at most.
+        """
+        scores, total = self._scores(together)
+        own, own_total = self._scores(question)
+        sums = {index: score / total + own.get(index, 0.0) / own_total for index, score in scores.items()}
+        places = sorted(scores, key=lambda index: (-sums[index], -scores[index], index))[:limit]
+        return [
+            (
+                self.passages[index],
+                sums[index],
+                min(scores[index] / total, own.get(index, 0.0) / own_total),
+            )
+            for index in places
+        ]
+
+    def _scores(self, question: str) -> tuple[dict[int, float], float]:
+        """Information that passages share with a question, by place, and all that the question has."""
         wanted = sorted(set(content_words(question)))
         count = len(self.passages)
         weights = {word: math.log(1 + count / (1 + len(self._places.get(word, ())))) for word in wanted}
         scores: dict[int, float] = {}
         for word in wanted:
+            weight = weights[word]
             for index, share in self._places.get(word, {}).items():
-                scores[index] = scores.get(index, 0.0) + weights[word] * share
-        total = sum(weights.values()) or 1.0
-        best = sorted(scores.items(), key=lambda item: (-item[1], item[0]))[:limit]
-        return [(self.passages[index], score / total) for index, score in best]
+                scores[index] = scores.get(index, 0.0) + weight * share
+        return scores, sum(weights.values()) or 1.0
 
 
 def rank_passages(question: str, passages: Sequence[Passage], limit: int) -> list[tuple[Passage, float]]:
     """The best passages first with their scores; see PassageIndex.rank."""
     return PassageIndex(passages).rank(question, limit)
+
+
+def leans_on_previous(question: str) -> bool:
+    """Whether a question may be a follow-up: it says `it` or `there`, or hardly anything."""
+    words = {word.strip(".,;:!?").lower() for word in question.split()}
+    return bool(words & _REFERENCES) or len(set(content_words(question))) <= SHORT_FOLLOW_UP_WORDS
+
+
+def _best(scores: Mapping[int, float], limit: int) -> list[int]:
+    """The places with the highest scores, best first; the first of equals. Only what may be among them is sorted."""
+    least = heapq.nlargest(limit, scores.values())[-1:]
+    found = [index for index, score in scores.items() if least and score >= least[0]]
+    return sorted(found, key=lambda index: (-scores[index], index))[:limit]

@@ -6,9 +6,10 @@ import pytest
 
 from finetune_chat.answering.documents_index import DocumentsFileIndex
 from finetune_chat.answering.errors import IndexUnavailable
-from finetune_chat.answering.retrieve import FoundDocument, choose, leans_on_previous, retrieve
+from finetune_chat.answering.retrieve import FoundDocument, choose, retrieve
 from finetune_chat.answering.weaviate_index import search_words
 from finetune_contract.artifacts import Document
+from finetune_contract.sections import leans_on_previous
 from tests.finetune_chat.parts import API, TICKETS, FakeIndex
 
 

@@ -10,15 +10,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from finetune_contract.prompt import MAX_PASSAGES
-from finetune_contract.sections import Passage, PassageIndex, content_words, split_sections
+from finetune_contract.sections import Passage, PassageIndex, content_words, leans_on_previous, split_sections
 
 MAX_DOCUMENTS = 16
 MAX_NEAREST = 3
-SHORT_FOLLOW_UP_WORDS = 2
-"""A question with so few words that carry meaning may lean on the one before."""
-_REFERENCES = frozenset(
-    {"it", "its", "that", "these", "those", "they", "them", "their", "there", "he", "him", "she", "her"}
-)
 
 
 @dataclass(frozen=True)
@@ -58,10 +53,9 @@ class Retrieved:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A passage, what it is sorted by, and how well it fits."""
+    """A passage and how well it fits."""
 
     passage: Passage
-    order: float
     score: float
 
 
@@ -91,12 +85,6 @@ async def retrieve(
     return choose(question, await index.search(question, MAX_DOCUMENTS), min_score)
 
 
-def leans_on_previous(question: str) -> bool:
-    """Whether a question may be a follow-up: it says `it` or `there`, or hardly anything."""
-    words = {word.strip(".,;:!?").lower() for word in question.split()}
-    return bool(words & _REFERENCES) or len(set(content_words(question))) <= SHORT_FOLLOW_UP_WORDS
-
-
 def choose(
     question: str, documents: Sequence[FoundDocument], min_score: float, must_hold: str = ""
 ) -> Retrieved:
@@ -115,20 +103,13 @@ def choose(
             for section in split_sections(document.content)
         ]
     )
-    everything = len(index.passages)
-    ranked = [Ranked(passage, score, score) for passage, score in index.rank(question, everything)]
+    limit = max(MAX_PASSAGES, 4 * MAX_NEAREST)
     if content_words(must_hold):
-        own = dict(index.rank(must_hold, everything))
         ranked = [
-            Ranked(
-                found.passage,
-                found.order + own.get(found.passage, 0.0),
-                min(found.score, own.get(found.passage, 0.0)),
-            )
-            for found in ranked
+            Ranked(passage, score) for passage, _, score in index.rank_follow_up(question, must_hold, limit)
         ]
-        ranked.sort(key=lambda found: -found.order)
-    ranked = ranked[: max(MAX_PASSAGES, 4 * MAX_NEAREST)]
+    else:
+        ranked = [Ranked(passage, score) for passage, score in index.rank(question, limit)]
     best = ranked[0].score if ranked else 0.0
     links = [Link(found.passage.title, found.passage.url) for found in ranked]
     return Retrieved(
