@@ -51,7 +51,7 @@ def test_code_stays_byte_for_byte_with_its_language():
 
     cleaned = clean_html(f'<pre class="wp-block-code"><code class="language-python">{code}</code></pre>')
 
-    assert cleaned == f"```python\n{code.rstrip()}\n```"
+    assert cleaned == f"```python\n{code}\n```"
 
 
 def test_code_with_fences_in_it_gets_a_longer_fence():

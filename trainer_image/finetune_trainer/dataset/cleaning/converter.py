@@ -1,0 +1,256 @@
+"""From a mended tree to Markdown: markdownify without escapes, with code verbatim and tables that hold together.
+
+Must not know which elements are machinery, nor where links lead.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from bs4 import BeautifulSoup
+from bs4.element import NavigableString, PageElement, Tag
+from markdownify import ATX, MarkdownConverter
+
+from finetune_trainer.dataset.cleaning.structure import span_of
+
+_HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
+_LANGUAGE = re.compile(r"^(?:language|lang|highlight-source)-([\w+#.-]+)$")
+_BRUSH = re.compile(r"brush:\s*([\w+#.-]+)")
+_CODE_MARK = re.compile(r"^(.*?)\x01(\d{1,9})\x01(.*)$")
+_ONLY_MARKS = re.compile(r"[\s>*+-]*(?:\d+\.\s*)?")
+_UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\x00\x02-\x08\x0e-\x1b\x7f]")
+_ODD_BLANK = re.compile("[\u00a0\x0b\x0c\x1c-\x1f\x85]")
+_FENCE = re.compile(r"^(\s*)(`{3,}|~{3,})")
+_LINE_START = re.compile(r"^(?=.)", re.MULTILINE)
+
+
+def to_markdown(soup: BeautifulSoup) -> str:
+    """Markdown of a tree; changes nothing in it."""
+    converter = _PostConverter()
+    prose = _tidy(str(converter.convert_soup(soup)))
+    return _insert_code(prose, converter.code_blocks)
+
+
+def normalise(text: str) -> str:
+    """NFC, with ordinary blanks and line ends, without what cannot be seen."""
+    text = text.replace("\u2028", "\n").replace("\u2029", "\n")
+    return _INVISIBLE.sub("", unicodedata.normalize("NFC", _ODD_BLANK.sub(" ", text)))
+
+
+def _marked(mark: str, names: frozenset[str]) -> object:
+    """Conversion of an element such as `b`: not twice, not in headings or code, not over blocks or within a word."""
+
+    def convert(self: _PostConverter, el: Tag, text: str, parent_tags: set[str]) -> str:
+        inner = text.strip()
+        if not inner or "_noformat" in parent_tags or "\n\n" in inner or "\x01" in inner:
+            return text
+        if parent_tags & names or parent_tags & _HEADINGS or _is_within_word(el, text):
+            return text
+        return f"{_blank(text[0])}{mark}{inner}{mark}{_blank(text[-1])}"
+
+    return convert
+
+
+class _PostConverter(MarkdownConverter):
+    class Options:
+        heading_style = ATX
+        bullets = "-"
+        autolinks = False
+        escape_asterisks = False
+        escape_underscores = False
+        escape_misc = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code_blocks: list[str] = []
+        """In order; each stands in the text as a mark, so that nothing touches its bytes."""
+
+    convert_b = convert_strong = _marked("**", frozenset({"b", "strong"}))
+    convert_em = convert_i = _marked("*", frozenset({"em", "i"}))
+    convert_del = convert_s = convert_strike = _marked("~~", frozenset({"del", "s", "strike"}))
+
+    def convert_div(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        text = text.strip()
+        if "_inline" in parent_tags:
+            return f" {text} "
+        return f"\n\n{text}\n\n" if text else ""
+
+    convert_address = convert_article = convert_aside = convert_center = convert_dl = convert_div
+    convert_details = convert_fieldset = convert_figcaption = convert_figure = convert_footer = convert_div
+    convert_header = convert_hgroup = convert_legend = convert_main = convert_p = convert_section = convert_div
+    convert_summary = convert_div
+
+    def convert_hn(self, level: int, text: str, parent_tags: set[str]) -> str:
+        """A heading with words in it; a picture alone is a paragraph."""
+        text = " ".join(text.split())
+        if not text or "_inline" in parent_tags:
+            return f" {text} "
+        if text.startswith("![") and text.endswith(")") and text.count("](") == 1:
+            return f"\n\n{text}\n\n"
+        return f"\n\n{'#' * level} {text}\n\n"
+
+    def convert_hN(self, n: int, el: Tag, text: str, parent_tags: set[str]) -> str:  # noqa: N802 - markdownify's name
+        return self.convert_hn(max(1, min(6, n)), text, parent_tags)
+
+    def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        code = el.get_text().strip("\n")
+        if not code.strip():
+            return ""
+        if "_inline" in parent_tags or "a" in parent_tags:
+            return f" {_code_span(' '.join(code.split()))} "
+        longest = max((len(run) for run in re.findall(r"`{3,}", code)), default=2)
+        fence = "`" * (longest + 1)
+        self.code_blocks.append(f"{fence}{_language(el)}\n{code}\n{fence}")
+        return f"\n\n\x01{len(self.code_blocks) - 1}\x01\n\n"
+
+    def convert_code(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        inner = " ".join(text.split())
+        if not inner or "_noformat" in parent_tags:
+            return text
+        return f"{_blank(text[0])}{_code_span(inner)}{_blank(text[-1])}"
+
+    convert_kbd = convert_samp = convert_code
+
+    def convert_sup(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"^{text}" if re.fullmatch(r"[-−+]?\d+", text) and "_noformat" not in parent_tags else text
+
+    def convert_a(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        inner, href = " ".join(text.split()), el.get("href")
+        if not inner or not href or "_noformat" in parent_tags or "\x01" in inner:
+            return text
+        if "![" not in inner and "`" not in inner:
+            inner = inner.replace("[", "(").replace("]", ")")
+        return f"{_blank(text[0])}[{inner}]({href}){_blank(text[-1])}"
+
+    def convert_img(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"![{el.get('alt') or ''}]({el.get('src')})"
+
+    def convert_ul(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        text = text.strip("\n")
+        return f"\n{text}\n" if "li" in parent_tags else f"\n\n{text}\n\n"
+
+    convert_ol = convert_ul
+
+    def convert_li(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        text = text.strip()
+        if not text:
+            return "\n"
+        bullet = f"{_number(el)}. " if el.parent is not None and el.parent.name == "ol" else "- "
+        return bullet + _LINE_START.sub(" " * len(bullet), text)[len(bullet) :] + "\n"
+
+    def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        cell = _UNESCAPED_BAR.sub(r"\\|", " ".join(text.split()))
+        return f" {cell} |" + " |" * (span_of(el, "colspan") - 1)
+
+    convert_th = convert_td
+
+    def convert_tr(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        return f"|{text}\n" if text.strip() else ""
+
+    def convert_table(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        lines = [line for line in text.split("\n") if line.strip()]
+        rows = [line for line in lines if line.startswith("|")]
+        around = "\n".join(line for line in lines if not line.startswith("|"))
+        if not rows:
+            return f"\n\n{around}\n\n"
+        widths = [len(_UNESCAPED_BAR.findall(row)) - 1 for row in rows]
+        width = max(widths)
+        rows = [row + " |" * (width - own) for row, own in zip(rows, widths, strict=True)]
+        if not _has_head(el):
+            rows.insert(0, "|" + "  |" * width)
+        rows.insert(1, "|" + " --- |" * width)
+        return f"\n\n{around}\n\n" * bool(around) + "\n\n" + "\n".join(rows) + "\n\n"
+
+
+def _has_head(table: Tag) -> bool:
+    row = table.find("tr")
+    if row is None:
+        return False
+    cells = row.find_all(["td", "th"], recursive=False)
+    return (row.parent is not None and row.parent.name == "thead") or all(cell.name == "th" for cell in cells)
+
+
+def _number(item: Tag) -> int:
+    """Number of an item in an ordered list."""
+    value = str(item.get("value") or "")
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    before, count = item.previous_sibling, 0
+    while before is not None:
+        if isinstance(before, Tag) and before.name == "li":
+            count += 1
+            value = str(before.get("value") or "")
+            if re.fullmatch(r"[0-9]{1,9}", value):
+                return int(value) + count
+        before = before.previous_sibling
+    start = str(item.parent.get("start") or "") if item.parent is not None else ""
+    return (int(start) if re.fullmatch(r"[0-9]{1,9}", start) else 1) + count
+
+
+def _language(pre: Tag) -> str:
+    for tag in (pre, *pre.find_all("code")):
+        names = " ".join(str(name) for name in tag.get_attribute_list("class") if name)
+        if match := _BRUSH.search(names):
+            return match.group(1)
+        for name in names.split():
+            if match := _LANGUAGE.match(name):
+                return match.group(1)
+        for attribute in ("data-lang", "data-language", "data-enlighter-language", "lang"):
+            if re.fullmatch(r"[\w+#.-]{1,30}", value := str(tag.get(attribute) or "")):
+                return value
+        if "hljs" in names.split() and (others := [name for name in names.split() if name != "hljs"]):
+            return others[0] if re.fullmatch(r"[\w+#.-]+", others[0]) else ""
+    return ""
+
+
+def _code_span(code: str) -> str:
+    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
+    mark = "`" * (longest + 1)
+    return f"{mark} {code} {mark}" if longest else f"{mark}{code}{mark}"
+
+
+def _blank(edge: str) -> str:
+    return " " if edge.isspace() else ""
+
+
+def _is_within_word(el: Tag, text: str) -> bool:
+    return (text[0].isalnum() and _edge(el.previous_sibling, -1).isalnum()) or (
+        text[-1].isalnum() and _edge(el.next_sibling, 0).isalnum()
+    )
+
+
+def _edge(neighbour: PageElement | None, place: int) -> str:
+    return str(neighbour)[place] if isinstance(neighbour, NavigableString) and neighbour else " "
+
+
+def _tidy(prose: str) -> str:
+    """One blank line between blocks, none at the ends, no blanks at line ends, no fence that nobody closes."""
+    lines: list[str] = []
+    fences = 0
+    for line in normalise(prose).split("\n"):
+        line = line.rstrip()
+        if line or (lines and lines[-1]):
+            lines.append(line)
+            fences += _FENCE.match(line) is not None
+    if fences % 2:
+        lines = [_FENCE.sub(r"\1``", line) for line in lines]
+    return "\n".join(lines).strip()
+
+
+def _insert_code(prose: str, blocks: list[str]) -> str:
+    """Put each block where its mark is, at the margin: indented code would be other code."""
+    lines: list[str] = []
+    for line in prose.split("\n"):
+        match = _CODE_MARK.match(line)
+        if match is None or int(match.group(2)) >= len(blocks):
+            lines.append(line.replace("\x01", ""))
+            continue
+        before, number, after = match.groups()
+        if not _ONLY_MARKS.fullmatch(before):
+            lines.append(before.rstrip())
+        lines.append(blocks[int(number)])
+        if after.strip():
+            lines.append(after.strip())
+    return "\n".join(lines)

@@ -1,0 +1,141 @@
+"""Mending the tree so that each element has a Markdown form: code, tables, links around blocks.
+
+Must not know Markdown's signs.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+
+from bs4 import BeautifulSoup
+from bs4.element import NavigableString, Tag
+
+_HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
+_TABLE_PARTS = frozenset({"table", "thead", "tbody", "tfoot", "tr", "td", "th", "caption"})
+_MAX_SPAN = 100
+_MAX_CELLS = 20_000
+
+
+def mend_structure(soup: BeautifulSoup) -> None:
+    """Change the tree in place."""
+    tags: dict[str, list[Tag]] = {}
+    for node in soup.descendants:
+        if isinstance(node, Tag):
+            tags.setdefault(node.name, []).append(node)
+    for pre in tags.get("pre", ()):
+        _mend_pre(soup, pre)
+    for code in [*tags.get("code", ()), *tags.get("tt", ())]:
+        _mend_code(code)
+    for table in tags.get("table", ()):
+        if _is_layout(table):
+            _unwrap_table(table)
+        else:
+            _fill_rowspans(table)
+    if any(name in tags for name in _HEADINGS):
+        for link in tags.get("a", ()):
+            _move_into_heading(link)
+
+
+def _mend_pre(soup: BeautifulSoup, pre: Tag) -> None:
+    """Line breaks are lines; a poem is no code, and its links are to be read."""
+    for line_break in pre.find_all("br"):
+        line_break.replace_with("\n")
+    if "wp-block-verse" in (pre.get("class") or ()):
+        pre.name = "p"
+        for text in list(pre.find_all(string=lambda text: "\n" in (text or ""))):
+            for number, line in enumerate(str(text).split("\n")):
+                if number:
+                    text.insert_before(soup.new_tag("br"))
+                text.insert_before(NavigableString(line))
+            text.extract()
+
+
+def _mend_code(code: Tag) -> None:
+    """Code of several lines is a block, whether or not somebody said `pre`."""
+    code.name = "code"
+    if code.find("br") is None or code.find_parent(["pre", "td", "th", "a", *_HEADINGS]) is not None:
+        return
+    code.name = "pre"
+    for line_break in code.find_all("br"):
+        following = line_break.next_sibling
+        if isinstance(following, NavigableString) and following.startswith("\n"):
+            following.replace_with(NavigableString(following[1:]))
+        line_break.replace_with("\n")
+
+
+def _own_rows(table: Tag) -> list[Tag]:
+    return [row for row in table.find_all("tr") if row.find_parent("table") is table]
+
+
+def _cells(row: Tag) -> list[Tag]:
+    return [cell for cell in row.children if isinstance(cell, Tag) and cell.name in {"td", "th"}]
+
+
+def _is_layout(table: Tag) -> bool:
+    """Whether a table only places things: it holds another table, code in lines, or a single cell."""
+    if table.get("role") == "presentation" or table.find("table") is not None:
+        return True
+    if any("\n" in pre.get_text().strip() for pre in table.find_all("pre")):
+        return True
+    return sum(len(_cells(row)) for row in _own_rows(table)) <= 1
+
+
+def _unwrap_table(table: Tag) -> None:
+    for part in table.find_all(_TABLE_PARTS):
+        if part.find_parent("table") is table:
+            part.name = "div"
+    table.name = "div"
+
+
+def span_of(cell: Tag, name: str) -> int:
+    """Columns or rows that a cell takes, at least 1."""
+    value = str(cell.get(name) or "1").strip()
+    return min(_MAX_SPAN, max(1, int(value))) if re.fullmatch(r"[0-9]{1,9}", value) else 1
+
+
+def _fill_rowspans(table: Tag) -> None:
+    """A cell that reaches over rows is repeated in each, so that a row can be read alone."""
+    if table.find(["td", "th"], rowspan=True) is None:
+        return
+    reaching: dict[int, tuple[Tag, int]] = {}
+    made = 0
+    for row in _own_rows(table):
+        column = 0
+        waiting = _cells(row)
+        while waiting or any(place >= column for place in reaching):
+            if column in reaching:
+                cell, rows_left = reaching.pop(column)
+                width = span_of(cell, "colspan")
+                repeated = copy.copy(cell)
+                del repeated["rowspan"]
+                if waiting:
+                    waiting[0].insert_before(repeated)
+                else:
+                    row.append(repeated)
+                made += 1
+                if rows_left > 1 and made < _MAX_CELLS:
+                    reaching[column] = (cell, rows_left - 1)
+                column += width
+            elif waiting:
+                cell = waiting.pop(0)
+                rows = span_of(cell, "rowspan")
+                if rows > 1 and made < _MAX_CELLS:
+                    reaching[column] = (cell, rows - 1)
+                column += span_of(cell, "colspan")
+            else:
+                column = min(place for place in reaching if place >= column)
+
+
+def _move_into_heading(link: Tag) -> None:
+    """A link around a card with a heading is a link on the heading."""
+    heading = link.find(_HEADINGS)
+    if not isinstance(heading, Tag) or not link.get("href"):
+        return
+    inner = copy.copy(link)
+    inner.clear()
+    for child in list(heading.children):
+        inner.append(child.extract())
+    heading.append(inner)
+    link.name = "div"
+    link.attrs = {}
