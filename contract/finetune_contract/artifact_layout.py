@@ -10,6 +10,7 @@ DROPPED_FILE = "dropped.jsonl"
 COUNTS_FILE = "counts.json"
 DATASET_REPORT_FILE = "dataset.html"
 REPORT_FILE = "report.html"
+REVIEWED_FILE = "reviewed.jsonl"
 VERDICT_FILE = "verdict.json"
 ANSWERS_FILE = "answers.jsonl"
 GGUF_FILE = "model.gguf"
@@ -24,6 +25,11 @@ def dataset_folder(dataset_digest: str) -> str:
 def harvest_file(identity_digest: str) -> str:
     """What a source read last, before cleaning, so that the next run asks for changes only."""
     return f"harvests/{identity_digest}/rows.jsonl.gz"
+
+
+def generated_folder(way_digest: str) -> str:
+    """What a language model wrote about sections, by model and wording."""
+    return f"generated/{way_digest}"
 
 
 def base_model_folder(owner: str, name: str, commit: str) -> str:

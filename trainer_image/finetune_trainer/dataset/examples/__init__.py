@@ -8,6 +8,7 @@ from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.examples.closed_book import make_closed_book
 from finetune_trainer.dataset.examples.corpus import Corpus
 from finetune_trainer.dataset.examples.draft import Draft
+from finetune_trainer.dataset.examples.generated import make_generated
 from finetune_trainer.dataset.examples.grounded import make_grounded
 from finetune_trainer.dataset.examples.refusal import make_refusals
 from finetune_trainer.dataset.examples.url import make_url
@@ -17,6 +18,7 @@ KINDS: dict[ExampleKind, Callable[[Corpus], Iterator[Draft]]] = {
     ExampleKind.CLOSED_BOOK: make_closed_book,
     ExampleKind.URL: make_url,
     ExampleKind.REFUSAL: make_refusals,
+    ExampleKind.GENERATED: make_generated,
 }
 """Pure functions: the same documents give the same drafts."""
 
@@ -25,5 +27,6 @@ SHARES: dict[ExampleKind, float] = {
     ExampleKind.CLOSED_BOOK: 0.25,
     ExampleKind.REFUSAL: 0.15,
     ExampleKind.URL: 0.10,
+    ExampleKind.GENERATED: 0.25,
 }
 """How the kinds mix; grounded leads, because that is how readers are served."""

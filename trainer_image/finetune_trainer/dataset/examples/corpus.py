@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from finetune_contract.sections import (
 )
 from finetune_trainer.dataset.examples.answers import answer_sentence
 from finetune_trainer.dataset.examples.phrasing import Phrasing, phrasings
+from finetune_trainer.dataset.examples.written_pair import WrittenPair
 
 _LOWER_WORD = re.compile(r"\b[a-z][a-z'’-]+\b")
 _NAME_INSIDE = re.compile(r"(?<=[a-z,;] )[A-Z][\w'’-]*")
@@ -56,6 +58,8 @@ class Corpus:
                 if answer := answer_sentence(section.heading or document.post_title, section.text):
                     facts.append(Fact(document, passage, answer))
         self.passages = tuple(passages)
+        self.written: tuple[WrittenPair, ...] = ()
+        """What a language model wrote about the passages; empty without a generator."""
         self.facts = tuple(facts)
         self._facts_by_passage = {fact.passage: fact for fact in facts}
         self._index = PassageIndex(passages)
@@ -67,6 +71,12 @@ class Corpus:
         noun, count = min(nouns.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
         self.site_noun = noun if count >= MIN_SITE_NOUN_COUNT else "site"
         """What the site speaks of most, such as `mill`; for questions about what it does not have."""
+
+    def with_written(self, pairs: Sequence[WrittenPair]) -> Corpus:
+        """The same corpus with pairs that were written about it."""
+        other = copy.copy(self)
+        other.written = tuple(pairs)
+        return other
 
     def search(self, question: str, limit: int) -> list[Passage]:
         """What readers would be given for this question."""
