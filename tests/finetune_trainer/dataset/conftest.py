@@ -15,6 +15,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 PASSWORD = "abcd efgh ijkl"
+TOKEN = "tok-123"
 PAGE_SIZE_LIMIT = 100
 
 
@@ -30,6 +31,10 @@ class FakeWordPress:
     hidden: set[int] = field(default_factory=set)
     pretty: bool = True
     root_in_header: bool = True
+    taxonomies: dict[str, dict[str, object]] = field(default_factory=dict)
+    types: dict[str, dict[str, object]] = field(default_factory=dict)
+    more_rows: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    """Rows of other routes."""
     own_name: str = "http://mill.example"
     before: Callable[[Request], Response | None] = lambda request: None
     requests: list[str] = field(default_factory=list)
@@ -45,6 +50,7 @@ class FakeWordPress:
                 "type": "post",
                 "status": "publish",
                 "guid": {"rendered": f"{self.own_name}/?p={number}"},
+                "modified_gmt": "2025-06-01T08:00:00",
                 "date_gmt": f"2025-01-{number % 28 + 1:02d}T08:00:00",
                 "link": f"{self.own_name}/{number}/",
                 "title": {"rendered": title},
@@ -63,47 +69,79 @@ class FakeWordPress:
             return early
         route, query = self._route(request)
         if route is None:
-            if request.path == "/" and self.root_in_header:
+            if request.path == "/":
                 root = "/wp-json/" if self.pretty else "/index.php?rest_route=/"
                 link = f'<{self.own_name}{root}>; rel="https://api.w.org/"'
-                return Response("<html></html>", headers={"Link": link}, mimetype="text/html")
+                headers = {"Link": link} if self.root_in_header else {}
+                return Response("<html></html>", headers=headers, mimetype="text/html")
             return Response("<html>not found</html>", 404, mimetype="text/html")
         if route == "":
             return _json({"namespaces": ["oembed/1.0", "wp/v2"]})
         if route == "wp/v2/users/me":
             return _json({"id": 1}) if self._signed_in(request) else _error(401, "rest_not_logged_in")
         if route == "wp/v2/types":
-            return _json({"post": {"rest_base": "posts"}, "page": {"rest_base": "pages"}})
+            return _json(self.types)
+        if route == "wp/v2/taxonomies":
+            return _json(self.taxonomies)
         rows = {
-            "wp/v2/posts": [row for row in self.posts if row["type"] == "post"],
-            "wp/v2/pages": [row for row in self.posts if row["type"] == "page"],
+            **{
+                f"wp/v2/{row['rest_base']}": [post for post in self.posts if post["type"] == name]
+                for name, row in self.types.items()
+            },
             "wp/v2/categories": self.categories,
             "wp/v2/tags": self.tags,
             "wp/v2/users": self.users,
+            **self.more_rows,
         }.get(route)
         return _error(404, "rest_no_route") if rows is None else self._page(rows, query)
+
+    def bodies_fetched(self) -> int:
+        """How many texts the requests so far asked for by number."""
+        return sum(len(ids.split(",")) for ids in self.body_requests())
+
+    def body_requests(self) -> list[str]:
+        """The numbers in each request for posts by number."""
+        queries = [dict(parse_qsl(request.partition("?")[2])) for request in self.requests]
+        return [
+            query["include"]
+            for request, query in zip(self.requests, queries, strict=True)
+            if "include" in query and "/users" not in request
+        ]
 
     def _route(self, request: Request) -> tuple[str | None, dict[str, str]]:
         query = dict(parse_qsl(request.query_string.decode()))
         if "rest_route" in query and request.path in {"/", "/index.php"}:
             return query.pop("rest_route").strip("/"), query
-        if self.pretty and request.path.startswith("/wp-json"):
-            return request.path.removeprefix("/wp-json").strip("/"), query
+        path = request.path.removeprefix("/index.php")
+        if (self.pretty or path != request.path) and path.startswith("/wp-json"):
+            return path.removeprefix("/wp-json").strip("/"), query
         return None, query
 
     def _signed_in(self, request: Request) -> bool:
         expected = base64.b64encode(f"reader:{PASSWORD}".encode()).decode()
-        return request.headers.get("Authorization") == f"Basic {expected}"
+        return request.headers.get("Authorization") in {f"Basic {expected}", f"Bearer {TOKEN}"}
 
     def _page(self, rows: list[dict[str, object]], query: dict[str, str]) -> Response:
         size, number = int(query["per_page"]), int(query["page"])
         if size > PAGE_SIZE_LIMIT:
             return _error(400, "rest_invalid_param")
+        statuses = query.get("status", "publish").split(",")
+        rows = [row for row in rows if row.get("status", "publish") in statuses]
+        if "include" in query:
+            wanted = {int(number) for number in query["include"].split(",")}
+            rows = [row for row in rows if row["id"] in wanted]
         pages = -(-len(rows) // size)
         if number > 1 and number > pages:
             return _error(400, "rest_post_invalid_page_number")
         shown = sorted(rows, key=lambda row: int(str(row["id"])))[(number - 1) * size : number * size]
-        response = _json([row for row in shown if row["id"] not in self.hidden])
+        fields = [*query["_fields"].split(","), *(["_embedded"] if "_embed" in query else [])]
+        response = _json(
+            [
+                {name: row[name] for name in fields if name in row}
+                for row in shown
+                if row["id"] not in self.hidden
+            ]
+        )
         response.headers["X-WP-Total"], response.headers["X-WP-TotalPages"] = str(len(rows)), str(pages)
         return response
 
@@ -119,6 +157,10 @@ def _error(status: int, code: str) -> Response:
 @pytest.fixture
 def wordpress(httpserver: HTTPServer) -> FakeWordPress:
     site = FakeWordPress(httpserver)
+    site.types = {
+        "post": {"rest_base": "posts", "taxonomies": ["category", "post_tag"]},
+        "page": {"rest_base": "pages", "taxonomies": []},
+    }
     site.users = [{"id": 1, "name": "Ada &amp; Co"}]
     site.categories = [
         {"id": 1, "name": "Blogs", "slug": "blogs", "parent": 0},

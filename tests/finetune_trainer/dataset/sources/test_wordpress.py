@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from werkzeug import Request, Response
 
-from finetune_contract.run_spec import SecretRef, SourceSpec, WordPressSource
+from finetune_contract.run_spec import SOURCE_SETTINGS, SecretRef, SourceSpec, WordPressSource
 from finetune_trainer.dataset.sources import SOURCES, open_source
 from finetune_trainer.dataset.sources.raw_document import Harvest
 from finetune_trainer.dataset.sources.wordpress import open_wordpress
-from finetune_trainer.dataset.sources.wordpress_api import ApiRoot
+from finetune_trainer.dataset.sources.wordpress_http import Timing
+from finetune_trainer.dataset.sources.wordpress_root import ApiRoot
 from finetune_trainer.errors import SourceRejected, SourceUnavailable
 
 GOOD = {"WORDPRESS_USERNAME_SITE": "reader", "WORDPRESS_PASSWORD_SITE": "abcd efgh ijkl"}
@@ -33,8 +34,12 @@ class Waits(list[float]):
         self.append(seconds)
 
 
+def without_sleeping(waits: Waits | None = None) -> Timing:
+    return Timing(sleep=waits if waits is not None else Waits(), jitter=lambda: 0.0)
+
+
 def harvest(source: SourceSpec, waits: Waits | None = None) -> Harvest:
-    reader = open_wordpress(source, {}, True, sleep=waits if waits is not None else Waits())
+    reader = open_wordpress(source, {}, True, timing=without_sleeping(waits))
     reader.check()
     return reader.read(quiet)
 
@@ -95,7 +100,7 @@ def test_wrong_credentials_are_refused_in_two_requests_without_showing_them(word
     source = spec(wordpress.url, credentials_secret_ref=SecretRef(name="wp-reader"))
 
     with pytest.raises(SourceRejected) as caught:
-        open_wordpress(source, environment, True, sleep=Waits()).check()
+        open_wordpress(source, environment, True, timing=without_sleeping()).check()
 
     assert "spec.dataset.sources[site].wordpress.credentialsSecretRef" in str(caught.value)
     assert "wp-reader" in str(caught.value)
@@ -106,7 +111,7 @@ def test_wrong_credentials_are_refused_in_two_requests_without_showing_them(word
 def test_right_credentials_are_accepted(wordpress):
     source = spec(wordpress.url, credentials_secret_ref=SecretRef(name="wp-reader"))
 
-    open_wordpress(source, GOOD, True, sleep=Waits()).check()
+    open_wordpress(source, GOOD, True, timing=without_sleeping()).check()
 
     assert wordpress.requests[-1].startswith("/wp-json/wp/v2/users/me")
 
@@ -134,7 +139,7 @@ def test_a_laptop_without_the_secret_reads_what_everybody_may_read(wordpress):
 
 
 def test_every_kind_of_source_in_the_contract_can_be_opened():
-    assert set(SOURCES) == set(SourceSpec.model_fields) - {"name"}
+    assert set(SOURCES) == set(SourceSpec.model_fields) - set(SOURCE_SETTINGS)
 
 
 @pytest.mark.parametrize(("number", "pages"), [(0, 1), (1, 1), (100, 1), (200, 2), (250, 3)])
@@ -146,7 +151,11 @@ def test_a_sweep_reads_every_row_and_no_page_too_many(wordpress, number, pages):
 
     assert len({document.post_id for document in found.documents}) == number
     assert found.complete
-    assert sum("/wp/v2/posts" in request for request in wordpress.requests) == pages
+    lists = [
+        request for request in wordpress.requests if "/wp/v2/posts" in request and "include=" not in request
+    ]
+    assert len(lists) == pages
+    assert len(wordpress.body_requests()) == -(-number // 100)
 
 
 def test_hidden_rows_do_not_end_the_sweep_and_make_it_incomplete(wordpress):

@@ -1,55 +1,58 @@
-"""Posts and pages of a WordPress site: proves the credentials, sweeps by id, and joins terms and authors itself.
+"""Posts and pages of a WordPress site: proves the credentials, lists all posts, and fetches the texts that changed.
 
-WordPress answers a wrong password as if nobody had signed in, so it is proven before reading. Sweeps go by id,
-because rows with equal dates fall between the pages of any other order.
+WordPress answers a wrong password as if nobody had signed in, so it is proven before anything is read.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import overload
+from urllib.parse import urlsplit
 
 from finetune_contract.run_spec import SourceSpec, WordPressSource
-from finetune_contract.stage_protocol import wordpress_password_env, wordpress_username_env
-from finetune_trainer.dataset.cleaning.html import plain_text
+from finetune_trainer.dataset.sources import wordpress_bodies
+from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
-from finetune_trainer.dataset.sources.wordpress_api import PAGE_SIZE, RouteRefused, WordPressApi
-from finetune_trainer.errors import InvalidRun, SourceRejected
+from finetune_trainer.dataset.sources.wordpress_api import WordPressApi
+from finetune_trainer.dataset.sources.wordpress_bodies import Body, BodyFile
+from finetune_trainer.dataset.sources.wordpress_http import RouteRefused, Timing, WordPressHttp
+from finetune_trainer.dataset.sources.wordpress_sign_in import read_sign_in
+from finetune_trainer.dataset.sources.wordpress_sweep import Listed, Sweeper
+from finetune_trainer.dataset.sources.wordpress_terms import (
+    CATEGORIES,
+    Taxonomy,
+    check_root_categories,
+    read_authors,
+    read_taxonomies,
+    read_types,
+)
+from finetune_trainer.errors import InvalidRun, SourceRejected, TrainerError
 from finetune_trainer.run_log import Progress
 
 logger = logging.getLogger(__name__)
 
-MAX_SWEEPS = 3
-_FIELDS = "id,type,status,guid,date_gmt,link,title,excerpt,content,author,categories,tags"
+NOT_SELECTED = "in none of the root categories of the spec"
+PROTECTED = "protected by a password"
+GONE = "gone while the site was read"
 
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Category:
-    """A category with the names from its root down to itself."""
-
-    path: tuple[str, ...]
-    root_names: frozenset[str]
-    """Name and slug of the root, lower case."""
+Clock = Callable[[], datetime]
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Rows by id; `complete` when their number is what WordPress counts."""
-
-    rows: dict[int, Row]
-    complete: bool
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def open_wordpress(
     spec: SourceSpec,
     environment: Mapping[str, str],
     credentials_required: bool,
-    sleep: Callable[[float], None] = time.sleep,
+    timing: Timing | None = None,
+    clock: Clock = _now,
 ) -> WordPressReader:
     """A reader for a source of kind WordPress; opens no connection.
 
@@ -59,239 +62,228 @@ def open_wordpress(
     if spec.wordpress is None:
         raise InvalidRun(f"spec.dataset.sources[{spec.name}].wordpress: is not set")
     place = f"spec.dataset.sources[{spec.name}].wordpress"
-    credentials = None
-    if spec.wordpress.credentials_secret_ref is not None:
-        names = (wordpress_username_env(spec.name), wordpress_password_env(spec.name))
-        username, password = (environment.get(name, "").strip() for name in names)
-        if username and password:
-            credentials = (username, password)
-        elif credentials_required or username or password:
-            raise SourceRejected(
-                f"{place}.credentialsSecretRef: the Secret {spec.wordpress.credentials_secret_ref.name} must have the "
-                f"keys username and password, neither empty (they reach the stage as {' and '.join(names)})"
-            )
-        else:
-            logger.info("WordPress is read without signing in: %s and %s are not set", *names)
-    return WordPressReader(
-        spec.name, spec.wordpress, WordPressApi(spec.wordpress.url, place, credentials, sleep), place
-    )
+    url = spec.wordpress.url
+    if "@" in urlsplit(url).netloc:
+        raise SourceRejected(
+            f"{place}.url: holds a user name or password; take it out, put it into a Secret, and name that in "
+            "credentialsSecretRef or frontProxy"
+        )
+    sign_in = read_sign_in(spec.name, spec.wordpress, environment, place, credentials_required)
+    http = WordPressHttp(url if url.endswith("/") else url + "/", place, sign_in, timing or Timing())
+    return WordPressReader(spec.name, spec.wordpress, WordPressApi(http), place, clock)
 
 
 class WordPressReader:
     """One site."""
 
-    def __init__(self, name: str, spec: WordPressSource, api: WordPressApi, place: str) -> None:
+    def __init__(
+        self, name: str, spec: WordPressSource, api: WordPressApi, place: str, clock: Clock = _now
+    ) -> None:
         self._name = name
         self._spec = spec
         self._api = api
         self._place = place
+        self._clock = clock
+        self._memory = HarvestMemory(Path(tempfile.gettempdir()))
+
+    @property
+    def _site_url(self) -> str:
+        return self._api.http.site_url
+
+    def remember_in(self, memory: HarvestMemory) -> None:
+        """Fetch from now on only what has changed since the read that this memory holds."""
+        self._memory = memory
 
     def check(self) -> None:
         """Prove that this is a WordPress with its REST API and, with a Secret, that it takes the credentials."""
-        self._api.root()
-        if self._api.has_credentials:
-            try:
-                self._api.get("wp/v2/users/me", {"_fields": "id"})
-            except RouteRefused as error:
-                reference = self._spec.credentials_secret_ref
-                raise SourceRejected(
-                    f"{self._place}.credentialsSecretRef: {self._api.site_url} refuses the user name and password of "
-                    f"the Secret {reference.name if reference else ''} ({error}); use an application password (profile "
-                    "page of the user), and let the web server pass the Authorization header"
-                ) from error
+        try:
+            self._api.sign_in()
+        except RouteRefused as error:
+            raise self._refused_sign_in(error) from error
+
+    def _refused_sign_in(self, error: RouteRefused) -> SourceRejected:
+        credentials = self._api.http.sign_in.site
+        where, secret = (credentials.spec_field, credentials.secret) if credentials else ("", "")
+        if error.code == "rest_no_route":
+            return SourceRejected(
+                f"{self._place}.{where}: {self._site_url} hides /wp/v2/users/me, so it cannot be proven that the "
+                f"Secret {secret} signs in; let that route pass, or take {where} out to read as a visitor"
+            )
+        what, remedy = "user name and password", "use an application password (profile page of the user)"
+        if where == "tokenSecretRef":
+            what, remedy = "token", "make a new token"
+        return SourceRejected(
+            f"{self._place}.{where}: {self._site_url} refuses the {what} of the Secret {secret} ({error}); {remedy}, "
+            "and let the web server pass the Authorization header"
+        )
 
     def read(self, progress: Progress) -> Harvest:
-        """Every published post and page; the others are dropped with a reason."""
+        """Every post with a status and a type of the spec; those left out come with a reason."""
         try:
             return self._read(progress)
         except RouteRefused as error:
             raise SourceRejected(
-                f"{self._place}.url: {self._api.site_url} refuses to list its content ({error}); "
+                f"{self._place}.url: {self._site_url} refuses to list its content ({error}); "
                 "let the REST API be read, or set credentialsSecretRef to a user who may read"
             ) from error
 
     def _read(self, progress: Progress) -> Harvest:
-        routes = self._routes()
-        categories = self._categories()
-        self._check_root_categories(categories)
-        tags = {int(row["id"]): _plain_name(row) for row in self._terms("tags")}
-        rows: dict[int, Row] = {}
+        types = read_types(self._api, self._spec.post_types)
+        taxonomies = read_taxonomies(self._api, types)
+        check_root_categories(self._api, self._spec.root_categories, taxonomies)
+        sweeper = Sweeper(self._api, self._name, self._spec.statuses, [one.field for one in taxonomies])
+        posts: dict[int, Listed] = {}
         complete = True
-        for post_type, route in routes.items():
-            sweep = self._sweep(route, post_type, progress)
-            rows |= sweep.rows
+        for content_type in types:
+            sweep = sweeper.sweep(content_type, progress)
+            posts |= sweep.posts
             complete = complete and sweep.complete
-        ordered = [rows[number] for number in sorted(rows)]
-        authors = self._authors({int(row.get("author") or 0) for row in ordered} - {0})
-        documents: list[RawDocument] = []
-        dropped: list[DroppedDocument] = []
-        for row in ordered:
-            document = self._document(row, categories, tags, authors)
-            reason = self._reason_to_drop(row, categories)
-            if reason:
-                dropped.append(DroppedDocument(self._name, document.post_id, document.url, reason))
-            else:
-                documents.append(document)
+        self._report_roots(posts.values(), taxonomies)
+        reasons = {number: self._reason_to_drop(post, taxonomies) for number, post in sorted(posts.items())}
+        wanted = {number: posts[number] for number, reason in reasons.items() if not reason}
+        bodies = self._bodies(wanted, progress)
+        reasons |= dict.fromkeys(bodies.protected, PROTECTED)
+        if gone := [number for number in wanted if number not in bodies]:
+            reasons |= dict.fromkeys(gone, GONE)
+            complete = False
+        kept = [posts[number] for number, reason in reasons.items() if not reason]
+        authors = read_authors(
+            self._api, {post.author: (post.route, post.number) for post in kept if post.author}
+        )
+        identities = _identities(posts)
+        documents = Documents(self._name, kept, identities, bodies, taxonomies, authors)
+        dropped = tuple(
+            DroppedDocument(self._name, identities[number], posts[number].link, reason)
+            for number, reason in reasons.items()
+            if reason
+        )
         logger.info(
             "WordPress read: source=%s documents=%d dropped=%d complete=%s",
             self._name, len(documents), len(dropped), complete,
         )  # fmt: skip
-        return Harvest(tuple(documents), tuple(dropped), complete)
+        return Harvest(documents, dropped, complete)
 
-    def _routes(self) -> dict[str, str]:
-        """Route of every content type of the spec."""
-        types = self._api.get("wp/v2/types")
-        known = {
-            name: str(row.get("rest_base") or name) for name, row in types.items() if isinstance(row, dict)
-        }
-        if unknown := [name for name in self._spec.post_types if name not in known]:
-            raise SourceRejected(
-                f"{self._place}.postTypes: the site has no {', '.join(unknown)}; it has {', '.join(sorted(known))}"
-            )
-        return {name: f"wp/v2/{known[name]}" for name in dict.fromkeys(self._spec.post_types)}
-
-    def _terms(self, route: str) -> Iterable[Row]:
-        return self._api.get_all(
-            f"wp/v2/{route}", {"orderby": "id", "order": "asc", "_fields": "id,name,slug,parent"}
-        )
-
-    def _categories(self) -> dict[int, Category]:
-        rows = {int(row["id"]): row for row in self._terms("categories")}
-        categories: dict[int, Category] = {}
-        for number in rows:
-            chain: list[Row] = []
-            next_number = number
-            while next_number in rows and rows[next_number] not in chain:
-                chain.append(rows[next_number])
-                next_number = int(rows[next_number].get("parent") or 0)
-            root = chain[-1]
-            categories[number] = Category(
-                path=tuple(_plain_name(row) for row in reversed(chain)),
-                root_names=frozenset({_plain_name(root).lower(), str(root.get("slug", "")).lower()}),
-            )
-        return categories
-
-    def _check_root_categories(self, categories: Mapping[int, Category]) -> None:
-        roots = {
-            category.path[0]: category.root_names
-            for category in categories.values()
-            if len(category.path) == 1
-        }
-        known = frozenset[str]().union(*roots.values())
-        if unknown := [name for name in self._spec.root_categories if name.lower() not in known]:
-            raise SourceRejected(
-                f"{self._place}.rootCategories: the site has no root category {', '.join(unknown)}; "
-                f"it has {', '.join(sorted(roots))}"
-            )
-
-    def _authors(self, numbers: set[int]) -> dict[int, str]:
-        """Display names; many sites hide them, which is no reason to fail."""
-        names: dict[int, str] = {}
-        wanted = sorted(numbers)
-        for start in range(0, len(wanted), PAGE_SIZE):
-            batch = ",".join(str(number) for number in wanted[start : start + PAGE_SIZE])
-            try:
-                for row in self._api.get_all("wp/v2/users", {"include": batch, "_fields": "id,name"}):
-                    names[int(row["id"])] = _plain_name(row)
-            except RouteRefused as error:
-                logger.warning("authors stay unnamed: source=%s fact=%s", self._name, error)
-                return names
-        return names
-
-    def _sweep(self, route: str, post_type: str, progress: Progress) -> Sweep:
-        """All rows of a type. Swept again while WordPress's count and ours differ: a post may have moved meanwhile."""
-        before: Sweep | None = None
-        for _ in range(MAX_SWEEPS):
-            sweep = self._sweep_once(route, post_type, progress)
-            if sweep.complete:
-                return sweep
-            if before is not None and before.rows.keys() == sweep.rows.keys():
-                break  # twice the same: the site hides some of what it counts
-            before = sweep
-        logger.warning(
-            "WordPress shows fewer than it counts: source=%s type=%s shown=%d",
-            self._name,
-            post_type,
-            len(sweep.rows),
-        )
-        return sweep
-
-    def _sweep_once(self, route: str, post_type: str, progress: Progress) -> Sweep:
-        rows: dict[int, Row] = {}
-        totals: list[int] = []
-        number, total_pages = 1, 1
-        while number <= total_pages:
-            try:
-                page = self._api.get_page(route, _page_parameters(number))
-            except RouteRefused as error:
-                if number > 1 and error.code == "rest_post_invalid_page_number":
-                    return Sweep(rows, complete=False)  # posts have gone since the last page
-                raise
-            total_pages = page.total_pages
-            totals.append(page.total)
-            rows |= {int(row["id"]): row for row in page.rows}
-            progress(len(rows), page.total, message=f"reading {self._name}: {post_type}")
-            number += 1
-        return Sweep(rows, complete=len(rows) == totals[0] == totals[-1])
-
-    def _reason_to_drop(self, row: Row, categories: Mapping[int, Category]) -> str:
-        if row.get("status", "publish") != "publish":
-            return f"status is {row['status']}"
-        content = row.get("content")
-        if isinstance(content, dict) and content.get("protected"):
-            return "protected by a password"
-        wanted = {name.lower() for name in self._spec.root_categories}
-        if wanted and "categories" in row:
-            mine = [categories[number] for number in row["categories"] if number in categories]
-            if not any(category.root_names & wanted for category in mine):
-                return "in none of the root categories of the spec"
+    def _reason_to_drop(self, post: Listed, taxonomies: Sequence[Taxonomy]) -> str:
+        if post.status not in {status.value for status in self._spec.statuses}:
+            return f"status is {post.status}"
+        roots = {name.lower() for name in self._spec.root_categories}
+        if roots and CATEGORIES in post.terms:
+            categories = next(one.terms for one in taxonomies if one.field == CATEGORIES)
+            mine = [categories[number] for number in post.terms[CATEGORIES] if number in categories]
+            if not any(category.root_names & roots for category in mine):
+                return NOT_SELECTED
         return ""
 
-    def _document(
+    def _report_roots(self, posts: Iterable[Listed], taxonomies: Sequence[Taxonomy]) -> None:
+        """How many posts each root category has, chosen or not."""
+        categories = next((one.terms for one in taxonomies if one.field == CATEGORIES), {})
+        numbers: Counter[str] = Counter()
+        for post in posts:
+            mine = post.terms.get(CATEGORIES, ())
+            numbers.update({categories[number].path[0] for number in mine if number in categories})
+        if numbers:
+            shown = ", ".join(f"{name!r}: {number}" for name, number in sorted(numbers.items()))
+            logger.info("WordPress root categories: source=%s posts={%s}", self._name, shown)
+
+    def _bodies(self, posts: Mapping[int, Listed], progress: Progress) -> BodyFile:
+        """The texts of these posts: those that are kept and still hold, and the others from WordPress."""
+        identity = f"wordpress {self._name} {self._site_url}"
+        modified = {number: post.modified for number, post in posts.items()}
+        bodies, kept = wordpress_bodies.recall(self._memory, identity, modified, self._clock())
+        fetched = 0
+        try:
+            for route in sorted({post.route for post in posts.values()}):
+                missing = [
+                    number for number, post in posts.items() if post.route == route and number not in bodies
+                ]
+                for row_count in self._fetch(route, missing, bodies):
+                    fetched += row_count
+                    progress(len(bodies), len(posts), message=f"reading {self._name}")
+        except TrainerError:
+            if fetched:
+                wordpress_bodies.keep(self._memory, identity, bodies)  # the next try goes on from here
+            raise
+        if fetched or kept != len(bodies):
+            wordpress_bodies.keep(self._memory, identity, bodies)
+        logger.info(
+            "WordPress texts: source=%s fetched=%d unchanged=%d", self._name, fetched, len(bodies) - fetched
+        )
+        return bodies
+
+    def _fetch(self, route: str, numbers: Sequence[int], bodies: BodyFile) -> Iterable[int]:
+        """How many texts came with each request."""
+        statuses = ",".join(status.value for status in self._spec.statuses)
+        parameters = {"orderby": "id", "order": "asc", "status": statuses, "_fields": wordpress_bodies.FIELDS}
+        for _, rows in self._api.rows_by_id(route, numbers, parameters):
+            for row in rows:
+                bodies.add(Body.of_row(row, self._clock()))
+            yield len(rows)
+
+
+def _identities(posts: Mapping[int, Listed]) -> dict[int, str]:
+    """The same over runs, for each post another: an import can leave two posts with one guid."""
+    identities: dict[int, str] = {}
+    taken: set[str] = set()
+    for number, post in sorted(posts.items()):
+        identity = post.guid or post.link
+        identities[number] = identity if identity not in taken else f"{identity}#{number}"
+        taken.add(identity)
+    return identities
+
+
+class Documents(Sequence[RawDocument]):
+    """The posts with texts and names joined, each read from disk when it is asked for."""
+
+    def __init__(
         self,
-        row: Row,
-        categories: Mapping[int, Category],
-        tags: Mapping[int, str],
+        source: str,
+        posts: Sequence[Listed],
+        identities: Mapping[int, str],
+        bodies: BodyFile,
+        taxonomies: Sequence[Taxonomy],
         authors: Mapping[int, str],
-    ) -> RawDocument:
-        paths = sorted(
-            categories[number].path for number in row.get("categories") or [] if number in categories
-        )
-        url = str(row.get("link", ""))
-        date = str(row.get("date_gmt") or "1970-01-01T00:00:00")
+    ) -> None:
+        self._source = source
+        self._posts = posts
+        self._identities = identities
+        self._bodies = bodies
+        self._taxonomies = taxonomies
+        self._authors = authors
+
+    def __len__(self) -> int:
+        return len(self._posts)
+
+    @overload
+    def __getitem__(self, index: int) -> RawDocument: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RawDocument]: ...
+    def __getitem__(self, index: int | slice) -> RawDocument | Sequence[RawDocument]:
+        if isinstance(index, slice):
+            return tuple(self._document(post) for post in self._posts[index])
+        return self._document(self._posts[index])
+
+    def _document(self, post: Listed) -> RawDocument:
+        body = self._bodies[post.number]
         return RawDocument(
-            source=self._name,
-            post_id=_rendered(row, "guid") or url,
-            title_html=_rendered(row, "title"),
-            excerpt_html=_rendered(row, "excerpt"),
-            content_html=_rendered(row, "content"),
-            date=date.removesuffix("Z") + "Z",
-            author=authors.get(int(row.get("author") or 0), ""),
-            categories=_unique(name for path in paths for name in path),
-            tags=tuple(sorted(tags[number] for number in row.get("tags") or [] if number in tags)),
-            url=url,
+            source=self._source,
+            post_id=self._identities[post.number],
+            title_html=body.title,
+            excerpt_html=body.excerpt,
+            content_html=body.content,
+            date=(body.date or "1970-01-01T00:00:00").removesuffix("Z") + "Z",
+            author=self._authors.get(post.author, ""),
+            categories=self._names(post, in_trees=True),
+            tags=self._names(post, in_trees=False),
+            url=post.link,
         )
 
-
-def _page_parameters(number: int) -> dict[str, str | int]:
-    return {
-        "per_page": PAGE_SIZE,
-        "page": number,
-        "orderby": "id",
-        "order": "asc",
-        "status": "publish",
-        "_fields": _FIELDS,
-    }
-
-
-def _rendered(row: Row, field: str) -> str:
-    value = row.get(field)
-    return str(value.get("rendered", "")) if isinstance(value, dict) else ""
-
-
-def _plain_name(row: Row) -> str:
-    return plain_text(str(row.get("name", "")))
-
-
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
+    def _names(self, post: Listed, in_trees: bool) -> tuple[str, ...]:
+        """Of categories root first, one tree after the other; none twice."""
+        paths = sorted(
+            taxonomy.terms[number].path
+            for taxonomy in self._taxonomies
+            if taxonomy.is_tree == in_trees
+            for number in post.terms.get(taxonomy.field, ())
+            if number in taxonomy.terms
+        )
+        return tuple(dict.fromkeys(name for path in paths for name in path))

@@ -1,249 +1,189 @@
-"""A small client for the WordPress REST API: finds its root, joins queries, retries, and reads whole collections.
+"""A small client for the WordPress REST API: reads routes and whole collections, in pages that a weak host can bear.
 
-Knows HTTP and WordPress's paging; must not know what a document is.
+Knows WordPress's paging; must not know what a document is.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from functools import partial
+from typing import TypeVar
 
-import requests
+from finetune_trainer.dataset.sources.wordpress_http import Json, PassingFailure, RouteRefused, WordPressHttp
+from finetune_trainer.dataset.sources.wordpress_root import ApiRoot, find_root
+from finetune_trainer.errors import SourceRejected
 
-from finetune_contract import VERSION
-from finetune_trainer.errors import SourceRejected, SourceUnavailable
+PAGE_SIZES = (100, 50, 20, 10)
+"""WordPress refuses more. Each divides the first, so that smaller pages fill the same hundred rows."""
+PAGE_SIZE = PAGE_SIZES[0]
+MAX_IN_FLIGHT = 2
+"""Requests at the same time; the site has readers, too."""
 
-logger = logging.getLogger(__name__)
-
-PAGE_SIZE = 100
-"""WordPress refuses more."""
-MAX_TRIES = 5
-MAX_WAIT_SECONDS = 120.0
-TIMEOUT_SECONDS = (5.0, 30.0)
-"""To connect, and between two bytes."""
-
-Json = Any
-"""What json.loads gives; checked where it is read."""
-
-
-@dataclass(frozen=True)
-class ApiRoot:
-    """Address of the REST API, in the pretty form `.../wp-json/` or the plain form `.../?rest_route=/`."""
-
-    address: str
-
-    def url(self, route: str, parameters: Mapping[str, str | int] | None = None) -> str:
-        """Address of a route such as `wp/v2/posts`."""
-        parts = urlsplit(self.address)
-        query = dict(parse_qsl(parts.query))
-        path = parts.path
-        if "rest_route" in query:
-            query["rest_route"] = "/" + route
-        else:
-            path = path.rstrip("/") + "/" + route
-        query |= {name: str(value) for name, value in (parameters or {}).items()}
-        return urlunsplit((parts.scheme, parts.netloc, path, urlencode(query, safe="/,"), ""))
+Parameters = Mapping[str, str | int]
+Row = dict[str, Json]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a collection with WordPress's own counts."""
+    """Up to a hundred rows of a collection with WordPress's own count of the whole."""
 
-    rows: list[dict[str, Json]]
+    rows: list[Row]
     total: int
-    total_pages: int
-
-
-class RouteRefused(Exception):
-    """WordPress answered a route with a 4xx; the caller knows whether that is an error."""
-
-    def __init__(self, status: int, code: str) -> None:
-        super().__init__(f"{status} {code}".strip())
-        self.status = status
-        self.code = code
+    pages: int
+    """How many such pages there are."""
 
 
 class WordPressApi:
-    """Requests go to the origin that the spec gives, whatever name the site calls itself by."""
+    """Finds the API when it is first asked."""
 
-    def __init__(
-        self,
-        url: str,
-        place: str,
-        credentials: tuple[str, str] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """`place` is the source's path in the spec; it leads every error."""
-        self._url = url if url.endswith("/") else url + "/"
-        self._place = place
-        self._credentials = credentials
-        self._sleep = sleep
-        self._session = requests.Session()
-        self._session.headers["User-Agent"] = f"finetune-operator/{VERSION}"
+    def __init__(self, http: WordPressHttp) -> None:
+        self._http = http
         self._root: ApiRoot | None = None
+        self._size_index = 0
+        """Of PAGE_SIZES; a host that fails on big pages is not asked for them again."""
 
     @property
-    def site_url(self) -> str:
-        """Address in the spec, with a slash at its end."""
-        return self._url
+    def http(self) -> WordPressHttp:
+        """The connections, with the credentials that they send."""
+        return self._http
 
-    @property
-    def has_credentials(self) -> bool:
-        """Whether requests are signed in."""
-        return self._credentials is not None
-
-    def root(self) -> ApiRoot:
-        """Where the API is; found once.
+    def sign_in(self) -> ApiRoot:
+        """Find the API and prove the credentials, in two requests where the home page names the API.
 
         Raises:
-            SourceRejected: nothing at this address is a WordPress with its REST API.
+            SourceRejected: nothing at this address is a WordPress with its REST API, or it closes that API.
+            RouteRefused: it does not take the credentials.
         """
-        if self._root is None:
-            self._root = self._find_root()
-        return self._root
+        root, answer = find_root(self._http)
+        if answer.code is None:
+            self._root = root
+            return root
+        if self._http.sign_in.site is not None:
+            raise RouteRefused(answer.status, answer.code)
+        raise SourceRejected(
+            f"{self._http.place}.url: {self._http.site_url} closes its REST API to visitors ({answer.status} "
+            f"{answer.code}); sign in with credentialsSecretRef, or let the API be read"
+        )
 
-    def get(self, route: str, parameters: Mapping[str, str | int] | None = None) -> Json:
+    def get(self, route: str, parameters: Parameters | None = None) -> Json:
         """JSON of a route. Raises RouteRefused on a 4xx."""
-        return self._get_json(self.root().url(route, parameters))[0]
+        return self._http.get_json(self._url(route, parameters)).body
 
-    def get_page(self, route: str, parameters: Mapping[str, str | int]) -> Page:
-        """One page of a collection."""
-        url = self.root().url(route, parameters)
-        rows, headers = self._get_json(url)
+    def pages(self, route: str, parameters: Parameters) -> Iterator[Page]:
+        """A collection in the order that the parameters ask for; only X-WP-TotalPages ends it.
+
+        Hidden rows make short pages, so that a short page says nothing.
+        """
+        done, pages = 0, 1
+        while done < pages:
+            for page in in_order(partial(self._page, route, parameters), range(done + 1, pages + 1)):
+                done, pages_now = done + 1, page.pages
+                yield page
+            pages = pages_now
+
+    def rows(self, route: str, parameters: Parameters) -> Iterator[Row]:
+        """Every row of a collection."""
+        for page in self.pages(route, parameters):
+            yield from page.rows
+
+    def rows_by_id(
+        self, route: str, numbers: Sequence[int], parameters: Parameters
+    ) -> Iterator[tuple[Sequence[int], list[Row]]]:
+        """A hundred at a time: the numbers that were asked for, and the rows of those that WordPress shows."""
+        batches = [numbers[start : start + PAGE_SIZE] for start in range(0, len(numbers), PAGE_SIZE)]
+        answers = in_order(partial(self._batch, route, parameters), batches)
+        yield from zip(batches, answers, strict=True)
+
+    def _page(self, route: str, parameters: Parameters, number: int) -> Page:
+        """Page `number` of a hundred rows, in as many requests as the size that the host can bear makes of it."""
+
+        def read(size: int) -> Page:
+            share = PAGE_SIZE // size
+            rows: list[Row] = []
+            first, last = (number - 1) * share + 1, number * share
+            page = self._request(route, {**parameters, "page": first}, size)
+            rows += page.rows
+            for part in range(first + 1, last + 1):
+                if part > page.pages:
+                    break
+                page = self._request(route, {**parameters, "page": part}, size)
+                rows += page.rows
+            return Page(rows, page.total, -(-page.pages // share))
+
+        return self._with_fitting_size(read)
+
+    def _batch(self, route: str, parameters: Parameters, numbers: Sequence[int]) -> list[Row]:
+        def read(size: int) -> list[Row]:
+            rows: list[Row] = []
+            for start in range(0, len(numbers), size):
+                wanted = ",".join(str(number) for number in numbers[start : start + size])
+                rows += self._request(route, {**parameters, "include": wanted, "page": 1}, size).rows
+            return rows
+
+        return self._with_fitting_size(read)
+
+    def _with_fitting_size(self, read: Callable[[int], Result]) -> Result:
+        """Try again after passing failures: once as it was, then in smaller pages if these may be the reason."""
+        patience = self._http.patience()
+        heavy = 0
+        while True:
+            index = self._size_index
+            try:
+                return read(PAGE_SIZES[index])
+            except _PageFailed as error:
+                patience.wait(error.failure, error.url)
+                heavy += error.failure.is_heavy
+                if heavy > 1:
+                    self._size_index = max(self._size_index, min(index + 1, len(PAGE_SIZES) - 1))
+
+    def _request(self, route: str, parameters: Parameters, size: int) -> Page:
+        url = self._url(route, {**parameters, "per_page": size})
         try:
-            total, total_pages = int(headers["X-WP-Total"]), int(headers["X-WP-TotalPages"])
+            answer = self._http.require_json(self._http.get_once(url), url)
+        except PassingFailure as failure:
+            raise _PageFailed(failure, url) from failure
+        place, rows = self._http.place, answer.body
+        try:
+            total, pages = int(answer.headers["X-WP-Total"]), int(answer.headers["X-WP-TotalPages"])
         except (KeyError, ValueError) as error:
             raise SourceRejected(
-                f"{self._place}: {url} came without X-WP-Total; a proxy or plugin removes the header: let it pass"
+                f"{place}: {url} came without X-WP-Total; a proxy or plugin removes the header: let it pass"
             ) from error
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise SourceRejected(f"{self._place}: {url} is no list of objects; is a plugin changing the API?")
-        return Page(rows, total, total_pages)
+            raise SourceRejected(f"{place}: {url} is no list of objects; is a plugin changing the API?")
+        return Page(rows, total, pages)
 
-    def get_all(self, route: str, parameters: Mapping[str, str | int]) -> Iterator[dict[str, Json]]:
-        """Every row, ordered by id; only X-WP-TotalPages ends it, because hidden rows make short pages."""
-        number, total_pages = 1, 1
-        while number <= total_pages:
-            page = self.get_page(route, {**parameters, "per_page": PAGE_SIZE, "page": number})
-            total_pages = page.total_pages
-            yield from page.rows
-            number += 1
-
-    def _find_root(self) -> ApiRoot:
-        found: list[str] = []
-        moved = ""
-        for address in self._candidates():
-            response = self._send(address, authenticated=False)
-            if 300 <= response.status_code < 400:
-                target = urljoin(address, response.headers.get("Location", ""))
-                if urlsplit(target).path == urlsplit(address).path:
-                    moved = urlunsplit((*urlsplit(target)[:2], urlsplit(self._url).path, "", ""))
-            found.append(f"{urlsplit(address).path or '/'}: {_describe(response)}")
-            if _is_api_root(response):
-                logger.info("WordPress API found: root=%s", address)
-                return ApiRoot(address)
-        remedy = (
-            f"the site redirects to {moved}: write that address"
-            if moved
-            else "check the address, and that no plugin closes the REST API"
-        )
-        raise SourceRejected(
-            f"{self._place}.url: {self._url} has no WordPress REST API ({'; '.join(found)}); {remedy}"
-        )
-
-    def _candidates(self) -> Iterator[str]:
-        """Addresses to try, the usual one first; the home page is asked only when that one fails."""
-        yield self._url + "wp-json/"
-        home = self._send(self._url, authenticated=False)
-        link = home.links.get("https://api.w.org/", {}).get("url", "")
-        if link:
-            own, given = urlsplit(urljoin(self._url, link)), urlsplit(self._url)
-            yield urlunsplit((given.scheme, given.netloc, own.path, own.query, ""))
-        yield self._url + "index.php/wp-json/"
-        yield self._url + "?rest_route=/"
-
-    def _get_json(self, url: str) -> tuple[Json, Mapping[str, str]]:
-        response = self._send(url, authenticated=True)
-        body = _json(response)
-        if 200 <= response.status_code < 300 and body is not None:
-            return body, response.headers
-        if 400 <= response.status_code < 500 and body is not None:
-            raise RouteRefused(
-                response.status_code, str(body.get("code", "")) if isinstance(body, dict) else ""
-            )
-        raise SourceRejected(
-            f"{self._place}: {url} is not JSON ({_describe(response)}); "
-            "a login wall, a cache or a plugin answers in WordPress's place: let the REST API pass"
-        )
-
-    def _send(self, url: str, authenticated: bool) -> requests.Response:
-        """One answer that is not a passing failure; waits and tries again until MAX_TRIES."""
-        fact = ""
-        for number in range(1, MAX_TRIES + 1):
-            wait = min(MAX_WAIT_SECONDS, 0.5 * 2 ** (number - 1))
-            try:
-                response = self._session.get(
-                    url,
-                    auth=(self._credentials if authenticated else None) or _anonymous,
-                    timeout=TIMEOUT_SECONDS,
-                    allow_redirects=False,
-                )
-            except requests.RequestException as error:
-                fact = f"no answer ({_cause(error)})"
-            else:
-                truncated = response.status_code == 200 and _is_broken_json(response)
-                if response.status_code != 429 and response.status_code < 500 and not truncated:
-                    return response
-                fact = "the JSON is cut off" if truncated else f"it answers {response.status_code}"
-                wait = _retry_after_seconds(response) or wait
-            if number < MAX_TRIES:
-                logger.info("WordPress is asked again: url=%s fact=%r wait_seconds=%.1f", url, fact, wait)
-                self._sleep(wait)
-        raise SourceUnavailable(
-            f"{self._place}.url: {url}: {fact}, {MAX_TRIES} times; check the address and that the site is up"
-        )
+    def _url(self, route: str, parameters: Parameters | None) -> str:
+        root = self._root or self.sign_in()
+        return root.url(route, parameters)
 
 
-def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keeps requests from taking a password out of ~/.netrc."""
-    return request
+class _PageFailed(Exception):
+    def __init__(self, failure: PassingFailure, url: str) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.url = url
 
 
-def _json(response: requests.Response) -> Json:
-    try:
-        return response.json()
-    except ValueError:
-        return None
+def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Results in the order of the items, MAX_IN_FLIGHT at work, so that no more than these wait in memory."""
+    with ThreadPoolExecutor(MAX_IN_FLIGHT) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == MAX_IN_FLIGHT:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def _is_broken_json(response: requests.Response) -> bool:
-    return "json" in response.headers.get("Content-Type", "") and _json(response) is None
-
-
-def _is_api_root(response: requests.Response) -> bool:
-    body = _json(response) if response.status_code == 200 else None
-    return isinstance(body, dict) and "wp/v2" in body.get("namespaces", [])
-
-
-def _describe(response: requests.Response) -> str:
-    kind = response.headers.get("Content-Type", "no content type").partition(";")[0]
-    return f"{response.status_code}, {kind}, {len(response.content)} bytes"
-
-
-def _retry_after_seconds(response: requests.Response) -> float | None:
-    value = response.headers.get("Retry-After", "")
-    return min(MAX_WAIT_SECONDS, float(value)) if value.isdigit() else None
-
-
-def _cause(error: requests.RequestException) -> str:
-    """The innermost reason, without the object addresses that urllib3 prints."""
-    reason: BaseException = error
-    while (
-        inner := getattr(reason, "reason", None) or next(iter(reason.args), None)
-    ) is not None and isinstance(inner, BaseException):
-        reason = inner
-    return str(reason).rpartition(">: ")[2] or type(error).__name__
+def rendered(row: Row, field: str) -> str:
+    """The HTML of a field; half a surrogate pair, which JSON can hold and UTF-8 cannot, is replaced."""
+    value = row.get(field)
+    text = str(value.get("rendered", "")) if isinstance(value, dict) else ""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

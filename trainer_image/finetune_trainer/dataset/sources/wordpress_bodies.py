@@ -1,0 +1,150 @@
+"""The texts of posts, as WordPress gives them: on disk while a run needs them, and kept in the store for the next.
+
+Before cleaning, so that a new cleaning rule reaches old posts. A text is taken from the last run when its post's
+date of modification is the same and it was read less than MAX_AGE ago: a shortcode, a reusable block or a plugin
+changes what a post shows and leaves its date alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import tempfile
+import weakref
+import zlib
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict
+
+from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
+from finetune_trainer.dataset.sources.wordpress_api import Row, rendered
+
+logger = logging.getLogger(__name__)
+
+MAX_AGE = timedelta(days=7)
+FIELDS = "id,modified_gmt,date_gmt,title,excerpt,content"
+_FORMAT = {"format": "wordpress-bodies/1"}
+
+
+class Body(BaseModel):
+    """One post's texts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: int
+    modified: str
+    read: datetime
+    date: str
+    title: str
+    excerpt: str
+    content: str
+    protected: bool
+
+    @classmethod
+    def of_row(cls, row: Row, now: datetime) -> Self:
+        """From WordPress's JSON."""
+        content = row.get("content")
+        return cls(
+            id=int(row["id"]),
+            modified=str(row.get("modified_gmt") or ""),
+            read=now.replace(microsecond=0),
+            date=str(row.get("date_gmt") or ""),
+            title=rendered(row, "title"),
+            excerpt=rendered(row, "excerpt"),
+            content=rendered(row, "content"),
+            protected=bool(content.get("protected")) if isinstance(content, dict) else False,
+        )
+
+
+class BodyFile:
+    """Texts by number, on disk; memory holds where each begins. The file has no name and goes with its last user."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file, name = tempfile.mkstemp(dir=folder)
+        Path(name).unlink()
+        weakref.finalize(self, os.close, self._file)
+        self._end = 0
+        self._places: dict[int, tuple[int, int]] = {}
+
+        self.protected: set[int] = set()
+        """Posts whose text WordPress hides behind a password."""
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> Body:
+        return Body.model_validate_json(self._line(number))
+
+    def add(self, body: Body) -> None:
+        """Write one more, in the place of one with the same number."""
+        if body.protected:
+            self.protected.add(body.id)
+        line = body.model_dump_json().encode()
+        self._places[body.id] = (self._end, len(line))
+        while line:
+            written = os.pwrite(self._file, line, self._end)
+            self._end += written
+            line = line[written:]
+
+    def lines(self) -> Iterator[bytes]:
+        """All of them, by number."""
+        for number in sorted(self._places):
+            yield self._line(number)
+
+    def _line(self, number: int) -> bytes:
+        start, size = self._places[number]
+        return os.pread(self._file, size, start)
+
+
+def recall(
+    memory: HarvestMemory, identity: str, modified: Mapping[int, str], now: datetime
+) -> tuple[BodyFile, int]:
+    """The kept texts that still hold for posts with these dates of modification, and how many were kept in all."""
+    kept = 0
+    bodies = BodyFile(memory.folder)
+    path = memory.recall(identity)
+    if path is None:
+        return bodies, kept
+    try:
+        with gzip.open(path) as lines:
+            if json.loads(lines.readline()) != _FORMAT:
+                raise ValueError("another format")
+            for line in lines:
+                kept += 1
+                body = Body.model_validate_json(line)
+                if modified.get(body.id) == body.modified and now - MAX_AGE < body.read <= now:
+                    bodies.add(body)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        # The checksum stands at the end, so what came before the damage is not to be trusted either.
+        logger.warning(
+            "what was read last cannot be used, and everything is read anew: fact=%s", type(error).__name__
+        )
+        return BodyFile(memory.folder), 0
+    finally:
+        path.unlink(missing_ok=True)
+    return bodies, kept
+
+
+def keep(memory: HarvestMemory, identity: str, bodies: BodyFile) -> None:
+    """For the next run; the same texts give the same bytes."""
+    if memory.store is None:
+        return
+    file, name = tempfile.mkstemp(dir=memory.folder)
+    path = Path(name)
+    try:
+        with open(file, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+            packed.write(json.dumps(_FORMAT).encode() + b"\n")
+            for line in bodies.lines():
+                packed.write(line + b"\n")
+        memory.keep(identity, path)
+    finally:
+        path.unlink(missing_ok=True)
