@@ -6,7 +6,7 @@ import hashlib
 import os
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,21 +23,27 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _REJECTIONS = {
-    "NoSuchBucket": "the bucket does not exist; create it or correct spec.store.s3.bucket",
-    "AccessDenied": "access denied; give the key of spec.store.s3.credentialsSecretRef read, write, list and delete",
-    "InvalidAccessKeyId": "the access key is unknown; correct the Secret of spec.store.s3.credentialsSecretRef",
-    "SignatureDoesNotMatch": "the secret key is wrong; correct the Secret of spec.store.s3.credentialsSecretRef",
-    "403": "access denied; correct the Secret of spec.store.s3.credentialsSecretRef",
-    "404": "not found; create the bucket of spec.store.s3.bucket, or run the stage that makes this object",
+    "NoSuchBucket": "the bucket does not exist; create it or correct {field}.bucket",
+    "AccessDenied": "access denied; give the key of {field}.credentialsSecretRef {rights}",
+    "InvalidAccessKeyId": "the access key is unknown; correct the Secret of {field}.credentialsSecretRef",
+    "SignatureDoesNotMatch": "the secret key is wrong; correct the Secret of {field}.credentialsSecretRef",
+    "403": "access denied; correct the Secret of {field}.credentialsSecretRef",
+    "404": "not found; create the bucket of {field}.bucket, or run the stage that makes this object",
     "NoSuchKey": "there is no such object",
-    "PermanentRedirect": "the bucket is in another region; correct spec.store.s3.region",
+    "PermanentRedirect": "the bucket is in another region; correct {field}.region",
 }
+STORE_FIELD = "spec.store.s3"
+STORE_RIGHTS = "read, write, list and delete"
 _TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=32 << 20, max_concurrency=4)
 
 
-def s3_client(endpoint: str | None, region: str) -> S3Client:
-    """A client with retries, path addressing for foreign servers, and SHA-256 checksums on upload."""
-    return boto3.session.Session().client(
+def s3_client(endpoint: str | None, region: str, keys: tuple[str, str] | None = None) -> S3Client:
+    """A client with retries, path addressing for foreign servers, and SHA-256 checksums on upload.
+
+    `keys` are an access key and its secret; without them the environment or the pod's cloud identity has them.
+    """
+    access_key, secret_key = keys or (None, None)
+    return boto3.session.Session(access_key, secret_key).client(
         "s3",
         endpoint_url=endpoint,
         region_name=region,
@@ -52,19 +58,20 @@ def s3_client(endpoint: str | None, region: str) -> S3Client:
 
 
 @contextmanager
-def s3_errors(place: str) -> Iterator[None]:
-    """Turn boto3's errors into the store's two, with the place named."""
+def s3_errors(place: str, field: str = STORE_FIELD, rights: str = STORE_RIGHTS) -> Iterator[None]:
+    """Turn boto3's errors into the store's two, with the place named; `field` of the spec is where to mend it."""
     try:
         yield
     except NoCredentialsError as error:
         raise StoreRejected(
-            f"{place}: no credentials; set spec.store.s3.credentialsSecretRef or give the pod a cloud identity"
+            f"{place}: no credentials; set {field}.credentialsSecretRef or give the pod a cloud identity"
         ) from error
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         if code in _REJECTIONS:
-            raise StoreRejected(f"{place}: {_REJECTIONS[code]} ({code})") from error
+            remedy = _REJECTIONS[code].format(field=field, rights=rights)
+            raise StoreRejected(f"{place}: {remedy} ({code})") from error
         if 400 <= status < 500 and code not in {"SlowDown", "RequestTimeout", "429"}:
             raise StoreRejected(f"{place}: the store answered {status} {code}") from error
         raise StoreUnavailable(f"{place}: the store answered {status} {code}; it is tried again") from error
@@ -75,19 +82,30 @@ def s3_errors(place: str) -> Iterator[None]:
 class S3Store:
     """Keys are objects below `bucket/prefix`."""
 
-    def __init__(self, client: S3Client, bucket: str, prefix: str) -> None:
+    def __init__(
+        self, client: S3Client, bucket: str, prefix: str, field: str = STORE_FIELD, rights: str = STORE_RIGHTS
+    ) -> None:
+        """`field` of the spec, and what is done there, lead the remedies."""
         self.client = client
         self.bucket = bucket
         self.prefix = prefix.strip("/")
+        self._field = field
+        self._rights = rights
 
     @classmethod
     def from_spec(cls, spec: S3StoreSpec) -> S3Store:
         """Credentials come from the environment (AWS_ACCESS_KEY_ID, ...) or from the pod's cloud identity."""
         return cls(s3_client(spec.endpoint, spec.region), spec.bucket, spec.prefix)
 
+    @classmethod
+    def to_read(cls, spec: S3StoreSpec, field: str, keys: tuple[str, str] | None) -> S3Store:
+        """Files of others, named by `field` of the spec; `keys` come before those of the environment."""
+        client = s3_client(spec.endpoint, spec.region, keys)
+        return cls(client, spec.bucket, spec.prefix, field, rights="read and list")
+
     def check(self) -> None:
         key = f".write-check-{os.getpid()}"
-        with s3_errors(f"spec.store.s3: s3://{self.bucket}"):
+        with self._errors(f"{self._field}: s3://{self.bucket}"):
             self.client.head_bucket(Bucket=self.bucket)
         self.write(key, b"ok")
         if self.read(key) != b"ok":
@@ -98,7 +116,7 @@ class S3Store:
         return f"s3://{self.bucket}/{self._full(key)}"
 
     def read(self, key: str) -> bytes | None:
-        with s3_errors(self.uri(key)):
+        with self._errors(self.uri(key)):
             try:
                 return self.client.get_object(Bucket=self.bucket, Key=self._full(key))["Body"].read()
             except self.client.exceptions.NoSuchKey:
@@ -106,13 +124,13 @@ class S3Store:
 
     def write(self, key: str, content: bytes) -> None:
         checksum = b64encode(hashlib.sha256(content).digest()).decode()
-        with s3_errors(self.uri(key)):
+        with self._errors(self.uri(key)):
             self.client.put_object(
                 Bucket=self.bucket, Key=self._full(key), Body=content, ChecksumSHA256=checksum
             )
 
     def upload(self, key: str, path: Path) -> None:
-        with s3_errors(self.uri(key)):
+        with self._errors(self.uri(key)):
             self.client.upload_file(
                 str(path),
                 self.bucket,
@@ -124,14 +142,14 @@ class S3Store:
     def download(self, key: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
-        with s3_errors(self.uri(key)):
+        with self._errors(self.uri(key)):
             self.client.download_file(self.bucket, self._full(key), str(partial), Config=_TRANSFER)
         partial.replace(path)
 
     def list(self, prefix: str) -> list[str]:
         start = len(self._full(""))
         keys: list[str] = []
-        with s3_errors(self.uri(prefix)):
+        with self._errors(self.uri(prefix)):
             for page in self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.bucket, Prefix=self._full(prefix)
             ):
@@ -140,8 +158,11 @@ class S3Store:
 
     def delete(self, keys: Iterable[str]) -> None:
         for key in keys:
-            with s3_errors(self.uri(key)):
+            with self._errors(self.uri(key)):
                 self.client.delete_object(Bucket=self.bucket, Key=self._full(key))
 
     def _full(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
+
+    def _errors(self, place: str) -> AbstractContextManager[None]:
+        return s3_errors(place, self._field, self._rights)

@@ -26,7 +26,7 @@ def test_code_keeps_every_byte_and_prose_loses_machinery():
     [
         ("a\n~~~\na\n```\n~~~\na", "X\n~~~\na\n```\n~~~\nX"),
         ("a\n````\n```\na\n````\na", "X\n````\n```\na\n````\nX"),
-        ("a `a` ``a`a`` a", "X `a` ``X`a`` X"),
+        ("a `a` ``a`a`` a", "X `a` ``a`a`` X"),
         ("a\n```\na", "X\n```\na"),
     ],
 )

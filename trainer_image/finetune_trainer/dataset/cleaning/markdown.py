@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 _FENCE = re.compile(r"^ {0,3}(?:[-*+>] +)?(`{3,}|~{3,})(.*)$")
 _CODE_SPAN = re.compile(r"(?<!`)(`{1,8})(?!`)[^\n]+?(?<!`)\1(?!`)")
+_MARK = re.compile("\x00(\\d+)\x00")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _MACHINERY = re.compile(
     r"<(script|style|svg|noscript|template)\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE
@@ -29,20 +30,21 @@ def clean_markdown(markdown: str) -> str:
 
 def outside_code(markdown: str, change: Callable[[str], str]) -> str:
     """Markdown with `change` done to everything but code blocks and code spans. It may hold no NUL."""
-    parts: list[str] = []
-    for text, is_code in _by_fences(markdown):
-        if is_code:
-            parts.append(text)
-            continue
-        end = 0
-        kept: list[str] = []
-        for number, span in enumerate(_CODE_SPAN.finditer(text)):
-            kept += [text[end : span.start()], f"\x00{number}\x00"]
-            end = span.end()
-        spans = [match.group() for match in _CODE_SPAN.finditer(text)]
-        changed = change("".join([*kept, text[end:]]))
-        parts.append(re.sub("\x00(\\d+)\x00", lambda mark, spans=spans: spans[int(mark.group(1))], changed))
-    return "".join(parts)
+    return "".join(
+        text if is_code else _outside_spans(text, change) for text, is_code in _by_fences(markdown)
+    )
+
+
+def _outside_spans(text: str, change: Callable[[str], str]) -> str:
+    """`change` sees one text, with a mark for each code span."""
+    spans: list[str] = []
+
+    def put_aside(span: re.Match[str]) -> str:
+        spans.append(span.group())
+        return f"\x00{len(spans) - 1}\x00"
+
+    marked = change(_CODE_SPAN.sub(put_aside, text))
+    return _MARK.sub(lambda mark: spans[int(mark.group(1))], marked)
 
 
 def _by_fences(markdown: str) -> Iterator[tuple[str, bool]]:

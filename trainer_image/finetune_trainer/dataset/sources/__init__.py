@@ -7,7 +7,10 @@ from typing import Protocol, runtime_checkable
 
 from finetune_contract.run_spec import SourceSpec
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
+from finetune_trainer.dataset.sources.markdown import open_markdown
 from finetune_trainer.dataset.sources.raw_document import Harvest
+from finetune_trainer.dataset.sources.weaviate import open_weaviate
+from finetune_trainer.dataset.sources.website import open_website
 from finetune_trainer.dataset.sources.wordpress import open_wordpress
 from finetune_trainer.run_log import Progress
 
@@ -35,6 +38,9 @@ OpenSource = Callable[[SourceSpec, Mapping[str, str], bool], Source]
 
 SOURCES: dict[str, OpenSource] = {
     "wordpress": open_wordpress,
+    "website": open_website,
+    "markdown": open_markdown,
+    "weaviate": open_weaviate,
 }
 """By the name of the field in SourceSpec."""
 
