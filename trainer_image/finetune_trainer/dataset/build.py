@@ -24,6 +24,7 @@ from finetune_trainer.dataset.cleaning.html import clean_html, excerpt_text, pla
 from finetune_trainer.dataset.cleaning.markdown import clean_markdown
 from finetune_trainer.dataset.examples import KINDS
 from finetune_trainer.dataset.examples.corpus import Corpus
+from finetune_trainer.dataset.knowledge_base.changes import SourceRead
 from finetune_trainer.dataset.knowledge_base.weaviate import WeaviateKnowledgeBase
 from finetune_trainer.dataset.sources import open_source
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
@@ -71,8 +72,11 @@ def build_dataset(
     written = 0
     if knowledge_base is not None:
         progress(0, 0, message="writing the knowledge base")
-        complete = {name: harvest.complete for name, harvest in harvests.items()}
-        written = len(knowledge_base.synchronise(documents, complete).writes)
+        reads = {
+            source.name: SourceRead(harvests[source.name].complete, source.max_delete_fraction)
+            for source in spec.sources
+        }
+        written = len(knowledge_base.synchronise(documents, reads, _writing(progress)).writes)
         cleaned, documents = documents, knowledge_base.snapshot(list(sources))
         steps.append(count_snapshot(cleaned, documents))
         _check_enough(documents, dropped, spec)
@@ -220,7 +224,17 @@ def _knowledge_base(context: StageContext) -> WeaviateKnowledgeBase | None:
     spec = context.spec.dataset.knowledge_base
     if spec is None or spec.weaviate is None or not context.on_cluster:
         return None
-    return WeaviateKnowledgeBase(spec.weaviate, context.environment)
+    vectors = spec.weaviate.vectors
+    vectoriser = None
+    if vectors is not None and vectors.sentence_model is not None:
+        from finetune_trainer.dataset.knowledge_base.sentence_model import SentenceVectors
+
+        vectoriser = SentenceVectors(context, vectors.sentence_model)
+    return WeaviateKnowledgeBase(spec.weaviate, context.environment, vectoriser)
+
+
+def _writing(progress: Progress) -> Callable[[int, int], None]:
+    return lambda step, total: progress(step, total, message="writing the knowledge base")
 
 
 def _check_enough(

@@ -1,17 +1,38 @@
-"""What to write and what to delete so that a knowledge base equals the documents. Pure; knows no server."""
+"""What to write and what to delete so that a knowledge base equals the documents. Pure; knows no server.
+
+What is there already is known by its digest alone, so that the two sides are never in memory together.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune_contract.artifacts import Document
 from finetune_trainer.errors import DataRejected
 
-MAX_DELETED_SHARE = 0.2
-ALWAYS_DELETABLE = 10
-"""A site may always lose fewer posts than this in one run, however small it is."""
+NAMED_IDS = 10
+"""An error names this many documents; the rest are a number."""
+
+
+@dataclass(frozen=True)
+class SourceRead:
+    """How a source was read, and how much of it may vanish at once."""
+
+    complete: bool
+    max_delete_fraction: float = 0.2
+
+
+@dataclass(frozen=True)
+class StoredDocument:
+    """An object of ours in the knowledge base."""
+
+    source: str
+    post_id: str
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -27,18 +48,28 @@ def object_id(source: str, post_id: str) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_URL, f"{source}|{post_id}")
 
 
-def own_documents(found: Mapping[uuid.UUID, Document], sources: Collection[str]) -> dict[uuid.UUID, Document]:
-    """The objects that these sources wrote, with the name of their source; it shows in the identity."""
-    own: dict[uuid.UUID, Document] = {}
-    for identity, document in found.items():
-        for source in sources:
-            if object_id(source, document.post_id) == identity:
-                own[identity] = document.model_copy(update={"source": source})
-    return own
+def document_digest(document: Document) -> bytes:
+    """sha256 of the nine properties; the source is no part, because the knowledge base does not hold it."""
+    return hashlib.sha256(_canonical(document.model_copy(update={"source": ""}))).digest()
+
+
+def snapshot_digest(documents: Iterable[Document]) -> str:
+    """sha256 of documents in their order: the identity of what the examples are made of."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(_canonical(document) + b"\n")
+    return digest.hexdigest()
+
+
+def owner_of(identity: uuid.UUID, post_id: str, sources: Collection[str]) -> str | None:
+    """Which of the sources wrote an object; it shows in the identity."""
+    return next((source for source in sources if object_id(source, post_id) == identity), None)
 
 
 def plan_changes(
-    documents: Sequence[Document], own: Mapping[uuid.UUID, Document], complete: Mapping[str, bool]
+    documents: Sequence[Document],
+    own: Mapping[uuid.UUID, StoredDocument],
+    reads: Mapping[str, SourceRead],
 ) -> Changes:
     """Write what is new or differs; delete what a source has lost, if that source was read completely.
 
@@ -46,19 +77,49 @@ def plan_changes(
         DataRejected: a source has lost so much at once that a mistake is likelier than an editor.
     """
     wanted = {object_id(document.source, document.post_id): document for document in documents}
-    writes = tuple(document for identity, document in sorted(wanted.items()) if own.get(identity) != document)
+    writes = tuple(
+        document
+        for identity, document in sorted(wanted.items())
+        if identity not in own or own[identity].digest != document_digest(document)
+    )
     deletes: list[uuid.UUID] = []
-    for source, is_complete in sorted(complete.items()):
-        if not is_complete:
+    for source, read in sorted(reads.items()):
+        if not read.complete:
             continue
-        mine = [identity for identity, document in own.items() if document.source == source]
+        mine = [identity for identity, stored in own.items() if stored.source == source]
         gone = sorted(identity for identity in mine if identity not in wanted)
-        if len(gone) >= ALWAYS_DELETABLE and len(gone) > MAX_DELETED_SHARE * len(mine):
-            examples = ", ".join(sorted(own[identity].post_url for identity in gone)[:3])
+        if len(gone) > read.max_delete_fraction * len(mine):
             raise DataRejected(
-                f"spec.dataset.sources[{source}]: {len(gone)} of {len(mine)} documents in the knowledge base are gone "
-                f"from the source ({examples}, ...), more than {MAX_DELETED_SHARE:.0%}; nothing was changed. Bring "
-                "them back, or name a new collection in spec.dataset.knowledgeBase.weaviate.collection"
+                f"spec.dataset.sources[{source}].maxDeleteFraction: {len(gone)} of {len(mine)} documents in the "
+                f"knowledge base are gone from the source, more than {read.max_delete_fraction:.0%}; nothing was "
+                f"changed. Bring them back, or raise maxDeleteFraction if they are meant to go. "
+                f"Gone: {name_some(own[identity].post_id for identity in gone)}"
             )
         deletes += gone
     return Changes(writes, tuple(deletes))
+
+
+def name_some(names: Iterable[str]) -> str:
+    """The first names in order, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - NAMED_IDS} more" if len(ordered) > NAMED_IDS else ""
+    return ", ".join(ordered[:NAMED_IDS]) + more
+
+
+def in_batches(documents: Iterable[Document], size: int, size_characters: int) -> Iterator[list[Document]]:
+    """Documents in their order, so many and so large at once; one that is larger stands alone."""
+    batch: list[Document] = []
+    held = 0
+    for document in documents:
+        weight = len(document.post_content) + len(document.post_excerpt) + len(document.post_title)
+        if batch and (len(batch) == size or held + weight > size_characters):
+            yield batch
+            batch, held = [], 0
+        batch.append(document)
+        held += weight
+    if batch:
+        yield batch
+
+
+def _canonical(document: Document) -> bytes:
+    return json.dumps(document.to_wire(), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,171 +1,141 @@
-"""Weaviate as the knowledge base: one collection with nine properties. The only file here that knows its client.
+"""Weaviate as the knowledge base: one collection with nine properties, kept equal to the documents.
 
-There are no vectors: readers' questions are answered by BM25, which needs no model. An existing collection is
-never changed to fit; another schema is an error that lists the differences.
+BM25 answers readers' questions and needs no model; vectors are an offer beside it. An existing collection is never
+changed to fit; another schema is an error that lists the differences.
 """
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from enum import Enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-import grpc  # type: ignore[import-untyped]
 import weaviate
-from weaviate.classes.config import DataType, Property, Tokenization
-from weaviate.classes.init import AdditionalConfig, Auth, Timeout
-from weaviate.collections.classes.config import PropertyConfig
-from weaviate.exceptions import (
-    AuthenticationFailedError,
-    InsufficientPermissionsError,
-    UnexpectedStatusCodeError,
-    WeaviateBaseError,
-    WeaviateConnectionError,
-    WeaviateGRPCUnavailableError,
-    WeaviateStartUpError,
-    WeaviateTimeoutError,
-)
+from weaviate.classes.data import DataObject
+from weaviate.classes.query import Filter
+from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateInsertManyAllFailedError
 
 from finetune_contract.artifacts import Document
 from finetune_contract.run_spec import WeaviateSpec
 from finetune_contract.stage_protocol import ENV_WEAVIATE_API_KEY
-from finetune_trainer.dataset.knowledge_base.changes import Changes, object_id, own_documents, plan_changes
+from finetune_trainer.dataset.knowledge_base.changes import (
+    Changes,
+    SourceRead,
+    StoredDocument,
+    document_digest,
+    in_batches,
+    name_some,
+    object_id,
+    owner_of,
+    plan_changes,
+)
+from finetune_trainer.dataset.knowledge_base.connection import WeaviateServer
+from finetune_trainer.dataset.knowledge_base.schema import (
+    PROPERTIES,
+    collection_differences,
+    from_properties,
+    to_properties,
+)
+from finetune_trainer.dataset.knowledge_base.vectors import (
+    Vectoriser,
+    description,
+    vector_config,
+    vector_differences,
+)
 from finetune_trainer.errors import KnowledgeBaseRejected, KnowledgeBaseUnavailable
 
 logger = logging.getLogger(__name__)
 
 PLACE = "spec.dataset.knowledgeBase.weaviate"
-CONNECT_SECONDS = 5
 BATCH_SIZE = 50
+BATCH_CHARACTERS = 1_000_000
+"""Far below the 10 MB that a server takes in one message, whatever the script."""
+SHOWN_MESSAGES = 5
+_ALL_FAILED = "Every object failed during insertion. Here is the set of all errors: "
 
-_WORD, _FIELD = Tokenization.WORD, Tokenization.FIELD
+Collection = Any
+"""weaviate's own type has parameters that say nothing here."""
 
 
 @dataclass(frozen=True)
-class PropertyTraits:
-    """What makes one property what it is."""
+class FailedWrite:
+    """A document that Weaviate did not take, and what it said."""
 
-    name: str
-    type: DataType
-    tokenization: Tokenization | None
-    filterable: bool
-    searchable: bool
-    ranged: bool = False
-
-    def as_property(self) -> Property:
-        """The form in which the client makes it."""
-        return Property(
-            name=self.name,
-            data_type=self.type,
-            tokenization=self.tokenization,
-            index_filterable=self.filterable,
-            index_searchable=self.searchable,
-            index_range_filters=self.ranged,
-        )
-
-    @classmethod
-    def of(cls, found: PropertyConfig) -> PropertyTraits:
-        """What a server says of a property; tokenization means nothing for what is no text."""
-        is_text = found.data_type in {DataType.TEXT, DataType.TEXT_ARRAY}
-        return cls(
-            name=found.name,
-            type=found.data_type,
-            tokenization=found.tokenization if is_text else None,
-            filterable=bool(found.index_filterable),
-            searchable=bool(found.index_searchable),
-            ranged=bool(found.index_range_filters),
-        )
-
-
-PROPERTIES: tuple[PropertyTraits, ...] = (
-    PropertyTraits("postId", DataType.TEXT, _FIELD, filterable=True, searchable=True),
-    PropertyTraits("postTitle", DataType.TEXT, _WORD, filterable=True, searchable=True),
-    PropertyTraits("postExcerpt", DataType.TEXT, _WORD, filterable=False, searchable=True),
-    PropertyTraits("postContent", DataType.TEXT, _WORD, filterable=False, searchable=True),
-    PropertyTraits("postDate", DataType.DATE, None, filterable=True, searchable=False, ranged=True),
-    PropertyTraits("postAuthor", DataType.TEXT, _FIELD, filterable=True, searchable=True),
-    PropertyTraits("postCategories", DataType.TEXT_ARRAY, _FIELD, filterable=True, searchable=False),
-    PropertyTraits("postTags", DataType.TEXT_ARRAY, _FIELD, filterable=True, searchable=False),
-    PropertyTraits("postUrl", DataType.TEXT, _FIELD, filterable=True, searchable=False),
-)
-"""The nine. Categories and tags are arrays, so that a filter on `Data` cannot match `Data Structure`; names that are
-whole things (ids, authors, addresses) are one token each, so that Equal is exact."""
+    document: Document
+    message: str
 
 
 class WeaviateKnowledgeBase:
     """One collection. Every method opens its own connection and closes it."""
 
-    def __init__(self, spec: WeaviateSpec, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, spec: WeaviateSpec, environment: Mapping[str, str], vectoriser: Vectoriser | None = None
+    ) -> None:
+        """`vectoriser` is needed with spec.vectors.sentence_model, and not used otherwise."""
         self._spec = spec
-        self._api_key = environment.get(ENV_WEAVIATE_API_KEY, "").strip()
-        parts = urlsplit(spec.url)
-        self._secure = parts.scheme == "https"
-        self._host = parts.hostname or ""
-        self._port = parts.port or (443 if self._secure else 80)
+        self._vectoriser = vectoriser if spec.vectors and spec.vectors.sentence_model else None
+        self._server = WeaviateServer(
+            place=PLACE,
+            url=spec.url,
+            grpc_port=spec.grpc_port,
+            collection=spec.collection,
+            rights="read and write",
+            rejected=KnowledgeBaseRejected,
+            unavailable=KnowledgeBaseUnavailable,
+            key_reference=spec.api_key_secret_ref,
+            api_key=environment.get(ENV_WEAVIATE_API_KEY, "").strip(),
+        )
 
     def check(self) -> None:
         """Prove REST, gRPC, the key and the schema; make the collection when it is missing."""
-        if self._spec.api_key_secret_ref is not None and not self._api_key:
-            raise KnowledgeBaseRejected(
-                f"{PLACE}.apiKeySecretRef: the Secret {self._spec.api_key_secret_ref.name} has no value under "
-                f"{self._spec.api_key_secret_ref.key} (it reaches the stage as {ENV_WEAVIATE_API_KEY})"
-            )
-        if self._spec.grpc_port == self._port:
-            raise KnowledgeBaseRejected(
-                f"{PLACE}.grpcPort: {self._port} is the REST port of {self._spec.url}; gRPC has a port of its own, "
-                "50051 unless it was changed"
-            )
-        with self._client() as client:
-            self._check_grpc()
+        self._server.check_settings(ENV_WEAVIATE_API_KEY)
+        with self._server.client() as client:
+            self._server.check_grpc()
+            self._check_module(client)
+            identity = self._vectoriser.identity() if self._vectoriser else ""
             if not client.collections.exists(self._spec.collection):
-                client.collections.create(
-                    self._spec.collection, properties=[entry.as_property() for entry in PROPERTIES]
-                )
-                logger.info("Weaviate collection made: collection=%s", self._spec.collection)
-            found = client.collections.use(self._spec.collection).config.get().properties
-            differences = schema_differences([PropertyTraits.of(entry) for entry in found])
+                self._create(client, identity)
+            collection = client.collections.use(self._spec.collection)
+            found = collection.config.get()
+            differences = collection_differences(found)
+            differences += vector_differences(found, self._spec.vectors, identity)
             if differences:
                 raise KnowledgeBaseRejected(
                     f"{PLACE}.collection: {self._spec.collection} has another schema ({'; '.join(differences)}); "
                     "name another collection, or delete this one"
                 )
-            client.collections.use(self._spec.collection).query.fetch_objects(limit=1)
+            collection.query.fetch_objects(limit=1)
 
-    def synchronise(self, documents: Sequence[Document], complete: Mapping[str, bool]) -> Changes:
+    def synchronise(
+        self,
+        documents: Sequence[Document],
+        reads: Mapping[str, SourceRead],
+        done: Callable[[int, int], None] = lambda step, total: None,
+    ) -> Changes:
         """Make the collection hold these documents; what other sources wrote is left alone.
+
+        A run that was cut off anywhere is made good by the next one: writes go by identity, deletes come last.
 
         Args:
             documents: what the sources hold now.
-            complete: by name of source, whether it was read completely.
+            reads: by name of source, how it was read.
+            done: hears how many of the writes are done.
         Raises:
             DataRejected: a source has lost too much; nothing was changed.
+            KnowledgeBaseUnavailable: Weaviate stopped answering, or did not store what it was given.
         """
-        with self._client() as client:
-            changes = plan_changes(
-                documents, own_documents(self._read_all(client), complete.keys()), complete
-            )
+        with self._server.client() as client:
             collection = client.collections.use(self._spec.collection)
-            if changes.writes:
-                with collection.batch.fixed_size(BATCH_SIZE, concurrent_requests=1) as batch:
-                    for document in changes.writes:
-                        batch.add_object(
-                            properties=to_properties(document),
-                            uuid=object_id(document.source, document.post_id),
-                        )
-                if failed := collection.batch.failed_objects:
-                    facts = "; ".join(sorted({" ".join(entry.message.split())[:200] for entry in failed})[:3])
-                    raise KnowledgeBaseUnavailable(
-                        f"{PLACE}.url: {self._spec.url} did not store {len(failed)} of {len(changes.writes)} objects "
-                        f"({facts}); is its disk full or read-only?"
-                    )
-            for identity in changes.deletes:
-                collection.data.delete_by_id(identity)
+            own = self._stored(collection, reads.keys())
+            changes = plan_changes(documents, own, reads)
+            self._write(collection, changes.writes, done)
+            for start in range(0, len(changes.deletes), BATCH_SIZE):
+                self._delete(collection, changes.deletes[start : start + BATCH_SIZE])
+            written = {object_id(document.source, document.post_id) for document in changes.writes}
+            expected = (own.keys() | written) - set(changes.deletes)
+            self._check_count(collection, reads.keys(), len(expected))
         logger.info(
             "Weaviate synchronised: collection=%s written=%d deleted=%d",
             self._spec.collection, len(changes.writes), len(changes.deletes),
@@ -174,124 +144,114 @@ class WeaviateKnowledgeBase:
 
     def snapshot(self, sources: Sequence[str]) -> list[Document]:
         """What the collection holds of these sources, in the order of date and identity."""
-        with self._client() as client:
-            found = own_documents(self._read_all(client), sources)
-        return sorted(
-            found.values(), key=lambda document: (document.post_date, document.post_id, document.source)
-        )
+        with self._server.client() as client:
+            collection = client.collections.use(self._spec.collection)
+            found = [
+                document.model_copy(update={"source": source})
+                for identity, document in _objects(collection)
+                if (source := owner_of(identity, document.post_id, sources)) is not None
+            ]
+        return sorted(found, key=lambda document: (document.post_date, document.post_id, document.source))
 
-    def _read_all(self, client: weaviate.WeaviateClient) -> dict[uuid.UUID, Document]:
-        objects = client.collections.use(self._spec.collection).iterator()
-        return {found.uuid: from_properties(found.properties) for found in objects}
-
-    @contextmanager
-    def _client(self) -> Iterator[weaviate.WeaviateClient]:
-        """A connection; every error of the client leaves as one of ours.
-
-        The client's own first checks are skipped, because they ask pypi.org whether the client is new.
-        """
+    def _create(self, client: weaviate.WeaviateClient, identity: str) -> None:
         try:
-            with weaviate.connect_to_custom(
-                http_host=self._host,
-                http_port=self._port,
-                http_secure=self._secure,
-                grpc_host=self._host,
-                grpc_port=self._spec.grpc_port,
-                grpc_secure=self._secure,
-                auth_credentials=Auth.api_key(self._api_key) if self._api_key else None,
-                additional_config=AdditionalConfig(
-                    timeout=Timeout(init=CONNECT_SECONDS, query=20, insert=60)
-                ),
-                skip_init_checks=True,
-            ) as client:
-                yield client
-        except WeaviateBaseError as error:
-            raise self._translated(error) from error
-
-    def _check_grpc(self) -> None:
-        """The client itself would try a wrong port for more than a minute."""
-        address = f"{self._host}:{self._spec.grpc_port}"
-        if self._secure:
-            channel = grpc.secure_channel(address, grpc.ssl_channel_credentials())
-        else:
-            channel = grpc.insecure_channel(address)
-        with channel:
-            try:
-                grpc.channel_ready_future(channel).result(timeout=CONNECT_SECONDS)
-            except grpc.FutureTimeoutError as error:
-                raise KnowledgeBaseUnavailable(
-                    f"{PLACE}.grpcPort: nothing speaks gRPC at {address}; correct the port, "
-                    "or open it beside the REST port"
-                ) from error
-
-    def _translated(self, error: WeaviateBaseError) -> KnowledgeBaseRejected | KnowledgeBaseUnavailable:
-        fact = " ".join(str(error).split())[:300]
-        status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else 0
-        refused = isinstance(error, AuthenticationFailedError | InsufficientPermissionsError)
-        if refused or status in {401, 403} or "UNAUTHENTICATED" in fact or "PERMISSION_DENIED" in fact:
-            return KnowledgeBaseRejected(
-                f"{PLACE}.apiKeySecretRef: {self._spec.url} refuses the key; correct the Secret, and give its user "
-                f"the right to read and write {self._spec.collection}"
+            client.collections.create(
+                self._spec.collection,
+                description=description(self._spec.vectors, identity),
+                properties=[entry.as_property() for entry in PROPERTIES],
+                vector_config=vector_config(self._spec.vectors),
             )
-        if isinstance(error, WeaviateGRPCUnavailableError):
-            return KnowledgeBaseUnavailable(
-                f"{PLACE}.grpcPort: {self._host}:{self._spec.grpc_port} does not speak gRPC; correct the port"
+        except UnexpectedStatusCodeError:
+            if not client.collections.exists(self._spec.collection):  # another run was quicker
+                raise
+        logger.info("Weaviate collection made: collection=%s", self._spec.collection)
+
+    def _check_module(self, client: weaviate.WeaviateClient) -> None:
+        module = self._spec.vectors.module if self._spec.vectors else None
+        if module is None:
+            return
+        modules = client.get_meta().get("modules") or {}
+        if module not in modules:
+            offered = ", ".join(sorted(name for name in modules if name.startswith("text2vec-"))) or "none"
+            raise KnowledgeBaseRejected(
+                f"{PLACE}.vectors.module: {self._spec.url} has no module {module} (text2vec modules there: {offered}); "
+                "enable it on the server (ENABLE_MODULES), or use sentenceModel, which needs none"
             )
-        if isinstance(error, WeaviateStartUpError) and "not supported" in fact:
-            return KnowledgeBaseRejected(f"{PLACE}.url: {self._spec.url} is too old ({fact})")
-        if isinstance(error, WeaviateConnectionError | WeaviateStartUpError | WeaviateTimeoutError):
-            return KnowledgeBaseUnavailable(
-                f"{PLACE}.url: {self._spec.url} does not answer ({fact}); check the address and that Weaviate runs"
+
+    def _stored(self, collection: Collection, sources: Any) -> dict[uuid.UUID, StoredDocument]:
+        """The objects that these sources wrote, as digests."""
+        own: dict[uuid.UUID, StoredDocument] = {}
+        for identity, document in _objects(collection):
+            if (source := owner_of(identity, document.post_id, sources)) is not None:
+                own[identity] = StoredDocument(source, document.post_id, document_digest(document))
+        return own
+
+    def _write(
+        self, collection: Collection, documents: Sequence[Document], done: Callable[[int, int], None]
+    ) -> None:
+        failed: list[FailedWrite] = []
+        step = 0
+        for batch in in_batches(documents, BATCH_SIZE, BATCH_CHARACTERS):
+            failed += self._insert(collection, batch)
+            step += len(batch)
+            done(step, len(documents))
+        again, failed = failed, []
+        for batch in in_batches([entry.document for entry in again], BATCH_SIZE, BATCH_CHARACTERS):
+            failed += self._insert(collection, batch)
+        if failed:
+            messages = "; ".join(list(dict.fromkeys(entry.message for entry in failed))[:SHOWN_MESSAGES])
+            raise KnowledgeBaseUnavailable(
+                f"{PLACE}.url: {self._spec.url} did not store {len(failed)} of {len(documents)} objects, tried twice "
+                f"({messages}); is its disk full or read-only? "
+                f"Not stored: {name_some(entry.document.post_id for entry in failed)}"
             )
-        if 400 <= status < 500 and status != 429:
-            return KnowledgeBaseRejected(f"{PLACE}: {self._spec.url} refused the request ({fact})")
-        return KnowledgeBaseUnavailable(f"{PLACE}: {self._spec.url} failed ({fact}); it is tried again")
+
+    def _insert(self, collection: Collection, documents: Sequence[Document]) -> list[FailedWrite]:
+        """Write by identity: what is there is replaced. The client raises for failed objects only when all failed."""
+        vectors = self._vectoriser.vectors(documents) if self._vectoriser else [None] * len(documents)
+        rows = [
+            DataObject(
+                properties=to_properties(document),
+                uuid=object_id(document.source, document.post_id),
+                vector=vector,
+            )
+            for document, vector in zip(documents, vectors, strict=True)
+        ]
+        try:
+            errors = collection.data.insert_many(rows).errors
+        except WeaviateInsertManyAllFailedError as error:
+            return [FailedWrite(document, _short(error.message)) for document in documents]
+        return [FailedWrite(documents[index], _short(entry.message)) for index, entry in errors.items()]
+
+    def _delete(self, collection: Collection, identities: Sequence[uuid.UUID]) -> None:
+        outcome = collection.data.delete_many(where=Filter.by_id().contains_any(list(identities)))
+        if outcome.failed:
+            raise KnowledgeBaseUnavailable(
+                f"{PLACE}.url: {self._spec.url} did not delete {outcome.failed} of {len(identities)} objects; "
+                "is its disk full or read-only?"
+            )
+
+    def _check_count(self, collection: Collection, sources: Any, expected: int) -> None:
+        """Ask the server how many there are; a batch that it took is not yet a batch that it kept."""
+        total = collection.aggregate.over_all(total_count=True).total_count
+        if total == expected:
+            return
+        found = sum(  # objects of others may stand here too: count ours alone
+            owner_of(entry.uuid, str(entry.properties.get("postId") or ""), sources) is not None
+            for entry in collection.iterator(return_properties=["postId"])
+        )
+        if found != expected:
+            raise KnowledgeBaseUnavailable(
+                f"{PLACE}.collection: {self._spec.collection} holds {found} of our documents after the write and "
+                f"{expected} were expected; does another run write into it, or is its disk full?"
+            )
 
 
-def schema_differences(found: Sequence[PropertyTraits]) -> list[str]:
-    """In words, how properties differ from the nine; empty when they are the same."""
-    wanted = {entry.name: entry for entry in PROPERTIES}
-    actual = {entry.name: entry for entry in found}
-    differences = [f"{name} is missing" for name in wanted if name not in actual]
-    differences += [f"{name} is not one of the nine" for name in actual if name not in wanted]
-    for name, traits in wanted.items():
-        for trait, value in asdict(traits).items():
-            if name in actual and (other := getattr(actual[name], trait)) != value:
-                differences.append(f"{name}: {trait} is {_word(other)} instead of {_word(value)}")
-    return differences
+def _objects(collection: Collection) -> Iterator[tuple[uuid.UUID, Document]]:
+    """All objects, a page at a time."""
+    for entry in collection.iterator():
+        yield entry.uuid, from_properties(entry.properties)
 
 
-def _word(value: object) -> str:
-    return str(value.value) if isinstance(value, Enum) else str(value)
-
-
-def to_properties(document: Document) -> dict[str, Any]:
-    """The nine properties of a document."""
-    return {
-        "postId": document.post_id,
-        "postTitle": document.post_title,
-        "postExcerpt": document.post_excerpt,
-        "postContent": document.post_content,
-        "postDate": datetime.fromisoformat(document.post_date),
-        "postAuthor": document.post_author,
-        "postCategories": document.post_categories,
-        "postTags": document.post_tags,
-        "postUrl": document.post_url,
-    }
-
-
-def from_properties(properties: Mapping[str, Any]) -> Document:
-    """A document from the nine properties; its source is not among them."""
-    date = properties.get("postDate")
-    return Document(
-        source="",
-        post_id=properties.get("postId") or "",
-        post_title=properties.get("postTitle") or "",
-        post_excerpt=properties.get("postExcerpt") or "",
-        post_content=properties.get("postContent") or "",
-        post_date=date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(date, datetime) else "",
-        post_author=properties.get("postAuthor") or "",
-        post_categories=list(properties.get("postCategories") or []),
-        post_tags=list(properties.get("postTags") or []),
-        post_url=properties.get("postUrl") or "",
-    )
+def _short(message: str) -> str:
+    return " ".join(message.removeprefix(_ALL_FAILED).split())[:200]
