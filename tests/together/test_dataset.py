@@ -22,7 +22,9 @@ from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import StageReport
 from finetune_trainer.dataset.build import build_dataset
-from finetune_trainer.dataset.knowledge_base.weaviate import WeaviateKnowledgeBase, from_properties
+from finetune_trainer.dataset.knowledge_base.changes import SourceRead
+from finetune_trainer.dataset.knowledge_base.schema import from_properties
+from finetune_trainer.dataset.knowledge_base.weaviate import WeaviateKnowledgeBase
 from finetune_trainer.errors import (
     DataRejected,
     KnowledgeBaseRejected,
@@ -232,7 +234,7 @@ def test_a_lost_post_is_deleted_and_a_changed_one_written(context, parts, collec
     documents = base.snapshot(["site"])
     edited = documents[1].model_copy(update={"post_content": "new words"})
 
-    changes = base.synchronise([edited, *documents[2:]], {"site": True})
+    changes = base.synchronise([edited, *documents[2:]], {"site": SourceRead(complete=True)})
 
     assert (len(changes.writes), len(changes.deletes)) == (1, 1)
     assert base.snapshot(["site"]) == sorted(
@@ -248,7 +250,7 @@ def test_a_great_loss_changes_nothing(context, parts, collection):
     documents = base.snapshot(["site"])
 
     with pytest.raises(DataRejected, match="nothing was changed"):
-        base.synchronise(documents[:20], {"site": True})
+        base.synchronise(documents[:20], {"site": SourceRead(complete=True)})
 
     assert base.snapshot(["site"]) == documents
 
@@ -260,7 +262,7 @@ def test_another_source_in_the_collection_is_left_alone(context, parts, collecti
         source="other", post_id="1", post_title="T", post_excerpt="", post_content="C",
         post_date="2025-01-01T00:00:00Z", post_author="", post_categories=[], post_tags=[], post_url="http://other/1",
     )  # fmt: skip
-    base.synchronise([other], {"other": True})
+    base.synchronise([other], {"other": SourceRead(complete=True)})
 
     report = build(context)
 
