@@ -12,6 +12,7 @@ from bs4 import BeautifulSoup
 from bs4.element import NavigableString, Tag
 
 from finetune_trainer.dataset.cleaning.machinery import image_source
+from finetune_trainer.dataset.cleaning.tree import first_below
 
 _EMBEDS = frozenset({"iframe", "video", "audio", "embed", "object"})
 _LINK_SCHEMES = frozenset({"http", "https", "mailto", "tel", "ftp", "sms"})
@@ -76,10 +77,10 @@ def _settle_link(link: Tag, base_url: str) -> None:
     if address:
         name = " ".join(str(link.get("aria-label") or link.get("title") or "").split())
         link.attrs = {"href": address}
-        if name and link.find("img") is None and not link.get_text().strip():
+        if name and first_below(link, {"img"}) is None and not link.get_text().strip():
             link.append(NavigableString(name))
         return
-    if href and not _HAS_WORD.search(link.get_text()) and link.find("img") is None:
+    if href and not _HAS_WORD.search(link.get_text()) and first_below(link, {"img"}) is None:
         link.decompose()  # the mark that jumps back from a footnote or names a heading
         return
     if link.parent is not None and link.parent.name == "sup" and link.get_text().strip().isdigit():
@@ -89,14 +90,20 @@ def _settle_link(link: Tag, base_url: str) -> None:
 
 
 def _settle_embed(soup: BeautifulSoup, embed: Tag, base_url: str) -> None:
-    inner = embed.find(["source", "embed"])
+    inner = first_below(embed, {"source", "embed"})
     sources = (
         embed.get("src"), embed.get("data-src"), embed.get("data-lazy-src"), embed.get("data-litespeed-src"),
         embed.get("data"), inner.get("src") if inner is not None else None,
     )  # fmt: skip
-    address = next((found for source in sources if (found := absolute_address(str(source or ""), base_url))), "")
+    address = next(
+        (found for source in sources if (found := absolute_address(str(source or ""), base_url))), ""
+    )
     names = embed.get("class") or ()
-    if not address or "wp-block-file__embed" in names or ("wp-embedded-content" in names and _has_quote(embed)):
+    if (
+        not address
+        or "wp-block-file__embed" in names
+        or ("wp-embedded-content" in names and _has_quote(embed))
+    ):
         embed.decompose()
         return
     link = soup.new_tag("a", href=address)
@@ -104,11 +111,10 @@ def _settle_embed(soup: BeautifulSoup, embed: Tag, base_url: str) -> None:
     paragraph = soup.new_tag("p")
     paragraph.append(link)
     embed.replace_with(paragraph)
-    for child in embed.find_all(True):
-        child.decompose()
+    embed.decompose()
 
 
 def _has_quote(frame: Tag) -> bool:
     """Whether WordPress's embed of a post is there as a quote with its link, beside the frame."""
     quote = frame.find_previous_sibling("blockquote")
-    return quote is not None and quote.find("a") is not None
+    return quote is not None and first_below(quote, {"a"}) is not None

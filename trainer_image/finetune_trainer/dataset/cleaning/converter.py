@@ -9,12 +9,20 @@ import re
 import unicodedata
 
 from bs4 import BeautifulSoup
-from bs4.element import NavigableString, PageElement, Tag
+from bs4.element import NavigableString, PageElement, PreformattedString, Tag
 from markdownify import ATX, MarkdownConverter
 
-from finetune_trainer.dataset.cleaning.structure import span_of
+from finetune_trainer.dataset.cleaning.structure import HEADINGS, span_of
+from finetune_trainer.dataset.cleaning.tree import all_below, first_below
 
-_HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
+_BLOCKS = HEADINGS | frozenset(
+    "address article aside blockquote body br caption center dd details div dl dt fieldset figcaption figure footer "  # noqa: SIM905
+    "header hgroup hr legend li main ol p pre section summary table tbody td tfoot th thead tr ul".split()
+)
+"""Blanks at their edges are no text."""
+_INLINE_ONLY = HEADINGS | {"td", "th"}
+_VERBATIM = frozenset({"pre", "code", "kbd", "samp"})
+_BLANKS = re.compile(r"[\t \n\f]+")
 _LANGUAGE = re.compile(r"^(?:language|lang|highlight-source)-([\w+#.-]+)$")
 _BRUSH = re.compile(r"brush:\s*([\w+#.-]+)")
 _CODE_MARK = re.compile(r"^(.*?)\x01(\d{1,9})\x01(.*)$")
@@ -46,7 +54,7 @@ def _marked(mark: str, names: frozenset[str]) -> object:
         inner = text.strip()
         if not inner or "_noformat" in parent_tags or "\n\n" in inner or "\x01" in inner:
             return text
-        if parent_tags & names or parent_tags & _HEADINGS or _is_within_word(el, text):
+        if parent_tags & names or parent_tags & HEADINGS or _is_within_word(el, text):
             return text
         return f"{_blank(text[0])}{mark}{inner}{mark}{_blank(text[-1])}"
 
@@ -67,6 +75,51 @@ class _PostConverter(MarkdownConverter):
         self.code_blocks: list[str] = []
         """In order; each stands in the text as a mark, so that nothing touches its bytes."""
 
+    def process_tag(self, node: Tag, parent_tags: set[str] | None = None) -> str:
+        """As markdownify does it, without its walk up to the root for every element."""
+        around = parent_tags or set()
+        within = around | {node.name}
+        if node.name in _INLINE_ONLY:
+            within.add("_inline")
+        if node.name in _VERBATIM:
+            within.add("_noformat")
+        text, parts, line_ends = "", list[str](), 0
+        for child in node.contents:
+            if isinstance(child, Tag):
+                text = self.process_tag(child, within)
+            elif isinstance(child, NavigableString) and not isinstance(child, PreformattedString):
+                text = self.process_text(child, within)
+            else:
+                continue
+            if not text:
+                continue
+            content = text.strip("\n") if "pre" not in within else text
+            leading = len(text) - len(text.lstrip("\n")) if content != text else 0
+            if leading and line_ends:
+                parts[-1] = "\n" * min(2, max(line_ends, leading))
+            elif leading:
+                parts.append("\n" * leading)
+            line_ends = len(text) - leading - len(content) if content else max(line_ends, leading)
+            if content:
+                parts += [content, "\n" * line_ends]
+        joined = "".join(parts)
+        if node.name in HEADINGS:
+            return self.convert_hn(int(node.name[1]), joined, around)
+        if node.name in _CONVERTED:
+            return str(getattr(self, f"convert_{node.name}")(node, joined, parent_tags=around))
+        return joined
+
+    def process_text(self, el: NavigableString, parent_tags: set[str] | None = None) -> str:
+        """Text with its blanks as a browser shows them."""
+        if parent_tags and "pre" in parent_tags:
+            return str(el)
+        text = _BLANKS.sub(" ", el)
+        if text[:1] == " " and _is_at_block(el.previous_sibling, el.parent):
+            text = text[1:]
+        if text[-1:] == " " and _is_at_block(el.next_sibling, el.parent):
+            text = text[:-1]
+        return text
+
     convert_b = convert_strong = _marked("**", frozenset({"b", "strong"}))
     convert_em = convert_i = _marked("*", frozenset({"em", "i"}))
     convert_del = convert_s = convert_strike = _marked("~~", frozenset({"del", "s", "strike"}))
@@ -79,7 +132,9 @@ class _PostConverter(MarkdownConverter):
 
     convert_address = convert_article = convert_aside = convert_center = convert_dl = convert_div
     convert_details = convert_fieldset = convert_figcaption = convert_figure = convert_footer = convert_div
-    convert_header = convert_hgroup = convert_legend = convert_main = convert_p = convert_section = convert_div
+    convert_header = convert_hgroup = convert_legend = convert_main = convert_p = convert_section = (
+        convert_div
+    )
     convert_summary = convert_div
 
     def convert_hn(self, level: int, text: str, parent_tags: set[str]) -> str:
@@ -90,9 +145,6 @@ class _PostConverter(MarkdownConverter):
         if text.startswith("![") and text.endswith(")") and text.count("](") == 1:
             return f"\n\n{text}\n\n"
         return f"\n\n{'#' * level} {text}\n\n"
-
-    def convert_hN(self, n: int, el: Tag, text: str, parent_tags: set[str]) -> str:  # noqa: N802 - markdownify's name
-        return self.convert_hn(max(1, min(6, n)), text, parent_tags)
 
     def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         code = el.get_text().strip("\n")
@@ -164,11 +216,22 @@ class _PostConverter(MarkdownConverter):
         return f"\n\n{around}\n\n" * bool(around) + "\n\n" + "\n".join(rows) + "\n\n"
 
 
+_CONVERTED = frozenset(
+    name.removeprefix("convert_") for name in dir(_PostConverter) if name.startswith("convert_")
+) - {"hn", "soup"}
+"""Elements with a form of their own; of the others the text stays."""
+
+
+def _is_at_block(neighbour: PageElement | None, parent: Tag | None) -> bool:
+    tag = parent if neighbour is None else neighbour
+    return isinstance(tag, Tag) and tag.name in _BLOCKS
+
+
 def _has_head(table: Tag) -> bool:
-    row = table.find("tr")
+    row = first_below(table, {"tr"})
     if row is None:
         return False
-    cells = row.find_all(["td", "th"], recursive=False)
+    cells = [cell for cell in row.children if isinstance(cell, Tag)]
     return (row.parent is not None and row.parent.name == "thead") or all(cell.name == "th" for cell in cells)
 
 
@@ -190,7 +253,7 @@ def _number(item: Tag) -> int:
 
 
 def _language(pre: Tag) -> str:
-    for tag in (pre, *pre.find_all("code")):
+    for tag in (pre, *all_below(pre, {"code"})):
         names = " ".join(str(name) for name in tag.get_attribute_list("class") if name)
         if match := _BRUSH.search(names):
             return match.group(1)

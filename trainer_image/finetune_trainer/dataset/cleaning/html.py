@@ -93,7 +93,9 @@ def _replace_surrogates(text: str) -> str:
 
 
 def _lines_of_text(soup: BeautifulSoup) -> str:
-    lines = (" ".join(line.split()) for line in normalise(soup.get_text("\n")).replace("\x01", "").split("\n"))
+    lines = (
+        " ".join(line.split()) for line in normalise(soup.get_text("\n")).replace("\x01", "").split("\n")
+    )
     return "\n".join(line for line in lines if line)
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 
 from bs4 import BeautifulSoup
-from bs4.element import NavigableString, PageElement, PreformattedString, Tag
+from bs4.element import NavigableString, PreformattedString, Tag
+
+from finetune_trainer.dataset.cleaning.tree import above, all_below, first_below
 
 _DROPPED_TAGS = frozenset(
     "script style form input button select textarea svg noscript nav template label canvas head".split()  # noqa: SIM905
@@ -34,6 +36,8 @@ DYNAMIC_BLOCK = re.compile(
 )
 """Class names of what the site computes for each request, and of the share buttons that plugins add."""
 _GUTTER = re.compile(r"^(?:gutter|linenos|line-numbers-rows|hljs-ln-numbers|crayon-nums.*)$")
+_CODE = frozenset({"pre", "code"})
+_QUESTIONS = frozenset({"h2", "h3", "h4", "h5", "summary"})
 _READ_ALOUD = "screen-reader-text"
 _SHORTCODE = re.compile(
     r"\[/?(?:contact-form-7|contact-form|gallery|caption|embed|audio|video|playlist|wpforms|gravityform|ninja_form"
@@ -61,7 +65,7 @@ def drop_machinery(soup: BeautifulSoup, keep_wrappers: bool = False) -> None:
                 doomed.append(node)
         elif isinstance(node, PreformattedString):  # comments, CDATA, doctypes
             node.extract()
-        elif isinstance(node, NavigableString) and "[" in node and not _in_code(node):
+        elif isinstance(node, NavigableString) and "[" in node and above(node, _CODE) is None:
             text = _SHORTCODE.sub("", node)
             if len(text) != len(node):
                 node.replace_with(NavigableString(text))
@@ -84,21 +88,25 @@ def _is_machinery(tag: Tag) -> bool:
 
 def _is_all_of_its_link(tag: Tag) -> bool:
     """Whether a text for screen readers is the only name that a link has."""
-    link = tag.find_parent("a")
-    return link is not None and link.find("img") is None and link.get_text().strip() == tag.get_text().strip()
+    link = above(tag, {"a"})
+    return (
+        link is not None
+        and first_below(link, {"img"}) is None
+        and link.get_text().strip() == tag.get_text().strip()
+    )
 
 
 def _rescue(tag: Tag) -> None:
     """Move out what a reader sees although its tag is machinery: questions on toggles, pictures loaded late."""
-    if tag.name == "button" and (tag.has_attr("aria-expanded") or tag.find_parent(["h2", "h3", "h4", "summary"])):
+    if tag.name == "button" and (tag.has_attr("aria-expanded") or above(tag, _QUESTIONS)):
         for child in list(tag.children):
             tag.insert_before(child.extract())
     elif tag.name == "noscript" and tag.find_parent(class_="wp-playlist"):
-        for link in tag.find_all("a"):
+        for link in list(all_below(tag, {"a"})):
             tag.insert_before(link.extract())
     elif tag.name == "noscript":
         shown = tag.find_previous("img")
-        for image in tag.find_all("img"):
+        for image in list(all_below(tag, {"img"})):
             if shown is not None and not image_source(shown) and image_source(image):
                 shown.replace_with(image.extract())
                 return
@@ -115,7 +123,3 @@ def image_source(image: Tag) -> str:
         if choices and choices[-1] and not choices[-1][0].lower().startswith("data:"):
             return choices[-1][0]
     return ""
-
-
-def _in_code(node: PageElement) -> bool:
-    return node.find_parent(["pre", "code"]) is not None

@@ -11,8 +11,12 @@ import re
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString, Tag
 
-_HEADINGS = ["h1", "h2", "h3", "h4", "h5", "h6"]
-_TABLE_PARTS = frozenset({"table", "thead", "tbody", "tfoot", "tr", "td", "th", "caption"})
+from finetune_trainer.dataset.cleaning.tree import above, all_below, first_below
+
+HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
+_CELLS = frozenset({"td", "th"})
+_NO_BLOCKS_INSIDE = HEADINGS | _CELLS | {"a", "pre"}
+_TABLE_PARTS = frozenset({"thead", "tbody", "tfoot", "tr", "td", "th", "caption"})
 _MAX_SPAN = 100
 _MAX_CELLS = 20_000
 
@@ -32,14 +36,14 @@ def mend_structure(soup: BeautifulSoup) -> None:
             _unwrap_table(table)
         else:
             _fill_rowspans(table)
-    if any(name in tags for name in _HEADINGS):
+    if any(name in tags for name in HEADINGS):
         for link in tags.get("a", ()):
             _move_into_heading(link)
 
 
 def _mend_pre(soup: BeautifulSoup, pre: Tag) -> None:
     """Line breaks are lines; a poem is no code, and its links are to be read."""
-    for line_break in pre.find_all("br"):
+    for line_break in list(all_below(pre, {"br"})):
         line_break.replace_with("\n")
     if "wp-block-verse" in (pre.get("class") or ()):
         pre.name = "p"
@@ -54,10 +58,10 @@ def _mend_pre(soup: BeautifulSoup, pre: Tag) -> None:
 def _mend_code(code: Tag) -> None:
     """Code of several lines is a block, whether or not somebody said `pre`."""
     code.name = "code"
-    if code.find("br") is None or code.find_parent(["pre", "td", "th", "a", *_HEADINGS]) is not None:
+    if first_below(code, {"br"}) is None or above(code, _NO_BLOCKS_INSIDE) is not None:
         return
     code.name = "pre"
-    for line_break in code.find_all("br"):
+    for line_break in list(all_below(code, {"br"})):
         following = line_break.next_sibling
         if isinstance(following, NavigableString) and following.startswith("\n"):
             following.replace_with(NavigableString(following[1:]))
@@ -65,25 +69,25 @@ def _mend_code(code: Tag) -> None:
 
 
 def _own_rows(table: Tag) -> list[Tag]:
-    return [row for row in table.find_all("tr") if row.find_parent("table") is table]
+    return [row for row in all_below(table, {"tr"}) if above(row, {"table"}) is table]
 
 
 def _cells(row: Tag) -> list[Tag]:
-    return [cell for cell in row.children if isinstance(cell, Tag) and cell.name in {"td", "th"}]
+    return [cell for cell in row.children if isinstance(cell, Tag) and cell.name in _CELLS]
 
 
 def _is_layout(table: Tag) -> bool:
     """Whether a table only places things: it holds another table, code in lines, or a single cell."""
-    if table.get("role") == "presentation" or table.find("table") is not None:
+    if table.get("role") == "presentation" or first_below(table, {"table"}) is not None:
         return True
-    if any("\n" in pre.get_text().strip() for pre in table.find_all("pre")):
+    if any("\n" in pre.get_text().strip() for pre in all_below(table, {"pre"})):
         return True
     return sum(len(_cells(row)) for row in _own_rows(table)) <= 1
 
 
 def _unwrap_table(table: Tag) -> None:
-    for part in table.find_all(_TABLE_PARTS):
-        if part.find_parent("table") is table:
+    for part in list(all_below(table, _TABLE_PARTS)):
+        if above(part, {"table"}) is table:
             part.name = "div"
     table.name = "div"
 
@@ -96,7 +100,7 @@ def span_of(cell: Tag, name: str) -> int:
 
 def _fill_rowspans(table: Tag) -> None:
     """A cell that reaches over rows is repeated in each, so that a row can be read alone."""
-    if table.find(["td", "th"], rowspan=True) is None:
+    if not any(cell.has_attr("rowspan") for cell in all_below(table, _CELLS)):
         return
     reaching: dict[int, tuple[Tag, int]] = {}
     made = 0
@@ -129,8 +133,8 @@ def _fill_rowspans(table: Tag) -> None:
 
 def _move_into_heading(link: Tag) -> None:
     """A link around a card with a heading is a link on the heading."""
-    heading = link.find(_HEADINGS)
-    if not isinstance(heading, Tag) or not link.get("href"):
+    heading = first_below(link, HEADINGS)
+    if heading is None or not link.get("href"):
         return
     inner = copy.copy(link)
     inner.clear()
