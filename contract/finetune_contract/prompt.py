@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from finetune_contract.artifacts import ChatMessage
 from finetune_contract.run_spec import PromptFormat
@@ -57,7 +58,7 @@ def user_message(question: str, passages: Sequence[Passage] = ()) -> str:
     if not passages:
         return f"{INSTRUCTION_WITHOUT_SOURCES}\n\nQuestion: {question}"
     sources = "\n".join(
-        f"[{number}] {_label(passage)}\n{shorten(without_links(passage.text), MAX_PASSAGE_WORDS)}"
+        f"[{number}] {_label(passage)}\n{_shown(passage.text)}"
         for number, passage in enumerate(passages[:MAX_PASSAGES], start=1)
     )
     return f"{INSTRUCTION}\n\n{sources}\n\nQuestion: {question}"
@@ -89,6 +90,12 @@ def is_refusal(answer: str) -> bool:
 def cited_numbers(answer: str) -> list[int]:
     """Numbers of the cited sources, in order of first mention."""
     return list(dict.fromkeys(int(number) for number in CITATION.findall(answer)))
+
+
+@lru_cache(maxsize=4096)
+def _shown(text: str) -> str:
+    """As much of a passage as a prompt has room for; a passage is shown for many questions."""
+    return shorten(without_links(text), MAX_PASSAGE_WORDS)
 
 
 def _label(passage: Passage) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from finetune_contract.artifacts import Document
@@ -14,6 +14,7 @@ from finetune_contract.sections import (
     Passage,
     PassageIndex,
     content_words,
+    leans_on_previous,
     shorten,
     split_sections,
     without_links,
@@ -28,9 +29,11 @@ _THE_NOUN = re.compile(r"\b[Tt]he ([a-z]{3,})\b")
 _SOMETHING_OF = re.compile(r"[a-z]+ of ")
 _ARTICLES = frozenset({"a", "an", "the"})
 MIN_SITE_NOUN_COUNT = 8
+SEARCH_DEPTH = MAX_PASSAGES + 8
+"""Passages that are remembered of each search; no kind asks for more."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fact:
     """A section with a sentence in it that answers the question its heading asks."""
 
@@ -45,6 +48,8 @@ class Corpus:
 
     def __init__(self, documents: Sequence[Document]) -> None:
         self.documents = tuple(documents)
+        self.site_documents = self.documents
+        """All of the site, also those that this corpus does not teach: for what is said of the site as a whole."""
         passages: list[Passage] = []
         facts: list[Fact] = []
         for document in documents:
@@ -71,6 +76,9 @@ class Corpus:
         noun, count = min(nouns.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
         self.site_noun = noun if count >= MIN_SITE_NOUN_COUNT else "site"
         """What the site speaks of most, such as `mill`; for questions about what it does not have."""
+        self._found: dict[tuple[str, ...], tuple[Passage, ...]] = {}
+        self._ways: dict[Fact, tuple[Phrasing, ...]] = {}
+        self._shown: dict[Passage, str] = {}
 
     def with_written(self, pairs: Sequence[WrittenPair]) -> Corpus:
         """The same corpus with pairs that were written about it."""
@@ -78,9 +86,47 @@ class Corpus:
         other.written = tuple(pairs)
         return other
 
+    def without(self, urls: Collection[str]) -> Corpus:
+        """A corpus that holds nothing of these documents, but knows of them."""
+        other = Corpus([document for document in self.documents if document.post_url not in urls])
+        other.site_documents = self.site_documents
+        return other.with_written([pair for pair in self.written if pair.passage.url not in urls])
+
+    def about(self, urls: Collection[str]) -> Corpus:
+        """The same search and the same passages, with the facts of these documents alone."""
+        other = copy.copy(self)
+        other.documents = tuple(document for document in self.documents if document.post_url in urls)
+        other.facts = tuple(fact for fact in self.facts if fact.document.post_url in urls)
+        return other.with_written([pair for pair in self.written if pair.passage.url in urls])
+
     def search(self, question: str, limit: int) -> list[Passage]:
         """What readers would be given for this question."""
-        return [passage for passage, _ in self._index.rank(question, limit)]
+        words = tuple(sorted(set(content_words(question))))
+        found = self._remembered(words, lambda: [p for p, _ in self._index.rank(question, SEARCH_DEPTH)])
+        return list(found[:limit])
+
+    def search_after(self, previous: str, question: str, limit: int) -> list[Passage]:
+        """What readers would be given for this question after another one."""
+        own = tuple(sorted(set(content_words(question))))
+        if not leans_on_previous(question) or not own:
+            return self.search(question, limit)
+        together = f"{previous} {question}"
+        words = (*sorted(set(content_words(together))), "", *own)
+        found = self._remembered(
+            words,
+            lambda: [
+                p for p, _, score in self._index.rank_follow_up(together, question, MAX_PASSAGES) if score
+            ],
+        )
+        return list(found[:limit])
+
+    def _remembered(
+        self, words: tuple[str, ...], search: Callable[[], list[Passage]]
+    ) -> tuple[Passage, ...]:
+        """Phrasings of one question have the same words that carry meaning, and so the same passages."""
+        if words not in self._found:
+            self._found[words] = tuple(search())
+        return self._found[words]
 
     def with_distractor(self, question: str, oracle: Passage) -> list[Passage]:
         """The oracle and the next best passage; empty when search would not show the oracle for this question."""
@@ -93,8 +139,11 @@ class Corpus:
 
     def shows(self, fact: Fact) -> bool:
         """Whether the answer is among the words of its section that a prompt has room for."""
-        shown = " ".join(shorten(without_links(fact.passage.text), MAX_PASSAGE_WORDS).split())
-        return fact.answer.rstrip(".") in shown
+        passage = fact.passage
+        if passage not in self._shown:
+            text = shorten(without_links(passage.text), MAX_PASSAGE_WORDS)
+            self._shown[passage] = " ".join(text.split())
+        return fact.answer.rstrip(".") in self._shown[passage]
 
     def holds(self, words: str) -> bool:
         """Whether some passage has all content words of a phrase."""
@@ -103,10 +152,13 @@ class Corpus:
 
     def ways_to_ask(self, fact: Fact) -> list[Phrasing]:
         """Phrasings for a fact, by the heading of its section."""
-        passage = fact.passage
-        return phrasings(
-            passage.heading or passage.title, lambda heading: self.as_topic(heading, passage.text)
-        )
+        if fact not in self._ways:
+            passage = fact.passage
+            found = phrasings(
+                passage.heading or passage.title, lambda heading: self.as_topic(heading, passage.text)
+            )
+            self._ways[fact] = tuple(found)
+        return list(self._ways[fact])
 
     def lower_first(self, title: str) -> str:
         """A title as it stands inside a sentence: its first word is lowered unless it is a name."""

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune_contract.artifacts import ChatMessage, Example
-from finetune_contract.prompt import user_message
+from finetune_contract.artifacts import Example
+from finetune_contract.prompt import conversation
 from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.phrasing import Phrasing
@@ -41,20 +41,23 @@ def make_draft(
     must_contain: list[str],
     round_number: int,
     beside: str = "",
+    history: Sequence[tuple[str, str]] = (),
 ) -> Draft:
     """A draft with its identity and its prompt as serving will render it.
 
     Args:
         beside: which other fact's sources are shown, when they are not those that search finds for the question.
+        history: questions and answers that come before, oldest first.
     """
     identity = [kind.value, document_url, phrasing.template, phrasing.question, *([beside] if beside else [])]
+    identity += [asked for asked, _ in history]
     example = Example(
         id=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
         kind=kind,
         document_url=document_url,
         template=phrasing.template,
         question=phrasing.question,
-        prompt=[ChatMessage(role="user", content=user_message(phrasing.question, passages))],
+        prompt=conversation(history, phrasing.question, passages),
         answer=answer,
         must_contain=must_contain,
     )
