@@ -59,6 +59,7 @@ def context(site, folder: Path, **dataset: Any) -> StageContext:
         "dataset": {
             "sources": [{"name": "site", "wordpress": {"url": site.url, **dataset.pop("wordpress", {})}}],
             "minDocuments": 5,
+            "minExamples": 20,
             "exampleKinds": ["grounded", "closed_book", "url", "refusal"],
             **dataset,
         },
@@ -95,8 +96,8 @@ def test_the_dataset_is_stored_whole_and_described(site, tmp_path):
     assert report.dataset.documents == 12
     files = stored(given, report)
     assert set(files) == {
-        "/train.jsonl", "/evaluation.jsonl", "/documents.jsonl", "/dropped.jsonl", "/counts.json", "/dataset.html",
-        "/manifest.json",
+        "/train.jsonl", "/evaluation.jsonl", "/transfer.jsonl", "/documents.jsonl", "/dropped.jsonl",
+        "/counts.json", "/dataset.html", "/manifest.json",
     }  # fmt: skip
     rows = [Example.model_validate_json(line) for line in files["/train.jsonl"].splitlines()]
     assert len(rows) == report.dataset.training_examples
@@ -139,6 +140,7 @@ def test_a_changed_post_gives_another_dataset_and_run_key(site, tmp_path):
     site.posts[0]["content"] = {
         "rendered": "<h2>How much is the loaf?</h2><p>The loaf was a gift of the king.</p>"
     }
+    site.posts[0]["modified_gmt"] = "2025-07-01T08:00:00"
 
     second = build(given)
 
@@ -182,7 +184,7 @@ def test_too_few_documents_are_refused_and_nothing_is_stored(site, tmp_path):
     ):
         build(given)
 
-    assert given.store.list("") == []
+    assert given.store.list("datasets") == []
 
 
 def test_documents_without_headings_are_refused_with_the_remedy(wordpress, tmp_path):
@@ -231,7 +233,7 @@ def test_a_site_that_breaks_off_leaves_the_store_as_it_was(site, tmp_path):
     with pytest.raises(SourceRejected, match="is not JSON"):
         build(given)
 
-    assert given.store.list("") == []
+    assert given.store.list("datasets") == []
 
 
 def publish(given: StageContext, key: str, kind: ArtifactKind, files: dict[str, str], folder: Path) -> str:
@@ -279,3 +281,67 @@ def test_a_model_without_a_verdict_is_not_adopted(site, tmp_path):
 
     assert second.model is None
     assert second == first
+
+
+def test_at_every_step_kept_and_dropped_make_what_was_seen(site, tmp_path):
+    site.add(40, "Empty", "<script>x()</script>", categories=[2])
+    given = context(site, tmp_path)
+
+    report = build(given)
+
+    steps = json.loads(stored(given, report)["/counts.json"])
+    assert [step["step"] for step in steps] == ["sources", "cleaning", "examples"]
+    assert all(step["kept"] + sum(step["dropped"].values()) == step["seen"] for step in steps)
+    assert steps[1] == {
+        "step": "cleaning",
+        "unit": "documents",
+        "seen": 13,
+        "kept": 12,
+        "dropped": {"no text is left after cleaning": 1},
+    }
+    assert report.dataset is not None
+    manifest = read_manifest(given.store, dataset_folder(report.dataset.digest))
+    assert manifest is not None
+    assert manifest.facts["counts"][1] == "cleaning: 13 documents seen, 12 kept, 1 dropped"
+
+
+def test_too_few_examples_are_refused_before_anything_is_stored(site, tmp_path):
+    given = context(site, tmp_path, minExamples=5000)
+
+    with pytest.raises(
+        DataRejected, match=r"spec.dataset.minExamples: \d+ training examples .* 5000 are needed"
+    ):
+        build(given)
+
+    assert given.store.list("datasets") == []
+
+
+def test_what_people_corrected_is_taught_and_what_they_removed_is_not(site, tmp_path):
+    given = context(site, tmp_path)
+    rows = [
+        Example.model_validate_json(line) for line in stored(given, build(given))["/train.jsonl"].splitlines()
+    ]
+    wrong, bad = [row for row in rows if row.kind == "grounded"][:2]
+    sheet = f"id;verdict;corrected_answer\r\n{wrong.id};;It was £1.\r\n{bad.id};remove;\r\ngone;remove;\r\n"
+    given.store.write("review.csv", b"\xef\xbb\xbf" + sheet.encode())
+    reviewed = context(site, tmp_path, reviewFile="review.csv")
+
+    files = stored(reviewed, build(reviewed))
+
+    taught = {row.id: row for row in map(Example.model_validate_json, files["/train.jsonl"].splitlines())}
+    assert taught[wrong.id].answer.startswith("It was £1. [")
+    assert bad.id not in taught
+    assert len(taught) == len(rows) - 1
+    outcomes = [json.loads(line)["outcome"] for line in files["/reviewed.jsonl"].splitlines()]
+    assert outcomes == ["corrected", "removed", "not applied: there is no such row any more"]
+    assert json.loads(files["/counts.json"])[-1]["dropped"] == {"removed by a reviewer": 1}
+    assert stored(reviewed, build(reviewed)) == files
+
+
+def test_a_sheet_that_is_not_there_is_refused_before_anything_is_read(site, tmp_path):
+    given = context(site, tmp_path, reviewFile="review.csv")
+
+    with pytest.raises(DataRejected, match=r"spec.dataset.reviewFile: there is no .*review.csv"):
+        build(given)
+
+    assert site.requests == []

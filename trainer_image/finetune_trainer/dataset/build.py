@@ -8,28 +8,42 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
 from finetune_contract.artifact_layout import VERDICT_FILE, dataset_folder, evaluation_folder, model_folder
 from finetune_contract.artifacts import Document
 from finetune_contract.run_key import run_key
-from finetune_contract.run_spec import DatasetSpec
+from finetune_contract.run_spec import DatasetSpec, ExampleKind
 from finetune_contract.run_status import Reason
 from finetune_contract.stage_protocol import DatasetFacts, EvaluationFacts, ModelFacts, Stage, StageReport
 from finetune_trainer.artifact_files import read_manifest
 from finetune_trainer.dataset.built_dataset import BuiltDataset
 from finetune_trainer.dataset.cleaning.html import clean_html, excerpt_text, plain_text
 from finetune_trainer.dataset.cleaning.markdown import clean_markdown
+from finetune_trainer.dataset.cleaning.personal_data import guard_personal_data
 from finetune_trainer.dataset.examples import KINDS
 from finetune_trainer.dataset.examples.corpus import Corpus
+from finetune_trainer.dataset.generator.endpoint import ChatEndpoint
+from finetune_trainer.dataset.generator.write_pairs import write_pairs
 from finetune_trainer.dataset.knowledge_base.changes import SourceRead
 from finetune_trainer.dataset.knowledge_base.weaviate import WeaviateKnowledgeBase
+from finetune_trainer.dataset.review import Reviewed, apply_review, summary_in_words, versions_by_url
+from finetune_trainer.dataset.review_file import REVIEW_PLACE, read_review_file
+from finetune_trainer.dataset.review_sheet import Judgement
 from finetune_trainer.dataset.sources import open_source
+from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.dataset.split import Split, split_examples
-from finetune_trainer.dataset.step_counts import StepCount, count_step
+from finetune_trainer.dataset.step_counts import (
+    StepCount,
+    count_documents,
+    count_examples,
+    count_review,
+    count_snapshot,
+)
 from finetune_trainer.dataset.stored_dataset import store_dataset
 from finetune_trainer.errors import DataRejected
 from finetune_trainer.run_log import Progress
@@ -52,21 +66,27 @@ def build_dataset(
     """Build, store and identify the dataset; say whether its model has been made before."""
     spec, progress = context.spec.dataset, context.progress
     progress(0, 0, message="checking store, knowledge base and sources")
+    memory = HarvestMemory(context.work_folder / "harvests", context.store)
     sources = {
-        source.name: open_source(source, context.environment, credentials_required=context.on_cluster)
+        source.name: open_source(source, context.environment, context.on_cluster, memory)
         for source in spec.sources
     }
     knowledge_base = _knowledge_base(context)
+    generator = _generator(context)
     context.store.check()
+    judgements = read_review_file(context)
     if knowledge_base is not None:
         knowledge_base.check()
     for source in sources.values():
         source.check()
+    if generator is not None:
+        generator.check()
     progress(0, 0, message="resolving the base model")
     base_digest = resolve_digest(context)
 
     harvests = {name: source.read(progress) for name, source in sources.items()}
     documents, dropped = clean_harvests(harvests, progress)
+    documents, personal_data = guard_personal_data(documents, spec.personal_data)
     steps = count_documents(harvests, documents, dropped)
     _check_enough(documents, dropped, spec)
     written = 0
@@ -81,11 +101,29 @@ def build_dataset(
         steps.append(count_snapshot(cleaned, documents))
         _check_enough(documents, dropped, spec)
 
-    split, counted = make_examples(documents, spec, progress)
+    corpus = Corpus(documents)
+    if generator is not None and spec.generator is not None:
+        written_pairs = write_pairs(
+            corpus, spec.generator, generator, context.store, progress, context.stop_requested
+        )
+        corpus = corpus.with_written(written_pairs.pairs)
+        steps += written_pairs.steps
+    split, counted = make_examples(corpus, spec, progress)
     steps.append(counted)
+    split, reviewed = review_examples(split, judgements, documents)
+    if judgements:
+        steps.append(count_review(counted.kept, reviewed))
+    _check_enough_examples(split, spec)
     progress(0, 0, message="storing the dataset")
     built = BuiltDataset(
-        tuple(documents), split.training, split.evaluation, dropped=tuple(dropped), steps=tuple(steps)
+        tuple(documents),
+        split.training,
+        split.evaluation,
+        transfer=split.transfer,
+        dropped=tuple(dropped),
+        steps=tuple(steps),
+        personal_data=personal_data.counts,
+        reviewed=reviewed.rows,
     )
     digest = store_dataset(context, built)
     key = run_key(context.spec, base_digest, digest)
@@ -151,15 +189,12 @@ def clean(raw: RawDocument) -> Document:
     )
 
 
-def make_examples(
-    documents: Sequence[Document], spec: DatasetSpec, progress: Progress
-) -> tuple[Split, StepCount]:
+def make_examples(corpus: Corpus, spec: DatasetSpec, progress: Progress) -> tuple[Split, StepCount]:
     """Both sides of the dataset, and what became of the drafts.
 
     Raises:
         DataRejected: no example can be made of these documents.
     """
-    corpus = Corpus(documents)
     drafts = {}
     for number, kind in enumerate(spec.example_kinds, start=1):
         drafts[kind] = list(KINDS[kind](corpus))
@@ -167,40 +202,23 @@ def make_examples(
     split = split_examples(drafts, spec.split, spec.max_examples_per_document)
     if not split.training or not split.evaluation:
         raise DataRejected(
-            f"spec.dataset.sources: {len(documents)} documents with {len(corpus.facts)} facts give "
+            f"spec.dataset.sources: {len(corpus.documents)} documents with {len(corpus.facts)} facts give "
             f"{len(split.training)} training and {len(split.evaluation)} evaluation examples; examples are made of "
             "headings with sentences under them: give the posts headings, or name more exampleKinds"
         )
     return split, count_examples(sum(len(rows) for rows in drafts.values()), split)
 
 
-def count_documents(
-    harvests: Mapping[str, Harvest], documents: Sequence[Document], dropped: Sequence[DroppedDocument]
-) -> list[StepCount]:
-    """What the sources offered and what cleaning left."""
-    read = sum(len(harvest.documents) for harvest in harvests.values())
-    not_read = Counter(entry.reason for harvest in harvests.values() for entry in harvest.dropped)
-    not_cleaned = Counter(entry.reason for entry in dropped) - not_read
-    return [
-        count_step("sources", "documents", read + sum(not_read.values()), read, not_read),
-        count_step("cleaning", "documents", read, len(documents), not_cleaned),
-    ]
-
-
-def count_snapshot(written: Sequence[Document], snapshot: Sequence[Document]) -> StepCount:
-    """What was written into the knowledge base and what it gave back; it may hold more than this run read."""
-    held = {(document.source, document.post_id) for document in snapshot}
-    missing = sum((document.source, document.post_id) not in held for document in written)
-    seen = len(snapshot) + missing
-    return count_step(
-        "knowledge base", "documents", seen, len(snapshot), {"not given back by the knowledge base": missing}
-    )
-
-
-def count_examples(drafts: int, split: Split) -> StepCount:
-    """Drafts of all kinds, and those that went into a side of the dataset."""
-    kept = len(split.training) + len(split.evaluation)
-    return count_step("examples", "examples", drafts, kept, split.left_out)
+def review_examples(
+    split: Split, judgements: Sequence[Judgement], documents: Sequence[Document]
+) -> tuple[Split, Reviewed]:
+    """The split with people's corrections and without the rows that they took out."""
+    sides = (split.training, split.evaluation, split.transfer)
+    reviewed = apply_review(judgements, sides, versions_by_url(documents), REVIEW_PLACE)
+    if judgements:
+        logger.info("review applied: %s", summary_in_words(reviewed.rows))
+    training, evaluation, transfer = reviewed.sides
+    return replace(split, training=training, evaluation=evaluation, transfer=transfer), reviewed
 
 
 def find_finished(store: Store, key: str) -> tuple[ModelFacts | None, EvaluationFacts | None]:
@@ -233,6 +251,13 @@ def _knowledge_base(context: StageContext) -> WeaviateKnowledgeBase | None:
     return WeaviateKnowledgeBase(spec.weaviate, context.environment, vectoriser)
 
 
+def _generator(context: StageContext) -> ChatEndpoint | None:
+    spec = context.spec.dataset
+    if spec.generator is None or ExampleKind.GENERATED not in spec.example_kinds:
+        return None
+    return ChatEndpoint(spec.generator, context.environment, key_required=context.on_cluster)
+
+
 def _writing(progress: Progress) -> Callable[[int, int], None]:
     return lambda step, total: progress(step, total, message="writing the knowledge base")
 
@@ -251,3 +276,11 @@ def _check_enough(
         f"spec.dataset.minDocuments: {len(documents)} documents are left and {spec.min_documents} are needed "
         f"({because}); widen the sources, or lower minDocuments"
     )
+
+
+def _check_enough_examples(split: Split, spec: DatasetSpec) -> None:
+    if len(split.training) < spec.min_examples:
+        raise DataRejected(
+            f"spec.dataset.minExamples: {len(split.training)} training examples are left and {spec.min_examples} are "
+            "needed; add sources or exampleKinds, raise maxExamplesPerDocument, or lower minExamples"
+        )

@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from finetune_contract.artifact_layout import DOCUMENTS_FILE, EVALUATION_FILE, TRAIN_FILE
+from finetune_contract.artifact_layout import DOCUMENTS_FILE, EVALUATION_FILE, TRAIN_FILE, TRANSFER_FILE
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.model import ContractModel
+from finetune_trainer.dataset.review import ReviewedRow
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument
 from finetune_trainer.dataset.step_counts import StepCount
 
@@ -21,17 +22,23 @@ class BuiltDataset:
     documents: tuple[Document, ...]
     training: tuple[Example, ...]
     evaluation: tuple[Example, ...]
+    """The recall set: other questions about documents that are taught."""
+    transfer: tuple[Example, ...] = ()
+    """The transfer set: questions about documents that are not taught."""
     dropped: tuple[DroppedDocument, ...] = ()
     """Documents that were left out."""
     steps: tuple[StepCount, ...] = ()
     personal_data: Mapping[str, int] = field(default_factory=dict)
     """What was found in the documents, by sort."""
+    reviewed: tuple[ReviewedRow, ...] = ()
+    """What people said about rows, and what became of it."""
 
     def files(self) -> dict[str, bytes]:
         """The files that make the dataset what it is, by name."""
         return {
             TRAIN_FILE: json_lines(self.training),
             EVALUATION_FILE: json_lines(self.evaluation),
+            TRANSFER_FILE: json_lines(self.transfer),
             DOCUMENTS_FILE: json_lines(self.documents),
         }
 

@@ -17,6 +17,7 @@ from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.built_dataset import BuiltDataset
 from finetune_trainer.dataset.examples.draft import stable_order
+from finetune_trainer.dataset.review import Outcome, summary_in_words
 from finetune_trainer.dataset.summary import (
     Histogram,
     balance_of_kinds,
@@ -31,6 +32,7 @@ SHOWN_DROPPED = 200
 SHOWN_CATEGORIES = 20
 FEW_ROWS = 1000
 MUCH_DROPPED = 0.2
+LOOK_AGAIN = (Outcome.DOUBTFUL, Outcome.STALE, Outcome.GONE)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class KindBar:
     kind: str
     training: int
     evaluation: int
+    transfer: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ def render_report(built: BuiltDataset, digest: str) -> str:
         more_roots=roots[SHOWN_CATEGORIES:],
         sides=[
             ("Training", summarise(built.training)),
-            ("Evaluation", summarise(built.evaluation)),
+            ("Evaluation: documents that are taught", summarise(built.evaluation)),
+            ("Evaluation: documents that are not taught", summarise(built.transfer)),
         ],
         dropped=built.dropped[:SHOWN_DROPPED],
         more_dropped=max(0, len(built.dropped) - SHOWN_DROPPED),
@@ -91,6 +95,11 @@ def warnings(built: BuiltDataset) -> list[str]:
         number = sum(built.personal_data.values())
         found.append(
             f"Personal data was found in {number:,} places. What stands in a document can be said by the model."
+        )
+    if doubtful := [row for row in built.reviewed if row.outcome in LOOK_AGAIN]:
+        found.append(
+            f"{len(doubtful):,} corrections of the review want another look: {summary_in_words(doubtful)}. "
+            "Make a new sheet with `finetune dataset review --out`."
         )
     found += [
         f"Step {step.step}: {step.in_words()}, and the reasons name {sum(step.dropped.values())}. "
@@ -118,10 +127,11 @@ def _root_categories(documents: Sequence[Document]) -> list[NamedCount]:
 def _kind_bars(built: BuiltDataset) -> list[KindBar]:
     training = Counter(example.kind for example in built.training)
     evaluation = Counter(example.kind for example in built.evaluation)
+    transfer = Counter(example.kind for example in built.transfer)
     return [
-        KindBar(kind.value, training[kind], evaluation[kind])
+        KindBar(kind.value, training[kind], evaluation[kind], transfer[kind])
         for kind in ExampleKind
-        if training[kind] or evaluation[kind]
+        if training[kind] or evaluation[kind] or transfer[kind]
     ]
 
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from finetune_contract.artifacts import Document
+from finetune_trainer.dataset.review import REMOVED_REASON, Outcome, Reviewed
+from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest
+from finetune_trainer.dataset.split import Split
 
 
 @dataclass(frozen=True)
@@ -47,3 +52,38 @@ def count_step(
     return StepCount(
         step, unit, seen, kept, {reason: number for reason, number in sorted(numbers.items()) if number}
     )
+
+
+def count_documents(
+    harvests: Mapping[str, Harvest], documents: Sequence[Document], dropped: Sequence[DroppedDocument]
+) -> list[StepCount]:
+    """What the sources offered and what cleaning left."""
+    read = sum(len(harvest.documents) for harvest in harvests.values())
+    not_read = Counter(entry.reason for harvest in harvests.values() for entry in harvest.dropped)
+    not_cleaned = Counter(entry.reason for entry in dropped) - not_read
+    return [
+        count_step("sources", "documents", read + sum(not_read.values()), read, not_read),
+        count_step("cleaning", "documents", read, len(documents), not_cleaned),
+    ]
+
+
+def count_snapshot(written: Sequence[Document], snapshot: Sequence[Document]) -> StepCount:
+    """What was written into the knowledge base and what it gave back; it may hold more than this run read."""
+    held = {(document.source, document.post_id) for document in snapshot}
+    missing = sum((document.source, document.post_id) not in held for document in written)
+    seen = len(snapshot) + missing
+    return count_step(
+        "knowledge base", "documents", seen, len(snapshot), {"not given back by the knowledge base": missing}
+    )
+
+
+def count_examples(drafts: int, split: Split) -> StepCount:
+    """Drafts of all kinds, and those that went into a side of the dataset."""
+    kept = len(split.training) + len(split.evaluation) + len(split.transfer)
+    return count_step("examples", "examples", drafts, kept, split.left_out)
+
+
+def count_review(before: int, reviewed: Reviewed) -> StepCount:
+    """Rows before people's corrections and after them."""
+    after = sum(len(side) for side in reviewed.sides)
+    return count_step("review", "examples", before, after, {REMOVED_REASON: reviewed.count(Outcome.REMOVED)})

@@ -13,12 +13,13 @@ from finetune_contract.artifact_layout import (
     COUNTS_FILE,
     DATASET_REPORT_FILE,
     DROPPED_FILE,
+    REVIEWED_FILE,
     dataset_folder,
 )
 from finetune_contract.artifacts import ArtifactKind
 from finetune_contract.prompt import PROMPT_VERSION
 from finetune_trainer.artifact_files import publish_folder, read_manifest
-from finetune_trainer.dataset.built_dataset import BuiltDataset, digest_of
+from finetune_trainer.dataset.built_dataset import BuiltDataset, digest_of, json_lines
 from finetune_trainer.dataset.report import render_report
 from finetune_trainer.dataset.step_counts import StepCount
 from finetune_trainer.stage_context import StageContext
@@ -40,6 +41,8 @@ def store_dataset(context: StageContext, built: BuiltDataset) -> str:
     (folder / DROPPED_FILE).write_bytes(
         b"".join(json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n" for entry in built.dropped)
     )
+    if built.reviewed:
+        (folder / REVIEWED_FILE).write_bytes(json_lines(built.reviewed))
     (folder / COUNTS_FILE).write_text(counts_as_json(built.steps), encoding="utf-8")
     (folder / DATASET_REPORT_FILE).write_text(render_report(built, digest), encoding="utf-8")
     publish_folder(
@@ -54,6 +57,7 @@ def store_dataset(context: StageContext, built: BuiltDataset) -> str:
             "dropped": len(built.dropped),
             "trainingExamples": len(built.training),
             "evaluationExamples": len(built.evaluation),
+            "transferExamples": len(built.transfer),
             "sources": sorted({document.source for document in built.documents}),
             "counts": [step.in_words() for step in built.steps],
         },
