@@ -248,7 +248,9 @@ def _knowledge_base(context: StageContext) -> WeaviateKnowledgeBase | None:
         from finetune_trainer.dataset.knowledge_base.sentence_model import SentenceVectors
 
         vectoriser = SentenceVectors(context, vectors.sentence_model)
-    return WeaviateKnowledgeBase(spec.weaviate, context.environment, vectoriser)
+    knowledge_base = WeaviateKnowledgeBase(spec.weaviate, context.environment, vectoriser)
+    knowledge_base.refuse_as_source(context.spec.dataset.sources)
+    return knowledge_base
 
 
 def _generator(context: StageContext) -> ChatEndpoint | None:

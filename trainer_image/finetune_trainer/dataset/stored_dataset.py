@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from finetune_contract.artifact_layout import (
     COUNTS_FILE,
     DATASET_REPORT_FILE,
+    DOCUMENTS_FILE,
     DROPPED_FILE,
     REVIEWED_FILE,
     dataset_folder,
@@ -52,6 +54,7 @@ def store_dataset(context: StageContext, built: BuiltDataset) -> str:
         ArtifactKind.DATASET,
         {
             "digest": digest,
+            "snapshotSha256": hashlib.sha256(files[DOCUMENTS_FILE]).hexdigest(),
             "promptVersion": PROMPT_VERSION,
             "documents": len(built.documents),
             "dropped": len(built.dropped),

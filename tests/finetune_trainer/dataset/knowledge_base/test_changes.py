@@ -16,7 +16,6 @@ from finetune_trainer.dataset.knowledge_base.changes import (
     object_id,
     owner_of,
     plan_changes,
-    snapshot_digest,
 )
 from finetune_trainer.errors import DataRejected
 
@@ -147,11 +146,3 @@ def test_batches_are_bounded_in_number_and_in_size_and_lose_nothing():
 
     assert [entry for batch in batches for entry in batch] == documents
     assert [len(batch) for batch in batches] == [3, 1, 3, 1]
-
-
-def test_a_snapshot_has_one_digest_and_another_when_a_word_or_the_order_differs():
-    snapshot = [document(1), document(2)]
-
-    assert snapshot_digest(snapshot) == snapshot_digest(list(snapshot))
-    assert snapshot_digest(snapshot) != snapshot_digest([document(1), document(2, content="other")])
-    assert snapshot_digest(snapshot) != snapshot_digest(snapshot[::-1])

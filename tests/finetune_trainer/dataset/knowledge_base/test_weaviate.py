@@ -10,11 +10,17 @@ from collections.abc import Callable
 import pytest
 
 from finetune_contract.artifacts import Document
-from finetune_contract.run_spec import SecretKeyRef, VectorsSpec, WeaviateSpec
+from finetune_contract.run_spec import (
+    SecretKeyRef,
+    SourceSpec,
+    VectorsSpec,
+    WeaviateSource,
+    WeaviateSpec,
+)
 from finetune_trainer.dataset.knowledge_base.changes import SourceRead, object_id
 from finetune_trainer.dataset.knowledge_base.schema import to_properties
 from finetune_trainer.dataset.knowledge_base.weaviate import WeaviateKnowledgeBase
-from finetune_trainer.errors import DataRejected, KnowledgeBaseRejected, KnowledgeBaseUnavailable
+from finetune_trainer.errors import DataRejected, InvalidRun, KnowledgeBaseRejected, KnowledgeBaseUnavailable
 from tests.finetune_trainer.dataset.knowledge_base.fake_weaviate import FakeWeaviate
 
 COLLECTION = "WordPressPost"
@@ -297,6 +303,21 @@ def test_a_module_gets_its_settings_and_its_properties(server):
     knowledge_base(server, vectors)
     with pytest.raises(KnowledgeBaseRejected, match="vector title: model is small instead of large"):
         knowledge_base(server, VectorsSpec(module="text2vec-openai", module_settings={"model": "large"}))
+
+
+def test_a_run_that_reads_the_collection_that_it_writes_is_refused():
+    base = WeaviateKnowledgeBase(WeaviateSpec(url="http://weaviate:8080"), {})
+
+    def source(url: str, collection: str) -> SourceSpec:
+        return SourceSpec(name="old", weaviate=WeaviateSource(url=url, collection=collection))
+
+    base.refuse_as_source(
+        [source("http://other:8080", COLLECTION), source("http://weaviate:8080", "Article")]
+    )
+    with pytest.raises(
+        InvalidRun, match=r"sources\[old\].weaviate.collection: WordPressPost is the knowledge base"
+    ):
+        base.refuse_as_source([source("http://weaviate:8080/", COLLECTION)])
 
 
 def test_a_secret_without_its_key_is_refused_before_connecting():

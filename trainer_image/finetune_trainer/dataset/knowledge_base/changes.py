@@ -53,14 +53,6 @@ def document_digest(document: Document) -> bytes:
     return hashlib.sha256(_canonical(document.model_copy(update={"source": ""}))).digest()
 
 
-def snapshot_digest(documents: Iterable[Document]) -> str:
-    """sha256 of documents in their order: the identity of what the examples are made of."""
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(_canonical(document) + b"\n")
-    return digest.hexdigest()
-
-
 def owner_of(identity: uuid.UUID, post_id: str, sources: Collection[str]) -> str | None:
     """Which of the sources wrote an object; it shows in the identity."""
     return next((source for source in sources if object_id(source, post_id) == identity), None)

@@ -18,7 +18,7 @@ from weaviate.classes.query import Filter
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateInsertManyAllFailedError
 
 from finetune_contract.artifacts import Document
-from finetune_contract.run_spec import WeaviateSpec
+from finetune_contract.run_spec import SourceSpec, WeaviateSpec
 from finetune_contract.stage_protocol import ENV_WEAVIATE_API_KEY
 from finetune_trainer.dataset.knowledge_base.changes import (
     Changes,
@@ -44,7 +44,7 @@ from finetune_trainer.dataset.knowledge_base.vectors import (
     vector_config,
     vector_differences,
 )
-from finetune_trainer.errors import KnowledgeBaseRejected, KnowledgeBaseUnavailable
+from finetune_trainer.errors import InvalidRun, KnowledgeBaseRejected, KnowledgeBaseUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,22 @@ class WeaviateKnowledgeBase:
             key_reference=spec.api_key_secret_ref,
             api_key=environment.get(ENV_WEAVIATE_API_KEY, "").strip(),
         )
+
+    def refuse_as_source(self, sources: Sequence[SourceSpec]) -> None:
+        """A run that reads what it writes would double it.
+
+        Raises:
+            InvalidRun: one of the sources is this very collection.
+        """
+        for source in sources:
+            if source.weaviate is not None and (
+                source.weaviate.url.rstrip("/") == self._spec.url.rstrip("/")
+                and source.weaviate.collection == self._spec.collection
+            ):
+                raise InvalidRun(
+                    f"spec.dataset.sources[{source.name}].weaviate.collection: {self._spec.collection} is the "
+                    f"knowledge base of this run, which would be doubled; set {PLACE}.collection to another name"
+                )
 
     def check(self) -> None:
         """Prove REST, gRPC, the key and the schema; make the collection when it is missing."""
