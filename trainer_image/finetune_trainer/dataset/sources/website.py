@@ -38,6 +38,7 @@ def open_website(
     environment: Mapping[str, str],
     credentials_required: bool,
     sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
     find: LookUp = look_up,
 ) -> WebsiteReader:
     """A reader for a source of kind website; opens no connection.
@@ -64,7 +65,7 @@ def open_website(
             "write one such as .entry-content"
         ) from error
     client = WebsiteClient(
-        place, spec.website.requests_per_second, spec.website.allow_private_addresses, find, sleep
+        place, spec.website.requests_per_second, spec.website.allow_private_addresses, find, sleep, clock
     )
     if certificates := environment.get("REQUESTS_CA_BUNDLE") or environment.get("SSL_CERT_FILE"):
         client.trust(certificates)

@@ -110,7 +110,7 @@ class WebsiteClient:
         self._place = place
         self.interval_seconds = 1 / requests_per_second
         self._sleep, self._clock = sleep, clock
-        self._next_request = float("-inf")
+        self._last_request = float("-inf")
         self._adapter = CheckedAddressAdapter(look_up, allow_private)
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy, no ~/.netrc
@@ -205,9 +205,9 @@ class WebsiteClient:
         return Answer(url, 200, bytes(body), response.headers)
 
     def _keep_pace(self) -> None:
-        if (wait := self._next_request - self._clock()) > 0:
+        if (wait := self._last_request + self.interval_seconds - self._clock()) > 0:
             self._sleep(wait)
-        self._next_request = self._clock() + self.interval_seconds
+        self._last_request = self._clock()
 
 
 def _retry_after_seconds(response: requests.Response) -> float | None:
