@@ -197,11 +197,15 @@ def _build_arguments() -> list[str]:
 
 def _environment() -> dict[str, str]:
     # GOTOOLCHAIN: never fetch another compiler. GOFLAGS: the user's would change what the digest stands for.
+    # GOGC, GOMEMLIMIT: a compiler that lives for seconds need not collect garbage until it holds 2 GiB; a fifth of its
+    # time was that.
     return {
         **os.environ,
         "CGO_ENABLED": "0",
         "GOTOOLCHAIN": "local",
         "GOFLAGS": "-mod=readonly -buildvcs=false",
+        "GOGC": "500",
+        "GOMEMLIMIT": "2GiB",
     }
 
 
