@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from finetune_contract.artifact_layout import DOCUMENTS_FILE, EVALUATION_FILE, TRAIN_FILE, TRANSFER_FILE
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.model import ContractModel
+from finetune_trainer.dataset.cleaning.personal_data import Finding
 from finetune_trainer.dataset.review import ReviewedRow
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument
 from finetune_trainer.dataset.step_counts import StepCount
@@ -29,7 +30,9 @@ class BuiltDataset:
     """Documents that were left out."""
     steps: tuple[StepCount, ...] = ()
     personal_data: Mapping[str, int] = field(default_factory=dict)
-    """What was found in the documents, by sort."""
+    """How often personal data was found in the documents, by kind."""
+    findings: tuple[Finding, ...] = ()
+    """Some of these places, with hints that do not give the data away."""
     reviewed: tuple[ReviewedRow, ...] = ()
     """What people said about rows, and what became of it."""
 
