@@ -1,0 +1,372 @@
+"""Speed and memory of the dataset stage: cleaning, reading a WordPress site, and making examples without a model.
+
+Prints one JSON object as its last line. The site is a small HTTP server in a process of its own that gives the posts
+as WordPress's REST API does; `sync_ratio_to_bare` compares reading it with fetching the same pages and doing nothing
+with them. A real WordPress needs about 0.6 s for a page of 100 posts: `--answer-seconds` makes the server wait as long.
+Each part runs in a fresh process, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import itertools
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+
+from finetune_contract.run_spec import DatasetSpec, SourceSpec, WordPressSource
+from finetune_trainer.dataset.build import clean, clean_harvests, make_examples
+from finetune_trainer.dataset.cleaning.html import clean_html
+from finetune_trainer.dataset.cleaning.personal_data import guard_personal_data
+from finetune_trainer.dataset.examples.corpus import Corpus
+from finetune_trainer.dataset.sources import open_source
+from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
+from finetune_trainer.stores.local_folder import LocalFolder
+
+Row = dict[str, Any]
+Result = dict[str, float]
+IN_FLIGHT = 2
+
+PLACES = "mill weir barn orchard ferry quarry bakery lock kiln granary bridge workshop".split()  # noqa: SIM905
+COLOURS = "red grey white green brown amber slate copper".split()  # noqa: SIM905
+THINGS = "wheel gate roof boiler rope pump scale crane oven clock".split()  # noqa: SIM905
+ASIDES = (
+    "The keeper writes the figure on a board by the door, where everybody who comes in can read it.",
+    "Two neighbours helped, brought a ladder, and went home with a loaf each before the rain came.",
+    "In a dry summer it is looked at twice a week, and once a week for the rest of the year.",
+    "Whoever wants to know more may ask at the desk, where a drawing of every part is kept.",
+    "It was mended with larch from the slope above the village, which keeps out water for a long time.",
+)
+
+
+def made_posts(count: int) -> Iterator[Row]:
+    """Posts of about 7,000 characters of HTML: four sections, links, a list, code, a table, a picture, some blocks."""
+    for number in range(1, count + 1):
+        place = f"{COLOURS[number % 8]} {PLACES[number % 12]} {number}"
+        sections = []
+        for part in range(4):
+            thing = THINGS[(number + 3 * part) % 10]
+            asides = "".join(
+                f'<p>{ASIDES[(number + part + line) % 5]} See <a href="/{number + line}/">the page of number '
+                f"{number + line}</a>, <em>please</em>.</p>\n"
+                for line in range(4)
+            )
+            sections.append(
+                f"<h2>The {thing} of the {place}</h2>\n<p>The {thing} of the {place} weighs <strong>"
+                f"{number * 7 + part} kilograms</strong> and was made in {1800 + (number + part) % 200}.</p>\n{asides}"
+            )
+        html = (
+            f"<p>Everything about the {place}.</p>\n" + "".join(sections) + "<ul>"
+            f"<li>Opens at {number % 4 + 7}</li>"
+            f"<li>Closes at {number % 4 + 16}<ul><li>later in June</li></ul></li></ul>"
+            '<pre class="wp-block-code"><code class="language-python">'
+            f"weight = {number}\nprint(weight * 7)</code></pre>"
+            f"<table><tr><th>Part</th><th>Weight</th></tr><tr><td>lid</td><td>{number} kg</td></tr></table>"
+            f'<figure class="wp-block-image"><img src="/{number}.png" alt="The {place}"><figcaption>From the east'
+            '</figcaption></figure><div class="wp-block-query"><p>Another post</p></div><script>go()</script>'
+        )
+        yield _row(number, f"The {place}", html, f"2024-{number % 12 + 1:02d}-{number % 28 + 1:02d}T08:00:00")
+
+
+def posts_of_file(path: Path) -> Iterator[Row]:
+    """Posts of a file with a JSON object a line: title, html, and date if it is known."""
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
+        for number, line in enumerate(lines, start=1):
+            given = json.loads(line)
+            date = f"{given.get('date', '2024-01-01')[:10]}T08:00:00"
+            yield _row(number, given["title"], given["html"], date)
+
+
+def _row(number: int, title: str, html: str, date: str) -> Row:
+    return {
+        "id": number,
+        "type": "post",
+        "status": "publish",
+        "modified_gmt": date,
+        "date_gmt": date,
+        "guid": {"rendered": f"https://site.example/?p={number}"},
+        "link": f"https://site.example/{number}/",
+        "title": {"rendered": title},
+        "excerpt": {"rendered": ""},
+        "content": {"rendered": html, "protected": False},
+        "author": 1,
+        "categories": [1],
+        "tags": [1 + number % 3],
+    }
+
+
+class _Site(ThreadingHTTPServer):
+    """Answers are kept, so that the second reader of a page waits for nothing but the wire."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, posts: Path, answer_seconds: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.rows: list[Row] = [json.loads(line) for line in posts.open()]
+        self.by_id = {row["id"]: row for row in self.rows}
+        self.answer_seconds = answer_seconds
+        self.requests: list[str] = []
+        self.answers: dict[str, tuple[dict[str, str], bytes, float]] = {}
+        self.lock = threading.Lock()
+
+    def answer(self, path: str) -> tuple[dict[str, str], bytes, float]:
+        with self.lock:
+            self.requests.append(path)
+            if path not in self.answers:
+                self.answers[path] = self._make(path)
+            return self.answers[path]
+
+    def _make(self, path: str) -> tuple[dict[str, str], bytes, float]:
+        parts = urlsplit(path)
+        query = dict(parse_qsl(parts.query))
+        route = parts.path.removeprefix("/wp-json").strip("/")
+        names = {"categories": ["Blogs"], "tags": ["tools", "water", "wood"], "users": ["Ada"]}
+        kind = route.removeprefix("wp/v2/")
+        taxonomies = ["category", "post_tag"]
+        body: Any
+        if route == "":
+            body = {"namespaces": ["wp/v2"], "authentication": {}}
+        elif kind == "types":
+            body = {"post": {"rest_base": "posts", "rest_namespace": "wp/v2", "taxonomies": taxonomies}}
+        elif kind in names:
+            body = [
+                {"id": place, "name": name, "slug": name.lower(), "parent": 0}
+                for place, name in enumerate(names[kind], 1)
+            ]
+        elif kind == "posts":
+            rows = self.rows
+            if "include" in query:
+                rows = [self.by_id[int(one)] for one in query["include"].split(",") if int(one) in self.by_id]
+            size, page = int(query.get("per_page", 10)), int(query.get("page", 1))
+            fields = query["_fields"].split(",") if "_fields" in query else None
+            shown = rows[(page - 1) * size : page * size]
+            seconds = self.answer_seconds * len(shown) / 100
+            if fields is not None:
+                shown = [{name: row[name] for name in fields if name in row} for row in shown]
+                seconds *= 1.0 if "content" in fields else 0.05
+            return _counted(len(rows), size), json.dumps(shown).encode(), seconds
+        else:
+            body = {}
+        total = len(body) if isinstance(body, list) else 1
+        return _counted(total, 100), json.dumps(body).encode(), 0.0
+
+
+def _counted(total: int, size: int) -> dict[str, str]:
+    return {"X-WP-Total": str(total), "X-WP-TotalPages": str(-(-total // size))}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Site
+
+    def do_GET(self) -> None:
+        headers, body, seconds = self.server.answer(self.path)
+        if seconds:
+            time.sleep(seconds)
+        self.send_response(200)
+        for name, value in {**headers, "Content-Type": "application/json"}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - http.server's name
+        return None
+
+
+def _serve(posts: Path, answer_seconds: float, pipe: Connection) -> None:
+    site = _Site(posts, answer_seconds)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    pipe.send(f"http://127.0.0.1:{site.server_port}")
+    while pipe.recv() == "requests":  # what was asked since the last time
+        with site.lock:
+            pipe.send(list(site.requests))
+            site.requests.clear()
+
+
+@contextmanager
+def _site(posts: Path, answer_seconds: float) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """Address of a running site, and a function that gives the paths asked for since its last call."""
+    mine, its = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(posts, answer_seconds, its))
+    process.start()
+
+    def asked() -> list[str]:
+        mine.send("requests")
+        return list(mine.recv())
+
+    try:
+        yield str(mine.recv()), asked
+    finally:
+        mine.send("stop")
+        process.join()
+
+
+def _silent(*_: object, **__: object) -> None:
+    return None
+
+
+def _peak_megabytes() -> float:
+    """Of this process alone; what getrusage tells began before the program did."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return round(int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024, 1)
+
+
+def clean_part(posts: Path) -> Result:
+    """Posts a second, and megabytes of HTML a second, on one core."""
+    clean_html("<p>warm</p>")
+    characters = number = 0
+    spent = 0.0
+    for line in posts.open():
+        row = json.loads(line)
+        html = row["content"]["rendered"]
+        started = time.process_time()
+        clean_html(html, row["link"])
+        spent += time.process_time() - started
+        number, characters = number + 1, characters + len(html)
+    return {
+        "clean_posts_per_second": round(number / spent, 1),
+        "clean_megabytes_per_second": round(characters / spent / 1e6, 2),
+    }
+
+
+def bare_part(url: str, paths: list[str]) -> Result:
+    """Fetch pages as the source does, two in flight, and do nothing with them."""
+    session = requests.Session()
+    started = time.perf_counter()
+    with ThreadPoolExecutor(IN_FLIGHT) as pool:
+        size = sum(pool.map(lambda path: len(session.get(url + path, timeout=60).content), paths))
+    return {"seconds": time.perf_counter() - started, "bytes": size}
+
+
+def sync_part(url: str, folder: Path) -> Result:
+    """Read the site, and clean each post as it comes; nothing is held but counts."""
+    source = SourceSpec(name="site", wordpress=WordPressSource(url=url, post_types=["post"]))
+    reader = open_source(source, {}, False, HarvestMemory(folder / "scratch", LocalFolder(folder / "store")))
+    started = time.perf_counter()
+    reader.check()
+    harvest = reader.read(_silent)
+    seconds = time.perf_counter() - started
+    words = sum(len(clean(document).post_content.split()) for document in harvest.documents)
+    return {
+        "seconds": seconds,
+        "documents": len(harvest.documents),
+        "words": words,
+        "peak": _peak_megabytes(),
+    }
+
+
+def build_part(url: str, folder: Path) -> Result:
+    """From the texts that were kept to both sides of the dataset, in the process that a stage is."""
+    source = SourceSpec(name="site", wordpress=WordPressSource(url=url, post_types=["post"]))
+    spec = DatasetSpec(sources=[source])
+    reader = open_source(source, {}, False, HarvestMemory(folder / "scratch", LocalFolder(folder / "store")))
+    started = time.perf_counter()
+    reader.check()
+    documents, _ = clean_harvests({"site": reader.read(_silent)}, _silent)
+    documents, _ = guard_personal_data(documents, spec.personal_data)
+    cleaned = time.perf_counter()
+    split, _ = make_examples(Corpus(documents), spec, _silent)
+    ended = time.perf_counter()
+    return {
+        "seconds": ended - started,
+        "examples_seconds": ended - cleaned,
+        "documents": len(documents),
+        "examples": len(split.training) + len(split.evaluation),
+        "peak": _peak_megabytes(),
+    }
+
+
+def _alone(part: Callable[..., Result], *arguments: Any) -> Result:
+    print(f"{part.__name__} ...", file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(part, *arguments).result()
+
+
+def _sync(posts: Path, answer_seconds: float, folder: Path, count: int) -> Result:
+    """The first read beside a bare fetch of the same pages, and the second, of a site that has not changed."""
+    with _site(posts, answer_seconds) as (url, asked):
+        warm = _alone(sync_part, url, folder / "warm")  # the server makes its answers
+        paths = asked()
+        bare = min(_alone(bare_part, url, paths)["seconds"] for _ in range(3))
+        asked()
+        first = min(
+            (_alone(sync_part, url, folder / f"{run}") for run in range(3)), key=lambda one: one["seconds"]
+        )
+        asked()
+        second = _alone(sync_part, url, folder / "0")
+        again = asked()
+    bodies = sum("include=" in path and "content" in path for path in again)
+    return {
+        "sync_posts_per_second": round(count / first["seconds"], 1),
+        "sync_requests": len(paths),
+        "sync_ratio_to_bare": round(first["seconds"] / bare, 2),
+        "sync_seconds": round(first["seconds"], 2),
+        "bare_seconds": round(bare, 2),
+        "sync_peak_megabytes": max(first["peak"], warm["peak"]),
+        "unchanged_seconds": round(second["seconds"], 2),
+        "unchanged_requests_per_100_posts": round(100 * len(again) / count, 2),
+        "unchanged_bodies": bodies,
+    }
+
+
+def main() -> None:
+    """Time all parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--posts", type=int, default=500, help="how many posts")
+    parser.add_argument("--from", dest="file", type=Path, help="take them from a .jsonl or .jsonl.gz file")
+    parser.add_argument(
+        "--answer-seconds", type=float, default=0.0, help="the site waits this long for 100 posts"
+    )
+    parser.add_argument(
+        "-o", "--output", choices=["json"], default="json", help="one JSON line, and nothing else yet"
+    )
+    parser.add_argument("--only", choices=["clean", "sync", "build"], help="one part alone")
+    arguments = parser.parse_args()
+    result: Result = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        posts = folder / "posts.jsonl"
+        made = posts_of_file(arguments.file) if arguments.file else made_posts(arguments.posts)
+        count = 0
+        with posts.open("w") as file:
+            for row in itertools.islice(made, arguments.posts):
+                file.write(json.dumps(row) + "\n")
+                count += 1
+        result["posts"] = count
+        if arguments.only in {None, "clean"}:
+            result |= _alone(clean_part, posts)
+        if arguments.only in {None, "sync"}:
+            result |= _sync(posts, arguments.answer_seconds, folder, count)
+        if arguments.only in {None, "build"}:
+            with _site(posts, arguments.answer_seconds) as (url, _):
+                built = _alone(build_part, url, folder / "build")
+            result |= {
+                "build_seconds": round(built["seconds"], 1),
+                "build_posts_per_second": round(count / built["seconds"], 1),
+                "build_examples_seconds": round(built["examples_seconds"], 1),
+                "build_examples": built["examples"],
+                "build_peak_megabytes": built["peak"],
+            }
+    result["load_average"] = round(os.getloadavg()[0], 1)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
