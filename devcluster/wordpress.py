@@ -28,6 +28,9 @@ PORT = 8091
 USER = "trainer"
 """The WordPress user whose application password the operator's jobs read with."""
 
+FORMS = {"plain": 8092, "index": 8093}
+"""Permalinks of hosts without rewriting, `/?p=7` and `/index.php/NAME/`, each shown by a second server on this port."""
+
 _PHP = PACKAGE / "php"
 _DEBIANS_WORDPRESS = Path("/usr/share/wordpress")
 _SERVICE_USER = "www-data"
@@ -103,7 +106,25 @@ def up(site: WordPress, progress: Progress) -> None:
             _start_server(site, user)
 
 
+def show_in_form(site: WordPress, form: str) -> str:
+    """Serves the same site, from the same database, with permalinks of that form too. Returns its address."""
+    url = f"http://{site.address}:{FORMS[form]}"
+    if not site.processes.is_running(f"wordpress-{form}"):
+        site.processes.start(
+            f"wordpress-{form}",
+            _php_server(site, FORMS[form]),
+            env={"WORDPRESS_PERMALINKS": form, "WORDPRESS_HOME": url},
+            user=_service_user(site.folder),
+        )
+    site.processes.wait_until(
+        f"wordpress-{form}", lambda: answers(url + "/?rest_route=/"), "the REST API answered"
+    )
+    return url
+
+
 def down(site: WordPress) -> None:
+    for form in FORMS:
+        site.processes.stop(f"wordpress-{form}")
     site.processes.stop("wordpress")
     site.processes.stop("mariadb", timeout_seconds=30)
 
@@ -254,14 +275,13 @@ def _seed(site: WordPress, content: SampleSite, user: str | None) -> dict[str, i
 def _start_server(site: WordPress, user: str | None) -> None:
     if answers(site.url + "/wp-json/"):
         raise DevclusterError(f"another program already answers at {site.url}: end it first")
-    opcache = ["-d", "opcache.enable_cli=1", "-d", "opcache.validate_timestamps=0"]
-    site.processes.start(
-        "wordpress",
-        ["php", *opcache, "-S", f"{site.listen}:{PORT}", "-t", site.document_root, _PHP / "router.php"],
-        env={"PHP_CLI_SERVER_WORKERS": "4"},
-        user=user,
-    )
+    site.processes.start("wordpress", _php_server(site, PORT), env={"PHP_CLI_SERVER_WORKERS": "4"}, user=user)
     site.processes.wait_until("wordpress", lambda: answers(site.url + "/wp-json/"), "the REST API answered")
+
+
+def _php_server(site: WordPress, port: int) -> list[str | Path]:
+    opcache = ["-d", "opcache.enable_cli=1", "-d", "opcache.validate_timestamps=0"]
+    return ["php", *opcache, "-S", f"{site.listen}:{port}", "-t", site.document_root, _PHP / "router.php"]
 
 
 def _php_digest() -> str:

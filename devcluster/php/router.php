@@ -18,6 +18,11 @@ if ($path !== '/' && $target !== false && str_starts_with($target, $root . '/'))
     }
 }
 
+if (getenv('WORDPRESS_PERMALINKS') && $path !== '/' && !str_starts_with($path, '/index.php')) {
+    http_response_code(404);   // as a web server answers that rewrites nothing
+    exit('Not found');
+}
+
 $_SERVER['SCRIPT_NAME'] = $_SERVER['PHP_SELF'] = '/index.php';
 $_SERVER['SCRIPT_FILENAME'] = $root . '/index.php';
 chdir($root);

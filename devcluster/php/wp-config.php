@@ -12,8 +12,19 @@ define('DB_CHARSET', 'utf8mb4');
 define('DB_COLLATE', '');
 $table_prefix = 'wp_';
 
-define('WP_HOME', $settings['home']);
-define('WP_SITEURL', $settings['home']);
+define('WP_HOME', getenv('WORDPRESS_HOME') ?: $settings['home']);
+define('WP_SITEURL', WP_HOME);
+
+// A second server shows the same database with permalinks of another form, and must not write that form into it.
+if ($permalinks = getenv('WORDPRESS_PERMALINKS')) {
+    $always = fn ($value) => [10 => [['function' => fn () => $value, 'accepted_args' => 0]]];
+    $GLOBALS['wp_filter'] = [
+        'pre_option_permalink_structure' => $always($permalinks === 'index' ? '/index.php/%postname%/' : ''),
+    ];
+    if ($permalinks === 'plain') {
+        $GLOBALS['wp_filter']['pre_option_rewrite_rules'] = $always(['(?!)' => 'index.php']);   // none that matches
+    }
+}
 
 foreach (['AUTH', 'SECURE_AUTH', 'LOGGED_IN', 'NONCE'] as $purpose) {
     define($purpose . '_KEY', hash('sha256', $settings['salt'] . $purpose . 'key'));

@@ -6,13 +6,21 @@ import base64
 import json
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
+
+from finetune_contract.run_spec import SourceSpec, WordPressSource
+from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
+from finetune_trainer.dataset.sources.raw_document import Harvest
+from finetune_trainer.dataset.sources.wordpress import WordPressReader, open_wordpress
+from finetune_trainer.dataset.sources.wordpress_http import Timing
 
 PASSWORD = "abcd efgh ijkl"
 TOKEN = "tok-123"
@@ -38,6 +46,8 @@ class FakeWordPress:
     own_name: str = "http://mill.example"
     before: Callable[[Request], Response | None] = lambda request: None
     requests: list[str] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    """What the readers of this site waited for, in seconds."""
 
     @property
     def url(self) -> str:
@@ -62,6 +72,44 @@ class FakeWordPress:
                 **changes,
             }
         )
+
+    def reader(
+        self,
+        memory: HarvestMemory | None = None,
+        environment: Mapping[str, str] | None = None,
+        now: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+        **settings: Any,
+    ) -> WordPressReader:
+        """A reader of this site that waits for nothing."""
+        reader = open_wordpress(
+            SourceSpec(name="site", wordpress=WordPressSource(**{"url": self.url, **settings})),
+            environment or {},
+            True,
+            Timing(self.waits.append, lambda: 0.0),
+            lambda: now,
+        )
+        if memory is not None:
+            reader.remember_in(memory)
+        return reader
+
+    def read(self, memory: HarvestMemory | None = None, **settings: Any) -> Harvest:
+        """Everything, by a new reader; `requests` then holds what it asked for."""
+        self.requests.clear()
+        return self.reader(memory, **settings).read(lambda *_, **__: None)
+
+    def post(self, number: int) -> dict[str, Any]:
+        """A post that may be changed."""
+        return next(row for row in self.posts if row["id"] == number)
+
+    def edit(self, number: int, html: str) -> None:
+        """As an editor does: a new text and a new date of modification."""
+        self.post(number).update(
+            content={"rendered": html, "protected": False}, modified_gmt="2025-07-01T08:00:00"
+        )
+
+    def remove(self, number: int) -> None:
+        """Deleted or in the trash: the site does not list it any more."""
+        self.posts.remove(self.post(number))
 
     def answer(self, request: Request) -> Response:
         self.requests.append(request.full_path.rstrip("?"))

@@ -159,7 +159,7 @@ class WordPressHttp:
         if answer.status in _ASKS_TO_WAIT or answer.status >= 500:
             raise PassingFailure(
                 f"it answers {answer.status}",
-                _retry_after_seconds(answer.headers),
+                retry_after_seconds(answer.headers),
                 is_heavy=answer.status not in _ASKS_TO_WAIT,
             )
         if answer.is_cut_off:
@@ -203,7 +203,7 @@ class WordPressHttp:
         )
 
 
-def _retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Seconds, or a date, which is taken against the server's own clock."""
     value = headers.get("Retry-After", "").strip()
     if value.isdigit():

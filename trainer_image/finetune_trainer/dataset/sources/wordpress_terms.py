@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from finetune_trainer.dataset.cleaning.html import plain_text
 from finetune_trainer.dataset.sources.wordpress_api import Row, WordPressApi
 from finetune_trainer.dataset.sources.wordpress_http import RouteRefused
-from finetune_trainer.errors import SourceRejected
+from finetune_trainer.errors import SourceRejected, SourceUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def read_authors(api: WordPressApi, examples: Mapping[int, tuple[str, int]]) -> 
     try:
         for _, rows in api.rows_by_id("wp/v2/users", sorted(examples), {"_fields": "id,name"}):
             names |= {int(row["id"]): _plain_name(row) for row in rows}
-    except (RouteRefused, SourceRejected) as error:
+    except (RouteRefused, SourceRejected, SourceUnavailable) as error:
         logger.info("the site hides its users, so authors are read from their posts: fact=%s", error)
     hidden = {number: example for number, example in examples.items() if not names.get(number)}
     for route in sorted({route for route, _ in hidden.values()}):
