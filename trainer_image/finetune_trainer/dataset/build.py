@@ -24,10 +24,11 @@ from finetune_trainer.dataset.built_dataset import BuiltDataset
 from finetune_trainer.dataset.cleaning.html import clean_html, excerpt_text, plain_text
 from finetune_trainer.dataset.cleaning.markdown import clean_markdown
 from finetune_trainer.dataset.cleaning.personal_data import guard_personal_data
-from finetune_trainer.dataset.examples import KINDS
+from finetune_trainer.dataset.examples import KINDS, SHARES, WITHOUT_SOURCES
 from finetune_trainer.dataset.examples.corpus import Corpus
 from finetune_trainer.dataset.generator.endpoint import ChatEndpoint
 from finetune_trainer.dataset.generator.write_pairs import write_pairs
+from finetune_trainer.dataset.held_out import held_out
 from finetune_trainer.dataset.knowledge_base.changes import SourceRead
 from finetune_trainer.dataset.knowledge_base.weaviate import WeaviateKnowledgeBase
 from finetune_trainer.dataset.review import Reviewed, apply_review, summary_in_words, versions_by_url
@@ -123,6 +124,7 @@ def build_dataset(
         dropped=tuple(dropped),
         steps=tuple(steps),
         personal_data=personal_data.counts,
+        findings=personal_data.examples,
         reviewed=reviewed.rows,
     )
     digest = store_dataset(context, built)
@@ -156,7 +158,8 @@ def clean_harvests(
     harvests: dict[str, Harvest], progress: Progress
 ) -> tuple[list[Document], list[DroppedDocument]]:
     """Cleaned documents in the order of date and identity, and everything that was dropped, with the reason."""
-    raw = [document for harvest in harvests.values() for document in harvest.documents]
+    total = sum(len(harvest.documents) for harvest in harvests.values())
+    raw = (document for harvest in harvests.values() for document in harvest.documents)
     dropped = [entry for harvest in harvests.values() for entry in harvest.dropped]
     documents: list[Document] = []
     for number, document in enumerate(raw, start=1):
@@ -166,7 +169,7 @@ def clean_harvests(
         else:
             reason = "no text is left after cleaning"
             dropped.append(DroppedDocument(document.source, document.post_id, document.url, reason))
-        progress(number, len(raw), message="cleaning")
+        progress(number, total, message="cleaning")
     documents.sort(key=lambda document: (document.post_date, document.post_id, document.source))
     dropped.sort(key=lambda entry: (entry.source, entry.url, entry.post_id))
     return documents, dropped
@@ -195,18 +198,33 @@ def make_examples(corpus: Corpus, spec: DatasetSpec, progress: Progress) -> tupl
     Raises:
         DataRejected: no example can be made of these documents.
     """
-    drafts = {}
+    untaught_urls = held_out(corpus.documents, spec.split)
+    taught, strange = corpus, corpus.about(untaught_urls)
+    if untaught_urls:
+        taught = corpus.without(untaught_urls)
+    drafts, untaught = {}, {}
     for number, kind in enumerate(spec.example_kinds, start=1):
-        drafts[kind] = list(KINDS[kind](corpus))
+        drafts[kind] = list(KINDS[kind](taught))
+        if untaught_urls and kind not in WITHOUT_SOURCES:
+            found = KINDS[kind](strange)
+            untaught[kind] = [d for d in found if d.reserved and d.example.document_url in untaught_urls]
         progress(number, len(spec.example_kinds), message="making examples")
-    split = split_examples(drafts, spec.split, spec.max_examples_per_document)
+    split = split_examples(
+        drafts,
+        spec.split,
+        spec.max_examples_per_document,
+        untaught=untaught,
+        shares={**SHARES, **spec.example_shares},
+        typo_share=spec.typo_share,
+    )
     if not split.training or not split.evaluation:
         raise DataRejected(
             f"spec.dataset.sources: {len(corpus.documents)} documents with {len(corpus.facts)} facts give "
             f"{len(split.training)} training and {len(split.evaluation)} evaluation examples; examples are made of "
             "headings with sentences under them: give the posts headings, or name more exampleKinds"
         )
-    return split, count_examples(sum(len(rows) for rows in drafts.values()), split)
+    seen = sum(len(rows) for rows in (*drafts.values(), *untaught.values()))
+    return split, count_examples(seen, split)
 
 
 def review_examples(

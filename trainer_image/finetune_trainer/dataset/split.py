@@ -7,16 +7,22 @@ prefix is a good mixture: training may stop early, and evaluation may ask only t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune_contract.artifacts import Example
 from finetune_contract.run_spec import ExampleKind, SplitSpec
 from finetune_trainer.dataset.examples import SHARES
 from finetune_trainer.dataset.examples.draft import Draft, stable_order
+from finetune_trainer.dataset.examples.duplicates import without_near_duplicates
 from finetune_trainer.dataset.examples.phrasing import normalised
+from finetune_trainer.dataset.examples.typos import with_typos
 
 MIN_EVALUATION_PER_KIND = 4
+WRITTEN_FREELY = frozenset({ExampleKind.GENERATED})
+"""Kinds whose wordings may be nearly the same by chance; the rules of the others word a question anew on purpose."""
+FEW_ROWS = 1000
+"""Fewer teach a form of answering rather than a site."""
 
 
 @dataclass(frozen=True)
@@ -34,28 +40,72 @@ class Split:
 
 
 def split_examples(
-    drafts: Mapping[ExampleKind, Sequence[Draft]], spec: SplitSpec, max_per_document: int
+    drafts: Mapping[ExampleKind, Sequence[Draft]],
+    spec: SplitSpec,
+    max_per_document: int,
+    *,
+    untaught: Mapping[ExampleKind, Sequence[Draft]] | None = None,
+    shares: Mapping[ExampleKind, float] = SHARES,
+    typo_share: float = 0.0,
 ) -> Split:
-    """Choose, mix and part the drafts; the same drafts and spec give the same sides in the same order."""
+    """Choose, mix and part the drafts; the same drafts and spec give the same sides in the same order.
+
+    Args:
+        drafts: about the documents that are taught.
+        spec: how much is kept back.
+        max_per_document: training examples.
+        untaught: about the documents that are not taught, in reserved phrasings.
+        shares: how the kinds mix.
+        typo_share: share of the questions that are asked with typing mistakes.
+    """
     left_out: Counter[str] = Counter()
     taught = {kind: _ordered(rows, spec.seed, reserved=False) for kind, rows in drafts.items()}
     asked = {kind: _ordered(rows, spec.seed, reserved=True) for kind, rows in drafts.items()}
-    training = _capped(_mixed(_distinct(taught, left_out), left_out), max_per_document, left_out)
+    mixed = _mixed(_distinct(taught, left_out), shares, left_out)
+    chosen = _capped(mixed, max_per_document, left_out)
+    training = with_typos(chosen, typo_share, spec.seed)
 
-    seen = {normalised(example.question) for example in training}
+    seen = {normalised(example.question) for example in (*chosen, *training)}
     counts = Counter(example.kind for example in training)
-    evaluation: dict[ExampleKind, list[Example]] = {}
-    for kind, rows in asked.items():
-        fresh = [row for row in rows if normalised(row.question) not in seen]
-        left_out["question of the evaluation is also taught"] += len(rows) - len(fresh)
-        wanted = max(MIN_EVALUATION_PER_KIND, round(counts[kind] * spec.evaluation / (1 - spec.evaluation)))
-        evaluation[kind] = fresh[:wanted]
-        left_out["reserved phrasing beyond the evaluation's share"] += max(0, len(fresh) - wanted)
-    mixed = _mixed(_distinct(evaluation, left_out), Counter(), keep_all=True)
+    wanted = {
+        kind: max(MIN_EVALUATION_PER_KIND, round(counts[kind] * spec.evaluation / (1 - spec.evaluation)))
+        for kind in drafts
+    }
+    strange = {kind: _ordered(rows, spec.seed, reserved=True) for kind, rows in (untaught or {}).items()}
+    evaluation = _fresh(asked, seen, wanted, shares, left_out)
+    transfer = _fresh(strange, seen, wanted, shares, left_out)
     return Split(
         tuple(training),
-        tuple(mixed),
+        tuple(with_typos(evaluation, typo_share, spec.seed, seen)),
         {reason: number for reason, number in sorted(left_out.items()) if number},
+        tuple(with_typos(transfer, typo_share, spec.seed, seen)),
+        _warnings(len(training)),
+    )
+
+
+def _fresh(
+    kinds: Mapping[ExampleKind, Sequence[Example]],
+    seen: Collection[str],
+    wanted: Mapping[ExampleKind, int],
+    shares: Mapping[ExampleKind, float],
+    left_out: Counter[str],
+) -> list[Example]:
+    """The questions for one evaluation set: none that is taught, as many of each kind as are wanted."""
+    chosen: dict[ExampleKind, list[Example]] = {}
+    for kind, rows in kinds.items():
+        fresh = [row for row in rows if normalised(row.question) not in seen]
+        left_out["question of the evaluation is also taught"] += len(rows) - len(fresh)
+        chosen[kind] = fresh[: wanted[kind]]
+        left_out["reserved phrasing beyond the evaluation's share"] += max(0, len(fresh) - wanted[kind])
+    return _mixed(_distinct(chosen, left_out), shares, Counter(), keep_all=True)
+
+
+def _warnings(training: int) -> tuple[str, ...]:
+    if training >= FEW_ROWS:
+        return ()
+    return (
+        f"{training} training examples are few: under {FEW_ROWS} a model learns how to answer rather than what the "
+        "site says; add sources or exampleKinds, or raise maxExamplesPerDocument",
     )
 
 
@@ -76,22 +126,29 @@ def _distinct(
     result: dict[ExampleKind, list[Example]] = {}
     for kind, rows in kinds.items():
         seen: set[str] = set()
-        result[kind] = []
+        distinct: list[Example] = []
         for row in rows:
-            prompt = normalised(row.prompt[-1].content)
+            prompt = normalised("\n".join(message.content for message in row.prompt))
             if prompt in seen:
                 left_out["question is there already"] += 1
             else:
                 seen.add(prompt)
-                result[kind].append(row)
+                distinct.append(row)
+        result[kind] = distinct
+        if kind in WRITTEN_FREELY:
+            result[kind], alike = without_near_duplicates(distinct)
+            left_out["question is there already in nearly the same words"] += alike
     return result
 
 
 def _mixed(
-    kinds: Mapping[ExampleKind, Sequence[Example]], left_out: Counter[str], keep_all: bool = False
+    kinds: Mapping[ExampleKind, Sequence[Example]],
+    wished: Mapping[ExampleKind, float],
+    left_out: Counter[str],
+    keep_all: bool = False,
 ) -> list[Example]:
     """Kinds interleaved by their shares, until the kind with the largest share is used up."""
-    shares = {kind: SHARES[kind] for kind in sorted(kinds, key=str) if kinds[kind]}
+    shares = {kind: wished[kind] for kind in sorted(kinds, key=str) if kinds[kind]}
     if not shares:
         return []
     leader = max(shares, key=lambda kind: (shares[kind], kind.value))

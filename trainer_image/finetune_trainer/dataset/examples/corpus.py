@@ -29,6 +29,8 @@ _THE_NOUN = re.compile(r"\b[Tt]he ([a-z]{3,})\b")
 _SOMETHING_OF = re.compile(r"[a-z]+ of ")
 _ARTICLES = frozenset({"a", "an", "the"})
 MIN_SITE_NOUN_COUNT = 8
+MIN_SCORE = 0.35
+"""What a chat asks of the best passage before it reads a question together with the one before."""
 SEARCH_DEPTH = MAX_PASSAGES + 8
 """Passages that are remembered of each search; no kind asks for more."""
 
@@ -112,17 +114,15 @@ class Corpus:
             return self.search(question, limit)
         together = f"{previous} {question}"
         words = (*sorted(set(content_words(together))), "", *own)
-        found = self._remembered(
-            words,
-            lambda: [
-                p for p, _, score in self._index.rank_follow_up(together, question, MAX_PASSAGES) if score
-            ],
-        )
-        return list(found[:limit])
+        found = self._remembered(words, lambda: self._found_together(together, question))
+        return list(found[:limit]) or self.search(question, limit)
 
-    def _remembered(
-        self, words: tuple[str, ...], search: Callable[[], list[Passage]]
-    ) -> tuple[Passage, ...]:
+    def _found_together(self, together: str, question: str) -> list[Passage]:
+        ranked = self._index.rank_follow_up(together, question, SEARCH_DEPTH)
+        fits = bool(ranked) and ranked[0][2] >= MIN_SCORE
+        return [passage for passage, _, _ in ranked] if fits else []
+
+    def _remembered(self, words: tuple[str, ...], search: Callable[[], list[Passage]]) -> tuple[Passage, ...]:
         """Phrasings of one question have the same words that carry meaning, and so the same passages."""
         if words not in self._found:
             self._found[words] = tuple(search())

@@ -1,13 +1,17 @@
-"""Where something can be read: the model names the page and cites it; code turns the number into the link."""
+"""Where something can be read: the model names the page and cites it; code turns the number into the link.
+
+Beside each such question stands one about the same sources that does not ask for a page, and gets none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from finetune_contract.artifacts import Document
 from finetune_contract.prompt import MAX_PASSAGES
 from finetune_contract.run_spec import ExampleKind
-from finetune_contract.sections import split_sections
+from finetune_contract.sections import Passage, split_sections
+from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.examples.corpus import Corpus
 from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
@@ -49,6 +53,28 @@ def make_url(corpus: Corpus) -> Iterator[Draft]:
                     [document.post_title],
                     round_number,
                 )
+                yield from _without_page(corpus, passages, places[0] - 1, phrasing, round_number)
+
+
+def _without_page(
+    corpus: Corpus, passages: Sequence[Passage], place: int, beside: Phrasing, round_number: int
+) -> Iterator[Draft]:
+    fact = corpus.fact_in(passages[place])
+    if fact is None or not corpus.shows(fact):
+        return
+    same_side = [way for way in corpus.ways_to_ask(fact) if way.reserved == beside.reserved]
+    if same_side:
+        way = same_side[round_number % len(same_side)]
+        yield make_draft(
+            ExampleKind.URL,
+            fact.document.post_url,
+            way,
+            passages,
+            f"{fact.answer} [{place + 1}]",
+            fact_strings(fact.answer, way.question),
+            round_number,
+            beside=beside.question,
+        )
 
 
 def _topics(document: Document) -> list[str]:
