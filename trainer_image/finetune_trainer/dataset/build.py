@@ -21,7 +21,7 @@ from finetune_contract.run_status import Reason
 from finetune_contract.stage_protocol import DatasetFacts, EvaluationFacts, ModelFacts, Stage, StageReport
 from finetune_trainer.artifact_files import read_manifest
 from finetune_trainer.dataset.built_dataset import BuiltDataset
-from finetune_trainer.dataset.cleaning.html import clean_html, excerpt_text, plain_text
+from finetune_trainer.dataset.cleaning.html import clean_content, excerpt_text, plain_text
 from finetune_trainer.dataset.cleaning.markdown import clean_markdown
 from finetune_trainer.dataset.cleaning.personal_data import guard_personal_data
 from finetune_trainer.dataset.examples import KINDS, SHARES, WITHOUT_SOURCES
@@ -177,7 +177,13 @@ def clean_harvests(
 
 def clean(raw: RawDocument) -> Document:
     """One document with Markdown for HTML."""
-    content = clean_markdown(raw.content_html) if raw.is_markdown else clean_html(raw.content_html, raw.url)
+    if raw.is_markdown:
+        content = clean_markdown(raw.content_html)
+    else:
+        cleaned = clean_content(raw.content_html, raw.url)
+        content = cleaned.markdown
+        if cleaned.doubt:
+            logger.warning("a document should be looked at: url=%s doubt=%s", raw.url, cleaned.doubt)
     return Document(
         source=raw.source,
         post_id=raw.post_id,
