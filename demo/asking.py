@@ -66,13 +66,21 @@ def right_answers(questions: Sequence[Question], answers: Sequence[Answer]) -> i
 
 
 def side_by_side(
-    questions: Sequence[Question], before: Sequence[Answer], after: Sequence[Answer], console: Console
+    questions: Sequence[Question],
+    before: Sequence[Answer],
+    after: Sequence[Answer],
+    console: Console,
+    models: tuple[str, str] = ("untuned", "tuned"),
 ) -> None:
-    """The table at the end of the demo."""
+    """The table at the end of the demo.
+
+    Args:
+        models: what the models of the two columns are called, before and after.
+    """
     table = Table(title="The same questions, before and after", title_justify="left", show_lines=True)
     table.add_column("question", ratio=2)
-    table.add_column(f"untuned {_digest(before)}", ratio=4)
-    table.add_column(f"tuned {_digest(after)}", ratio=4)
+    table.add_column(f"{models[0]} {_digest(before)}", ratio=4)
+    table.add_column(f"{models[1]} {_digest(after)}", ratio=4)
     for question, old, new in zip(questions, before, after, strict=True):
         table.add_row(question.question, _cell(question, old), _cell(question, new))
     console.print(table)

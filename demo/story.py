@@ -95,7 +95,7 @@ class Story:
         follow(cluster, second["metadata"]["name"], self.progress, RUN_TIMEOUT_SECONDS)
         self._wait_for_site(cluster)
         after = self._ask_story(cluster, story)
-        asking.side_by_side([story.question], [before], [after], self.console)
+        asking.side_by_side([story.question], [before], [after], self.console, models=("old", "new"))
         self._same_run_again(cluster, second)
 
     def status(self) -> None:
