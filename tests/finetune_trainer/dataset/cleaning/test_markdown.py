@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_trainer.dataset.cleaning.markdown import clean_markdown, outside_code
@@ -38,6 +38,7 @@ def test_line_ends_are_the_same_on_every_machine():
     assert clean_markdown("a\r\nb\rc\n") == "a\nb\nc"
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_makes_it_fail(markdown):
     cleaned = clean_markdown(markdown)

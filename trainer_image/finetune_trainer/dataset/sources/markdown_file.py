@@ -181,7 +181,7 @@ def _toml(path: str, front: str) -> Any:
         return tomllib.loads(front)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         at = re.search(r"line (\d+)", str(error))
-        line = int(at.group(1)) + 1 if at else 2
+        line = int(at.group(1)) + 1 if at else front.count("\n") + 1  # without a line: at its end
         raise UnreadableFile(f"{path}, line {line}: the front matter is no TOML; correct it") from error
 
 
