@@ -23,7 +23,7 @@ RESERVED_QUESTION_FORMS = ("One more thing: {q}", "Good to know. {Q}")
 TOPIC_FORMS = ("And what about {t}?", "What about {t}?", "And {t}?", "Tell me about {t}, too.")
 RESERVED_TOPIC_FORMS = ("How about {t}?", "And is there anything on {t}?")
 
-_THING = re.compile(r"\b(?:the|a|an|our) [a-z][\w’'-]*(?: [a-z][\w’'-]*){0,2}")
+_THING = re.compile(r"(?=\b((?:the|a|an|our) [a-z][\w’'-]*(?: [a-z][\w’'-]*){0,2}))")
 _PLACE_BEFORE = re.compile(r"\b(?:at|in|inside) $")
 _MAY_FOLLOW = re.compile(
     r"\?|[ ](?:is|are|was|were|be|do|does|did|can|will|has|have|had|cost|open|close|start|end|begin|happen|work|take"
@@ -47,8 +47,8 @@ def make_follow_ups(corpus: Corpus) -> Iterator[Draft]:
 
 def with_pronoun(first: str, second: str) -> str:
     """The second question with `it` or `there` for what both speak of; empty when nothing can be so replaced."""
-    for match in sorted(_THING.finditer(second), key=lambda match: match.start()):
-        words = match.group().split()
+    for match in _THING.finditer(second):
+        words = match.group(1).split()
         for end in range(len(words), 1, -1):
             thing = " ".join(words[:end])
             rest = second[match.start() + len(thing) :]

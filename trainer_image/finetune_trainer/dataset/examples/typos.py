@@ -13,7 +13,7 @@ from finetune_contract.artifacts import ChatMessage, Example
 from finetune_trainer.dataset.examples.phrasing import normalised
 
 MIN_LETTERS = 4
-WORDS_PER_MISTAKE = 8
+WORDS_PER_MISTAKE = 12
 TEMPLATE_MARK = "+typo"
 """Ends the template's name of a question with mistakes."""
 _PLAIN_WORD = re.compile(r"(?<![\w'’.@/-])[a-z]{4,}(?![\w'’@/-])")
