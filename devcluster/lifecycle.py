@@ -86,6 +86,8 @@ def _up_wordpress(instance: Instance, processes: Processes, wanted: set[str], pr
 def _up_cluster(instance: Instance, processes: Processes, wanted: set[str], progress: Progress) -> None:
     if not wanted & _NEEDS_PROGRAMS:
         return
+    if "images" in wanted:
+        images.compile_environment(progress)  # before the wait for the programs, not after it
     programs = go_programs.ensure(progress)
     if "node" in wanted:
         node.up(node.Node(instance, processes, programs), progress)
