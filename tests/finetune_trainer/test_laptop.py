@@ -11,7 +11,8 @@ from finetune_contract.run_document import parse_run
 from finetune_contract.stage_protocol import DatasetFacts, Stage, StageReport
 from finetune_trainer import laptop
 from finetune_trainer.__main__ import StopSignal
-from finetune_trainer.laptop import InvalidSetting, run_stages, with_settings
+from finetune_trainer.laptop import run_stages
+from finetune_trainer.run_settings import InvalidSetting, with_settings
 from finetune_trainer.stage_context import StageContext
 
 RUN = (Path(__file__).parents[2] / "examples/quickstart/finetunerun.yaml").read_text()

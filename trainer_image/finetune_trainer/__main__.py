@@ -27,7 +27,7 @@ from finetune_contract.stage_protocol import (
 )
 from finetune_trainer.errors import InvalidRun, TrainerError
 from finetune_trainer.run_log import JsonProgress
-from finetune_trainer.stage_context import StageContext
+from finetune_trainer.stage_context import StageContext, StageFunction
 from finetune_trainer.stages import load_stage
 from finetune_trainer.stores.s3 import S3Store
 
@@ -57,10 +57,10 @@ def read_run(path: Path) -> RunFile:
         raise InvalidRun(f"{path}: is no run file ({error}); was the ConfigMap changed by hand?") from error
 
 
-def run_stage(stage: Stage, context: StageContext) -> StageReport:
-    """Run one stage; every error becomes a report with its exit code."""
+def run_stage(stage: Stage, context: StageContext, function: StageFunction | None = None) -> StageReport:
+    """Run one stage, or `function` in its place; every error becomes a report with its exit code."""
     try:
-        return load_stage(stage)(context)
+        return (function or load_stage(stage))(context)
     except TrainerError as error:
         logger.error("%s stage ended: %s", stage, error)
         return failure_report(stage, error.exit_code, str(error))

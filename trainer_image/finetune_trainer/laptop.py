@@ -1,4 +1,4 @@
-"""`finetune run RUN.yaml`: the same YAML and the same stages without a cluster, Weaviate or an S3 server.
+"""`finetune`: the same YAML and the same stages without a cluster, Weaviate or an S3 server.
 
 A folder is the store; finished stages are found there and not run again.
 """
@@ -14,24 +14,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from finetune_contract.artifact_layout import model_folder
-from finetune_contract.run_document import InvalidRunDocument, parse_run
+from finetune_contract.run_document import InvalidRunDocument
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import ExitCode, Stage, StageReport
 from finetune_trainer.__main__ import StopSignal, run_stage
+from finetune_trainer.dataset_commands import add_dataset_commands, run_dataset_command
 from finetune_trainer.run_log import JsonProgress, Progress, TerminalProgress
-from finetune_trainer.stage_context import StageContext
-from finetune_trainer.stores.local_folder import LocalFolder
-
-
-class InvalidSetting(ValueError):
-    """A --set that does not fit the run."""
+from finetune_trainer.run_settings import load_run
+from finetune_trainer.workspace import open_workspace
 
 
 @dataclass(frozen=True)
@@ -64,44 +59,6 @@ class RunResult:
         )
 
 
-def with_settings(document: str, settings: list[str]) -> dict[str, Any]:
-    """The run with `path=value` settings below `spec`; list items are named by number or by their `name`.
-
-    Raises:
-        InvalidSetting: no `=`, or the path leads nowhere.
-    """
-    loaded = yaml.safe_load(document)
-    if not isinstance(loaded, dict):
-        raise InvalidSetting("the file holds no YAML object; give a FineTuneRun")
-    for setting in settings:
-        path, equals, value = setting.partition("=")
-        if not equals:
-            raise InvalidSetting(f"--set {setting}: has no `=`; write --set training.maxSteps=10")
-        steps = path.removeprefix("spec.").split(".")
-        place: object = loaded.setdefault("spec", {})
-        for step in steps[:-1]:
-            place = _step_into(place, step, path)
-        if not isinstance(place, dict):
-            kind = "a list; name the item first" if isinstance(place, list) else "a plain value"
-            raise InvalidSetting(f"--set {path}: {steps[-1]!r} leads nowhere, for its parent is {kind}")
-        place[steps[-1]] = yaml.safe_load(value)
-    return loaded
-
-
-def _step_into(place: object, step: str, path: str) -> object:
-    if isinstance(place, dict):
-        return place.setdefault(step, {})
-    if isinstance(place, list):
-        for index, item in enumerate(place):
-            if step == str(index) or (isinstance(item, dict) and item.get("name") == step):
-                return item
-        names = [
-            str(item.get("name", i)) if isinstance(item, dict) else str(i) for i, item in enumerate(place)
-        ]
-        raise InvalidSetting(f"--set {path}: there is no item {step!r}; choose one of {', '.join(names)}")
-    raise InvalidSetting(f"--set {path}: {step!r} leads nowhere, for its parent is a plain value")
-
-
 def run_stages(
     name: str,
     spec: FineTuneRunSpec,
@@ -112,17 +69,7 @@ def run_stages(
     stop: StopSignal,
 ) -> RunResult:
     """Run the stages in order until one ends badly, one has adopted finished work, or `last_stage` is done."""
-    store = LocalFolder(workspace / "store")
-    context = StageContext(
-        run_name=name,
-        spec=spec,
-        work_folder=workspace,
-        store=store,
-        progress=lambda *_, **__: None,
-        environment=environment,
-        on_cluster=False,
-        stop_requested=lambda: stop.received,
-    )
+    context = open_workspace(workspace, name, spec, environment, lambda: stop.received)
     reports: list[StageReport] = []
     seconds: dict[str, float] = {}
     for stage in Stage:
@@ -141,7 +88,7 @@ def run_stages(
             context = replace(context, run_key=report.dataset.run_key, dataset_digest=report.dataset.digest)
             if report.dataset.adopted:
                 break
-    return RunResult(name, context.run_key, tuple(reports), seconds, store.uri(""))
+    return RunResult(name, context.run_key, tuple(reports), seconds, context.store.uri(""))
 
 
 def print_result(result: RunResult, workspace: Path, console: Console) -> None:
@@ -172,9 +119,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="finetune",
         description="Fine-tune a model on a site's own posts, on this machine.",
-        epilog="example: finetune run examples/quickstart/finetunerun.yaml --workspace out --set training.maxSteps=10",
+        epilog="examples:\n"
+        "  finetune run examples/quickstart/finetunerun.yaml --workspace out --set training.maxSteps=10\n"
+        "  finetune dataset build examples/quickstart/finetunerun.yaml --workspace out\n"
+        "  finetune dataset inspect --workspace out --kind grounded",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    add_dataset_commands(commands)
     run = commands.add_parser(
         "run",
         help="run every stage of a FineTuneRun",
@@ -215,12 +167,11 @@ def main(argv: list[str] | None = None) -> None:
     )
     stop = StopSignal()
     stop.install()
+    if arguments.command == "dataset":
+        sys.exit(run_dataset_command(arguments, dict(os.environ), lambda: stop.received))
     try:
-        document = with_settings(arguments.file.read_text(), arguments.set)
-        metadata, spec = parse_run(document)
-    except OSError as error:
-        sys.exit(f"{arguments.file}: cannot be read ({error.strerror})")
-    except (InvalidSetting, InvalidRunDocument, yaml.YAMLError) as error:
+        metadata, spec = load_run(arguments.file, arguments.set)
+    except InvalidRunDocument as error:
         print(error, file=sys.stderr)  # noqa: T201
         sys.exit(ExitCode.INVALID_RUN)
     workspace = arguments.workspace.resolve()
