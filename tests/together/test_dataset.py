@@ -5,6 +5,7 @@ Every test has a collection and a prefix of its own.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,6 +22,7 @@ from finetune_contract.artifact_layout import dataset_folder
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import StageReport
+from finetune_trainer.artifact_files import read_manifest
 from finetune_trainer.dataset.build import build_dataset
 from finetune_trainer.dataset.knowledge_base.changes import SourceRead
 from finetune_trainer.dataset.knowledge_base.schema import from_properties
@@ -179,6 +181,43 @@ def test_the_whole_site_becomes_a_dataset_and_a_second_run_writes_nothing(contex
         for document in documents
         if "<p" in document.post_content or "[contact-form" in document.post_content
     ]
+
+
+def test_the_snapshot_is_what_weaviate_holds_and_its_digest_is_in_the_manifest(context, parts, collection):
+    report = build(context)
+
+    assert report.dataset is not None
+    folder = dataset_folder(report.dataset.digest)
+    content = context.store.read(f"{folder}/documents.jsonl") or b""
+    manifest = read_manifest(context.store, folder)
+    kept = [Document.model_validate_json(line) for line in content.splitlines()]
+    assert [entry.model_copy(update={"source": ""}) for entry in kept] == sorted(
+        objects(parts, collection), key=lambda entry: (entry.post_date, entry.post_id)
+    )
+    assert manifest is not None
+    assert manifest.facts["snapshotSha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_a_dataset_is_built_from_a_collection_of_others(context, parts, collection):
+    first = build(context)
+    wire: Any = context.spec.to_wire()
+    weaviate_settings = wire["dataset"]["knowledgeBase"]["weaviate"]
+    wire["dataset"]["sources"] = [{"name": "posts", "weaviate": {**weaviate_settings}}]
+    wire["dataset"]["knowledgeBase"]["weaviate"]["collection"] = f"{collection}Copy"
+    spec = FineTuneRunSpec.model_validate(wire)
+    environment = {
+        "WEAVIATE_API_KEY": parts["WEAVIATE_API_KEY"],
+        "WEAVIATE_API_KEY_POSTS": parts["WEAVIATE_READER_API_KEY"],
+    }
+
+    try:
+        report = build(replace(context, spec=spec, environment=environment))
+    finally:
+        with client(parts) as connected:
+            connected.collections.delete(f"{collection}Copy")
+
+    before = [entry.model_copy(update={"source": "posts"}) for entry in documents_of(context, first)]
+    assert documents_of(context, report) == before
 
 
 def test_every_answer_stands_in_the_document_that_it_names(context):
@@ -387,7 +426,9 @@ def test_too_few_documents_are_refused_before_weaviate_is_written(context, parts
         build(changed(context, "dataset.minDocuments", 500))
 
     assert objects(parts, collection) == []
-    assert {key.partition("/")[0] for key in context.store.list("")} == {"harvests"}  # what was read, kept as it was
+    assert {key.partition("/")[0] for key in context.store.list("")} == {
+        "harvests"
+    }  # what was read, kept as it was
 
 
 def test_an_unknown_root_category_is_refused(context):

@@ -155,7 +155,11 @@ class FakeWeaviate(weaviate_pb2_grpc.WeaviateServicer):  # type: ignore[misc]
         page = [identity for identity in sorted(kept) if identity > request.after][: request.limit]
         results = []
         for identity in page:
-            fields = {name: _value(types[name], value) for name, value in kept[identity].items() if value or value == 0}
+            fields = {
+                name: _value(types[name], value)
+                for name, value in kept[identity].items()
+                if value or value == 0
+            }
             results.append(
                 search_get_pb2.SearchResult(
                     properties=search_get_pb2.PropertiesResult(

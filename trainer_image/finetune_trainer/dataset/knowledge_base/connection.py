@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from finetune_contract.run_spec import SecretKeyRef
 from finetune_trainer.errors import TrainerError
 
 CONNECT_SECONDS = 5
+_REFUSED = re.compile("UNAUTHENTICATED|PERMISSION_DENIED")
+_DETAILS = re.compile(r'details = "([^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,10 @@ class WeaviateServer:
 
     def translated(self, error: WeaviateBaseError) -> TrainerError:
         """One of our errors, with place, fact and remedy."""
-        fact = " ".join(str(error).split())[:300]
+        fact = _fact(str(error))
         status = error.status_code if isinstance(error, UnexpectedStatusCodeError) else 0
         refused = isinstance(error, AuthenticationFailedError | InsufficientPermissionsError)
-        if refused or status in {401, 403} or "UNAUTHENTICATED" in fact or "PERMISSION_DENIED" in fact:
+        if refused or status in {401, 403} or _REFUSED.search(str(error)):
             return self.rejected(
                 f"{self.place}.apiKeySecretRef: {self.url} refuses the key; correct the Secret, and give its user "
                 f"the right to {self.rights} {self.collection}"
@@ -132,7 +135,7 @@ class WeaviateServer:
             return self.unavailable(
                 f"{self.place}.url: {self.url} does not answer ({fact}); check the address and that Weaviate runs"
             )
-        if isinstance(error, WeaviateRetryError) or "UNAVAILABLE" in fact:
+        if isinstance(error, WeaviateRetryError) or "UNAVAILABLE" in str(error):
             return self.unavailable(
                 f"{self.place}.url: {self.url} stopped answering at {self.host}:{self.grpc_port} ({fact}); "
                 "bring Weaviate back: what is written stays, and the next try does the rest"
@@ -140,3 +143,9 @@ class WeaviateServer:
         if 400 <= status < 500 and status != 429:
             return self.rejected(f"{self.place}: {self.url} refused the request ({fact})")
         return self.unavailable(f"{self.place}: {self.url} failed ({fact}); it is tried again")
+
+
+def _fact(message: str) -> str:
+    """What the client says, on one line; of gRPC's own long text the details alone."""
+    details = _DETAILS.search(message)
+    return " ".join((details[1] if details else message).split())[:300]
