@@ -77,3 +77,26 @@ def test_an_answer_of_refusal_is_passed_on_without_the_password(
         wordpress.set_post(site, "prices", "a", "b")
 
     assert "abcd efgh" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", wordpress.FORMS)
+def test_another_form_of_permalinks_is_a_second_server_that_leaves_the_first_alone(
+    site: wordpress.WordPress, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    started: dict[str, dict[str, str]] = {}
+    monkeypatch.setattr(
+        Processes,
+        "start",
+        lambda _, name, argv, *, env, user: started.update({name: {"argv": str(argv), **env}}),
+    )
+    monkeypatch.setitem(wordpress.FORMS, form, httpserver.port)
+    httpserver.expect_request("/", query_string={"rest_route": "/"}).respond_with_json({})
+
+    url = wordpress.show_in_form(site, form)
+
+    assert url == httpserver.url_for("").rstrip("/")
+    assert list(started) == [f"wordpress-{form}"]
+    server = started[f"wordpress-{form}"]
+    assert server["WORDPRESS_PERMALINKS"] == form
+    assert server["WORDPRESS_HOME"] == url
+    assert f"{httpserver.host}:{httpserver.port}" in server["argv"]
