@@ -32,7 +32,7 @@ AROUND = "<header><h1>The Mill</h1></header><nav>menu</nav>{}<aside>ads</aside><
         "<main><p>The text.</p></main>",
         "<div role='main'><p>The text.</p></div>",
         "<article><header>by Ada</header><p>The text.</p><footer>tags</footer></article>",
-        "<main><div class='breadcrumbs'>a</div><article><p>The text.</p></article><div id='comments'>nice!</div></main>",
+        "<main><div class='breadcrumbs'>a</div><article><p>The text.</p></article><div id='comments'>yes</div></main>",
         "<div class='wrap'><div class='sidebar'><p>ads</p></div><div><div><p>The text.</p></div></div></div>",
         "<div><div><p>The text.</p></div><div>a bar</div></div>",
     ],
