@@ -34,7 +34,7 @@ def a_dataset() -> BuiltDataset:
             post_content="word " * (40 + number * 7 % 300),
             post_date="2025-01-01T00:00:00Z",
             post_author="",
-            post_categories=[ROOTS[number * number % 4]],
+            post_categories=[ROOTS[number * 7 % 11 % 4]],
             post_tags=[],
             post_url=f"https://mill.example/{number}/",
         )
@@ -44,7 +44,7 @@ def a_dataset() -> BuiltDataset:
     rows = tuple(
         Example(
             id=f"{number:064x}",
-            kind=kinds[number * number % len(kinds)],
+            kind=kinds[number * 7 % 11 % len(kinds)],
             document_url=documents[number % 60].post_url,
             template="what-is",
             question=f"What does a ticket for {number} people cost?",

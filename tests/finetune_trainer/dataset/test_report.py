@@ -107,9 +107,9 @@ def test_what_a_site_says_is_escaped_everywhere() -> None:
 
 
 def test_the_page_asks_nobody_for_anything() -> None:
-    page = render_report(a_dataset(), "d" * 64)
+    page = render_report(a_dataset(), "d" * 64).replace('href="data:,"', "")
 
-    assert re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?(?!data:)""", page) == []
+    assert re.findall(r"\b(?:src|href|srcset|action)\s*=|url\(", page) == []
     assert "@import" not in page
     assert "prefers-color-scheme: dark" in page
 

@@ -57,7 +57,7 @@ def corpus() -> Corpus:
     )
 
 
-def write(corpus, model, folder, stop_requested=lambda: False, waits=None, **changes) -> Written:
+def write(corpus, model, folder, /, stop_requested=lambda: False, waits=None, **changes) -> Written:
     endpoint = model.endpoint(waits, **changes)
     store = LocalFolder(folder)
     return write_pairs(corpus, model.spec(**changes), endpoint, store, lambda *_, **__: None, stop_requested)
