@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from pytest_httpserver import HTTPServer
 
 from finetune_trainer.dataset.sources import website_client
 from finetune_trainer.dataset.sources.website_addresses import Site, why_not_public
 from finetune_trainer.dataset.sources.website_client import WebsiteClient
-from finetune_trainer.errors import SourceRejected
+from finetune_trainer.errors import SourceRejected, SourceUnavailable
 
 
 def client(find, allow_private: bool) -> WebsiteClient:
@@ -111,3 +121,55 @@ def test_no_proxy_and_no_password_file_of_this_machine_is_used(website, monkeypa
 
     assert client(lambda host, port: ["127.0.0.1"], allow_private=True).get(site, site.root).status == 200
     assert seen == [None]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Certificate and key of mill.example, which signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mill.example")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("mill.example")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = tmp_path / "mill.pem"
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+@pytest.fixture
+def secure(certificate: Path) -> Iterator[tuple[HTTPServer, list[str | None]]]:
+    """A server over TLS, and the names that it was asked under."""
+    names: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.sni_callback = lambda _, name, __: names.append(name)
+    with HTTPServer(host="127.0.0.1", port=0, ssl_context=context) as server:
+        server.expect_request("/").respond_with_data("home", content_type="text/html")
+        yield server, names
+
+
+def test_over_tls_the_certificate_is_that_of_the_name_and_not_of_the_address(secure, certificate):
+    server, names = secure
+    reader = client(lambda host, port: ["127.0.0.1"], allow_private=True)
+    reader.trust(str(certificate))
+    mine = Site("https", "mill.example", server.port)
+
+    assert reader.get(mine, mine.root).body == b"home"
+    assert names == ["mill.example"]
+
+    other = Site("https", "other.example", server.port)
+    with pytest.raises(SourceUnavailable, match=r"no answer .hostname 'other.example' doesn't match"):
+        reader.get(other, other.root)

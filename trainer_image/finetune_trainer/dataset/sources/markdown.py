@@ -173,7 +173,9 @@ class Bucket:
         except StoreRejected as error:
             raise SourceRejected(f"{self._place}: {error}") from error
         except StoreUnavailable as error:
-            raise SourceUnavailable(f"{self._place}: {error}") from error
+            raise SourceUnavailable(
+                f"{self._place}: {error}; check the endpoint and that the server is up"
+            ) from error
 
 
 class MarkdownReader:
