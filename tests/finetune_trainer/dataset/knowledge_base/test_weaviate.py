@@ -268,7 +268,7 @@ def test_a_collection_without_vectors_does_not_get_them(server):
     knowledge_base(server)
 
     with pytest.raises(
-        KnowledgeBaseRejected, match="its vectors are default by none instead of title by none"
+        KnowledgeBaseRejected, match="its vectors are default by none instead of content by none"
     ):
         knowledge_base(server, SENTENCE_MODEL, FakeVectors())
 
@@ -276,7 +276,9 @@ def test_a_collection_without_vectors_does_not_get_them(server):
 def test_a_collection_with_vectors_is_not_written_without_them(server):
     knowledge_base(server, SENTENCE_MODEL, FakeVectors())
 
-    with pytest.raises(KnowledgeBaseRejected, match=r"it has vectors \(title by none.*and the spec has none"):
+    with pytest.raises(
+        KnowledgeBaseRejected, match=r"it has vectors \(content by none.*and the spec has none"
+    ):
         knowledge_base(server)
 
 
@@ -303,6 +305,15 @@ def test_a_module_gets_its_settings_and_its_properties(server):
     knowledge_base(server, vectors)
     with pytest.raises(KnowledgeBaseRejected, match="vector title: model is small instead of large"):
         knowledge_base(server, VectorsSpec(module="text2vec-openai", module_settings={"model": "large"}))
+
+
+def test_a_module_that_does_not_reach_its_model_is_suspected(server):
+    server.modules = {"text2vec-ollama": {}}
+    base = knowledge_base(server, VectorsSpec(module="text2vec-ollama"))
+    server.refuse = refusing({"Post 0"}, times=2)
+
+    with pytest.raises(KnowledgeBaseUnavailable, match="does the server reach the model of text2vec-ollama"):
+        base.synchronise(posts(1), COMPLETE)
 
 
 def test_a_run_that_reads_the_collection_that_it_writes_is_refused():

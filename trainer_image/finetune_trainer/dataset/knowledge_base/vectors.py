@@ -134,7 +134,7 @@ def _setting_differences(found: CollectionConfig, spec: VectorsSpec) -> list[str
 
 
 def _in_words(modules: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} by {module}" for name, module in modules.items())
+    return ", ".join(f"{name} by {module}" for name, module in sorted(modules.items()))
 
 
 def _name(module: Any) -> str:

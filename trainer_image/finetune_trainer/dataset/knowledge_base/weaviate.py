@@ -218,9 +218,15 @@ class WeaviateKnowledgeBase:
             messages = "; ".join(list(dict.fromkeys(entry.message for entry in failed))[:SHOWN_MESSAGES])
             raise KnowledgeBaseUnavailable(
                 f"{PLACE}.url: {self._spec.url} did not store {len(failed)} of {len(documents)} objects, tried twice "
-                f"({messages}); is its disk full or read-only? "
+                f"({messages}); {self._why_not_stored()} "
                 f"Not stored: {name_some(entry.document.post_id for entry in failed)}"
             )
+
+    def _why_not_stored(self) -> str:
+        module = self._spec.vectors.module if self._spec.vectors else None
+        if module is not None:
+            return f"does the server reach the model of {module}, and has its disk space?"
+        return "is its disk full or read-only?"
 
     def _insert(self, collection: Collection, documents: Sequence[Document]) -> list[FailedWrite]:
         """Write by identity: what is there is replaced. The client raises for failed objects only when all failed."""
