@@ -6,8 +6,11 @@ Left out: what a real WordPress does with these requests (tests/together/test_da
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from werkzeug import Request, Response
 
 from finetune_contract.run_spec import SOURCE_SETTINGS, SecretRef, SourceSpec, WordPressSource
@@ -53,6 +56,20 @@ def test_the_plain_form_of_the_api_takes_parameters_beside_the_route():
         ApiRoot("http://a/b/wp-json/").url("wp/v2/posts", {"page": 2})
         == "http://a/b/wp-json/wp/v2/posts?page=2"
     )
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["http://a/wp-json/", "http://a/?rest_route=/", "http://a/b/index.php?rest_route=/"]),
+    st.dictionaries(st.text("abc_", min_size=1), st.text(st.characters(exclude_categories=["Cs"]))),
+)
+def test_parameters_arrive_as_they_are_in_every_form(root, parameters):
+    """Two question marks in one address are the classic mistake here."""
+    parts = urlsplit(ApiRoot(root).url("wp/v2/posts", parameters))
+    arrived = dict(parse_qsl(parts.query, keep_blank_values=True))
+
+    route = arrived.pop("rest_route", parts.path.partition("wp-json")[2])
+    assert (route, arrived) == ("/wp/v2/posts", parameters)
 
 
 @pytest.mark.parametrize("pretty", [True, False])

@@ -112,6 +112,19 @@ def test_texts_are_read_anew_after_a_week_because_blocks_change_without_a_date(w
     assert wordpress.bodies_fetched() == 3
 
 
+def test_a_text_that_was_read_in_the_second_of_its_edit_is_read_once_more(wordpress, memory):
+    """A second edit in that second would leave the date as it is."""
+    wordpress.add(1, "A", "<p>first</p>", modified_gmt="2026-01-01T00:00:00")
+    wordpress.read(memory, now=NOW)
+    wordpress.post(1)["content"] = {"rendered": "<p>second</p>", "protected": False}
+
+    found = wordpress.read(memory, now=NOW + timedelta(hours=1))
+    wordpress.read(memory, now=NOW + timedelta(hours=2))
+
+    assert found.documents[0].content_html == "<p>second</p>"
+    assert wordpress.body_requests() == []
+
+
 def damage_a_byte(content: bytes) -> bytes:
     return content[:-20] + bytes([content[-20] ^ 1]) + content[-19:]
 

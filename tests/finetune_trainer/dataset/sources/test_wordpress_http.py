@@ -6,6 +6,7 @@ import threading
 from urllib.parse import parse_qsl
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from werkzeug import Request, Response
@@ -18,7 +19,7 @@ from finetune_trainer.dataset.sources.wordpress_http import (
     Timing,
     retry_after_seconds,
 )
-from finetune_trainer.errors import SourceUnavailable
+from finetune_trainer.errors import SourceRejected, SourceUnavailable
 
 
 def query(request: Request) -> dict[str, str]:
@@ -135,6 +136,20 @@ def test_a_php_warning_before_the_json_is_no_passing_failure(wordpress):
 
     with pytest.raises(Exception, match="is not JSON"):
         wordpress.read()
+
+    assert wordpress.waits == []
+
+
+def test_a_certificate_that_nobody_trusts_is_no_passing_failure(wordpress, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise requests.exceptions.SSLError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired")
+
+    monkeypatch.setattr(requests.Session, "get", refuse)
+
+    with pytest.raises(
+        SourceRejected, match=r"wordpress.url: the certificate of .* is not trusted .*expired"
+    ):
+        wordpress.reader().check()
 
     assert wordpress.waits == []
 

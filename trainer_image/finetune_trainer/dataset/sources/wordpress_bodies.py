@@ -27,6 +27,8 @@ from finetune_trainer.dataset.sources.wordpress_api import Row, rendered
 logger = logging.getLogger(__name__)
 
 MAX_AGE = timedelta(days=7)
+SAME_SECOND = timedelta(seconds=2)
+"""A text that was read so soon after its edit is read once more: a second edit would have the same date."""
 FIELDS = "id,modified_gmt,date_gmt,title,excerpt,content"
 _FORMAT = {"format": "wordpress-bodies/1"}
 
@@ -59,6 +61,11 @@ class Body(BaseModel):
             content=rendered(row, "content"),
             protected=bool(content.get("protected")) if isinstance(content, dict) else False,
         )
+
+    def holds(self, now: datetime) -> bool:
+        """Whether a post with the same date of modification still has this text, as far as can be known."""
+        could_change_unseen = self.modified >= (self.read - SAME_SECOND).strftime("%Y-%m-%dT%H:%M:%S")
+        return now - MAX_AGE < self.read <= now and not could_change_unseen
 
 
 class BodyFile:
@@ -121,7 +128,7 @@ def recall(
             for line in lines:
                 kept += 1
                 body = Body.model_validate_json(line)
-                if modified.get(body.id) == body.modified and now - MAX_AGE < body.read <= now:
+                if modified.get(body.id) == body.modified and body.holds(now):
                     bodies.add(body)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         # The checksum stands at the end, so what came before the damage is not to be trusted either.

@@ -154,6 +154,11 @@ class WordPressHttp:
                 allow_redirects=False,
             )
         except requests.RequestException as error:
+            if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise SourceRejected(
+                    f"{self.place}.url: the certificate of {self.site_url} is not trusted ({_cause(error)}); renew it, "
+                    "or name a file with your own authority in the environment variable REQUESTS_CA_BUNDLE"
+                ) from None
             raise PassingFailure(f"no answer ({_cause(error)})", is_heavy=True) from None
         answer = Answer(response)
         if answer.status in _ASKS_TO_WAIT or answer.status >= 500:
