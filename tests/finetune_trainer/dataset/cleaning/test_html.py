@@ -7,9 +7,17 @@ from bs4 import BeautifulSoup
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from finetune_trainer.dataset.cleaning.html import clean_html, drop_machinery, excerpt_text, plain_text
+from finetune_contract.sections import split_sections
+from finetune_trainer.dataset.cleaning.html import clean_html, excerpt_text, is_machine_made, plain_text
+from finetune_trainer.dataset.cleaning.machinery import drop_machinery
 
 BASE = "https://site.example/blog/post/"
+PARTS = (
+    "<p>text [gallery] one</p>", "<ul><li>a<ul><li>b</li></ul></li></ul>", "<pre>code\n  [gallery]</pre>", "<!--c-->",
+    '<table><tr><td rowspan="3">a|b</td><td>c</td></tr><tr><td>d</td></tr></table>', "<h2>Head</h2>", "loose ",
+    '<div class="wp-block-query">x</div>', '<a href="/x"><h3>Card</h3></a>',
+    '<img src="/a.png">', "<button aria-expanded='true'>Ask</button>", "<script>s()</script>",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -103,6 +111,8 @@ def test_titles_lose_tags_and_entities_but_no_text():
 
 def test_machine_made_excerpts_lose_their_dots():
     assert excerpt_text("<p>It was a dark night [&hellip;]</p>\n") == "It was a dark night"
+    assert is_machine_made("<p>It was a dark night [&hellip;]</p>\n")
+    assert not is_machine_made("<p>It was a dark night.</p>")
 
 
 def test_dropping_twice_drops_nothing_more():
@@ -113,6 +123,35 @@ def test_dropping_twice_drops_nothing_more():
     drop_machinery(soup)
 
     assert str(soup) == once
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
+def test_what_was_cleaned_of_machinery_once_gives_the_same_markdown(html):
+    soup = BeautifulSoup(f"<html><body>{html}</body></html>", "lxml")
+    drop_machinery(soup)
+
+    assert clean_html(str(soup.body.decode_contents()), BASE) == clean_html(html, BASE)
+
+
+def test_a_line_that_only_looks_like_a_fence_hides_no_heading():
+    cleaned = clean_html("<p>```</p><h2>Gears</h2><p><code>``x``</code> runs</p>")
+
+    assert [section.heading for section in split_sections(cleaned)] == ["", "Gears"]
+
+
+def test_hard_wrapped_lines_are_one_line():
+    assert clean_html("<p>one\n  two<br />\nthree</p>") == "one two\nthree"
+
+
+def test_words_beside_bold_ones_stay_apart():
+    assert clean_html("<p>one<b>\ntwo</b> <i>three </i>four</p>") == "one **two** *three* four"
+
+
+def test_list_numbers_follow_start_and_value():
+    html = '<ol start="4"><li>a</li><li value="9">b</li><li>c</li></ol>'
+
+    assert clean_html(html) == "4. a\n9. b\n10. c"
 
 
 def test_nesting_too_deep_for_a_converter_becomes_text():

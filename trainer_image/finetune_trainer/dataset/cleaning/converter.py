@@ -294,9 +294,13 @@ def _tidy(prose: str) -> str:
     fences = 0
     for line in normalise(prose).split("\n"):
         line = line.rstrip()
+        if match := _FENCE.match(line):
+            if "`" in line[match.end() :]:
+                line = _FENCE.sub(r"\1``", line)  # code within a line, at its start
+            else:
+                fences += 1
         if line or (lines and lines[-1]):
             lines.append(line)
-            fences += _FENCE.match(line) is not None
     if fences % 2:
         lines = [_FENCE.sub(r"\1``", line) for line in lines]
     return "\n".join(lines).strip()

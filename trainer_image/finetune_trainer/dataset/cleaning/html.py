@@ -58,7 +58,7 @@ def clean_content(html: str, base_url: str = "") -> CleanedHtml:
     soup = _parse(html)
     drop_machinery(soup, keep_wrappers=True)
     text = _lines_of_text(soup)
-    if _count_words(text) >= FEW_WORDS:
+    if _count_words(text) >= max(FEW_WORDS, 2 * _count_words(markdown)):
         return CleanedHtml(text, TEXT_WITHOUT_LINKS)
     return CleanedHtml(markdown, FEW_WORDS_LEFT)
 

@@ -28,12 +28,12 @@ _EMAIL = (
 _IP_ADDRESS = (
     r"(?<![\w.:/-])(?:\d{1,3}(?:\.\d{1,3}){3}|[23][0-9a-fA-F]{0,3}(?::[0-9a-fA-F]{0,4}){3,7})(?![\w:-]|\.\d)"
 )
-_PHONE = r"""(?<![\w.,/#:$€£=-])(?<!\d[ ])(?:
-    \+[1-9]\d{0,2}[ .\-/]?(?:\(0?\d{1,4}\)[ .\-/]?)?\d{1,4}(?:[ .\-/]?\d{2,4}){1,4}      # +44 1632 960 123
-    |\(\d{3}\)[ ]?\d{3}[ .-]\d{4}|\d{3}-\d{3}-\d{4}|\d{3}\.\d{3}\.\d{4}                  # (555) 010-0199
-    |\(0\d{2,5}\)[ ]?\d{2,4}(?:[ -]?\d{2,4}){1,2}|0\d{2,4}[ ]\d{3,4}[ ]?\d{3,4}          # 01632 960 123
-    |0\d{2,4}[/-]\d{5,9}                                                                 # 030/1234567
-)(?![\w%€£-]|[.,/:]\d|[ ]\d)"""
+_PHONE = r"""(?<![\w.,/#:$€£=-])(?:
+    \+[1-9]\d{0,2}[ .\-/]?(?:\(0?\d{1,4}\)[ .\-/]?)?\d{1,4}(?:[ .\-/]?\d{2,4}){1,4}    # +44 1632 960 123
+    |(?<!\d[ ])(?:\(\d{3}\)[ ]?\d{3}[ .-]\d{4}|\d{3}-\d{3}-\d{4}|\d{3}\.\d{3}\.\d{4}   # (555) 010-0199
+    |\(0\d{2,5}\)[ ]?\d{2,4}(?:[ -]?\d{2,4}){1,2}|0\d{2,4}[ ]\d{3,4}[ ]?\d{3,4}        # 01632 960 123
+    |0\d{2,4}[/-]\d{5,9})(?![ ]\d)                                                     # 030/1234567
+)(?![\w%€£-]|[.,/:]\d)"""
 _CALL = re.compile(
     r"(?i)\b(?:tel(?:ephone)?|phone|mobile|fax|call|ring|whatsapp)\b\.?[ ]?(?:us[ ])?(?:on|at|number|no\.?)?[ ]?:?[ ]*$"
 )
@@ -114,19 +114,23 @@ def guard_personal_data(
 
 def find_personal_data(text: str) -> Iterator[tuple[str, int, int]]:
     """Kind, start and end of each hit in prose, in order, none within another; addresses of pages are no hits."""
-    taken = [match.span() for match in _URL.finditer(text)]
     hits: list[tuple[str, int, int]] = []
+    left = _URL.sub(_blotted, text)
     for kind, pattern in _KINDS:
-        for match in pattern.finditer(text):
-            start, end = match.span()
-            if any(start < other_end and other_start < end for other_start, other_end in taken):
-                continue
-            if pattern is _LONG_NUMBER and not _CALL.search(text[max(0, start - 30) : start]):
-                continue
-            if _is_real(kind, match.group(), text[max(0, start - 10) : start]):
-                hits.append((kind, start, end))
-                taken.append((start, end))
+        found = [
+            match
+            for match in pattern.finditer(left)
+            if (pattern is not _LONG_NUMBER or _CALL.search(left[max(0, match.start() - 30) : match.start()]))
+            and _is_real(kind, match.group(), left[max(0, match.start() - 10) : match.start()])
+        ]
+        for match in found:
+            hits.append((kind, *match.span()))
+            left = left[: match.start()] + _blotted(match) + left[match.end() :]
     yield from sorted(hits, key=lambda hit: hit[1])
+
+
+def _blotted(match: re.Match[str]) -> str:
+    return "\x00" * len(match.group())
 
 
 def hint_of(kind: str, value: str) -> str:
