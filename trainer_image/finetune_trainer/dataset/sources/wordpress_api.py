@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from finetune_trainer.dataset.sources.wordpress_http import Json, PassingFailure, RouteRefused, WordPressHttp
+from finetune_trainer.dataset.sources.wordpress_http import (
+    Json,
+    PassingFailure,
+    RouteRefused,
+    WordPressHttp,
+    shortened,
+)
 from finetune_trainer.dataset.sources.wordpress_root import ApiRoot, find_root
 from finetune_trainer.errors import SourceRejected
 
@@ -152,10 +158,12 @@ class WordPressApi:
             total, pages = int(answer.headers["X-WP-Total"]), int(answer.headers["X-WP-TotalPages"])
         except (KeyError, ValueError) as error:
             raise SourceRejected(
-                f"{place}: {url} came without X-WP-Total; a proxy or plugin removes the header: let it pass"
+                f"{place}: {shortened(url)} came without X-WP-Total; a proxy or plugin removes the header: let it pass"
             ) from error
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise SourceRejected(f"{place}: {url} is no list of objects; is a plugin changing the API?")
+            raise SourceRejected(
+                f"{place}: {shortened(url)} is no list of objects; is a plugin changing the API?"
+            )
         return Page(rows, total, pages)
 
     def _url(self, route: str, parameters: Parameters | None) -> str:

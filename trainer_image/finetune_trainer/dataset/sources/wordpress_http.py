@@ -107,6 +107,7 @@ class Patience:
             SourceUnavailable: it has failed MAX_TRIES times.
         """
         self.failures += 1
+        url = shortened(url)
         if self.failures >= MAX_TRIES:
             raise SourceUnavailable(
                 f"{self._place}.url: {url}: {failure}, {MAX_TRIES} times; check the address and that the site is up"
@@ -182,7 +183,7 @@ class WordPressHttp:
             raise RouteRefused(answer.status, answer.code or f"({answer.content_type})")
         if not 200 <= answer.status < 300 or answer.body is None:
             raise SourceRejected(
-                f"{self.place}: {url} is not JSON ({answer}); "
+                f"{self.place}: {shortened(url)} is not JSON ({answer}); "
                 "a login wall, a cache or a plugin answers in WordPress's place: let the REST API pass"
             )
         return answer
@@ -206,6 +207,11 @@ class WordPressHttp:
             f"{self.place}.frontProxy: a proxy in front of {self.site_url} wants a password of its own "
             f"({answer.status}); {remedy}"
         )
+
+
+def shortened(url: str) -> str:
+    """For people: a hundred numbers in an address tell them nothing."""
+    return url if len(url) <= 200 else url[:200] + "..."
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
