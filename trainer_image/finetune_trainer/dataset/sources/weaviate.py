@@ -6,19 +6,22 @@ import html
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from finetune_contract.run_spec import PropertyNames, SourceSpec, WeaviateSource
 from finetune_contract.stage_protocol import weaviate_source_key_env
 from finetune_trainer.dataset.knowledge_base.connection import WeaviateServer
+from finetune_trainer.dataset.sources.dates import UNDATED, as_utc
+from finetune_trainer.dataset.sources.documents_on_disk import DocumentsOnDisk
+from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.errors import InvalidRun, SourceRejected, SourceUnavailable
 from finetune_trainer.run_log import Progress
 
 logger = logging.getLogger(__name__)
 
-UNDATED = "1970-01-01T00:00:00Z"
 _CODE = re.compile(r"^(```|~~~).*?^\1|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _HTML = re.compile(
     r"</(p|div|h[1-6]|ul|ol|table|blockquote|figure|section|article|pre)\s*>|<(p|br)\s*/?>", re.IGNORECASE
@@ -58,6 +61,7 @@ class WeaviateReader:
         self._name = name
         self._spec = spec
         self._server = server
+        self._folder: Path | None = None
 
     def check(self) -> None:
         """Prove address, key, and that the collection has the properties of the spec."""
@@ -90,33 +94,38 @@ class WeaviateReader:
                     "name another property"
                 )
 
+    def remember_in(self, memory: HarvestMemory) -> None:
+        """Nothing is remembered; documents lie in its scratch folder while a run needs them."""
+        self._folder = memory.folder
+
     def read(self, progress: Progress) -> Harvest:
         """Every object; one that cannot be told from another, or opened, is dropped with a reason."""
-        documents: list[RawDocument] = []
         dropped: list[DroppedDocument] = []
-        seen: set[str] = set()
-        for number, (document, reason) in enumerate(self._documents(seen), start=1):
-            if reason:
-                dropped.append(DroppedDocument(self._name, document.post_id, document.url, reason))
-            else:
-                documents.append(document)
-            progress(number, 0, message=f"reading {self._name}: {self._spec.collection}")
-        documents.sort(key=lambda document: document.post_id)
+        documents = DocumentsOnDisk(self._kept(dropped, progress), self._folder)
         logger.info(
             "Weaviate read: source=%s documents=%d dropped=%d", self._name, len(documents), len(dropped)
         )
-        return Harvest(tuple(documents), tuple(dropped))
+        return Harvest(documents, tuple(dropped))
 
-    def _documents(self, seen: set[str]) -> Iterator[tuple[RawDocument, str]]:
-        """Documents as they come, each with the reason to drop it, if there is one."""
+    def _kept(self, dropped: list[DroppedDocument], progress: Progress) -> Iterator[RawDocument]:
+        """Documents as they come; the others go into `dropped`."""
+        seen: set[str] = set()
+        for number, document in enumerate(self._documents(), start=1):
+            if reason := _reason_to_drop(document, seen):
+                dropped.append(DroppedDocument(self._name, document.post_id, document.url, reason))
+            else:
+                yield document
+            seen.add(document.post_id)
+            progress(number, 0, message=f"reading {self._name}: {self._spec.collection}")
+
+    def _documents(self) -> Iterator[RawDocument]:
         wanted = _wanted(self._spec.properties)
         with self._server.client() as client:
             collection = client.collections.use(self._spec.collection)
             for entry in collection.iterator(return_properties=sorted(set(wanted.values()))):
-                values = {field: entry.properties.get(name) for field, name in wanted.items()}
-                document = to_document(self._name, values)
-                yield document, _reason_to_drop(document, seen)
-                seen.add(document.post_id)
+                yield to_document(
+                    self._name, {field: entry.properties.get(name) for field, name in wanted.items()}
+                )
 
 
 _NEEDED = ("id", "title", "content", "url")
@@ -150,7 +159,7 @@ def to_document(source: str, values: Mapping[str, Any]) -> RawDocument:
         title_html=title if holds_html else html.escape(title, quote=False),
         excerpt_html=excerpt if holds_html or is_html(excerpt) else html.escape(excerpt, quote=False),
         content_html=content,
-        date=_rfc3339(date) if isinstance(date, datetime) else UNDATED,
+        date=(as_utc(date) if isinstance(date, datetime) else "") or UNDATED,
         author=str(values.get("author") or ""),
         categories=_names(values.get("categories")),
         tags=_names(values.get("tags")),
@@ -168,10 +177,6 @@ def _names(value: Any) -> tuple[str, ...]:
     """Names of an array, or of one text with commas."""
     entries = value.split(",") if isinstance(value, str) else value or []
     return tuple(dict.fromkeys(name for entry in entries if (name := str(entry).strip())))
-
-
-def _rfc3339(date: datetime) -> str:
-    return date.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _reason_to_drop(document: RawDocument, seen: set[str]) -> str:
