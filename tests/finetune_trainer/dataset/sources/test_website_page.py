@@ -57,6 +57,27 @@ def test_a_selector_wins_and_takes_all_that_fits_once():
     assert page(body, selector=".y").without_text == "has no part that fits contentSelector .y"
 
 
+TEXT = "The text of it, which is long enough to be most of what there is to read on the page."
+
+
+def test_the_part_that_somebody_wrote_comes_without_byline_and_tags():
+    post = "<h1>Rye</h1><div class='entry-content'><p>" + TEXT + "</p></div><p>Posted by Ada</p>"
+
+    assert page(f"<main>{post}</main>").content_html == f"<p>{TEXT}</p>"
+    assert "Posted" in page(f"<main>{post}<p>{TEXT}</p></main>").content_html
+
+
+def test_an_archive_with_one_post_is_a_list_too():
+    body = "<main><h1>Tag: rye</h1><h2><a href='/rye'>Rye</a></h2><p>The first words of it.</p></main>"
+    html = f"<html><body class='archive tag'>{body}</body></html>".encode()
+
+    archive = parse_page(html, URL, {}, "", "x")
+
+    assert archive is not None
+    assert archive.without_text == "lists other pages"
+    assert page(body).content_html
+
+
 def test_a_list_of_other_pages_is_no_text():
     card = "<article><h2><a href='/{0}'>Post {0}</a></h2><p>The first words of it.</p></article>"
     links = (
@@ -136,6 +157,12 @@ def test_author_tags_and_categories_come_from_linked_data_and_microformats():
         ("Blog", "Milling"),
         ("bread", "oats", "rye"),
     )
+    block = (
+        "<main><p>x</p><div class='taxonomy-category'><a rel='tag' href='/c'>News</a></div>"
+        "<a rel='tag' href='/t'>rye</a></main>"
+    )
+    post = page(block + "<div class='wp-block-post-author-name'>Di</div>").facts
+    assert (post.author, post.categories, post.tags) == ("Di", ("News",), ("rye",))
     marked = page(
         "<div class='breadcrumbs'><a href='/'>Home</a><a href='/g'>Guides</a></div><p>x</p><i rel='author'>Cy</i>"
     ).facts

@@ -20,6 +20,11 @@ from finetune_trainer.dataset.sources.dates import UNDATED, as_utc
 
 _HOME = {"home", "start", "startseite", "accueil", "inicio"}
 _ARTICLE_TYPES = re.compile(r"(?:Article|Posting|WebPage|HowTo|Recipe|FAQPage)$")
+_AUTHORS = (
+    "[itemprop=author] [itemprop=name], [itemprop=author], [rel~=author], .h-card .p-name, .p-author, .byline .author,"
+    " .author.vcard, .wp-block-post-author-name, .wp-block-post-author__name"
+)
+_SECTIONS = "a[rel~=category], .taxonomy-category a[rel~=tag], a[rel~=tag][href*='/category/']"
 _DATE_NAMES = (
     "article:published_time", "og:published_time", "datePublished", "date", "pubdate", "publish-date", "publish_date",
     "dc.date", "dc.date.issued", "dcterms.date", "dcterms.created", "citation_publication_date",
@@ -115,9 +120,7 @@ def _author(soup: BeautifulSoup, articles: list[dict[str, Any]]) -> str:
     for article in articles:
         if names := [name for name in map(_name, _many(article.get("author"))) if name]:
             return ", ".join(dict.fromkeys(names))
-    tag = soup.select_one(
-        "[itemprop=author] [itemprop=name], [itemprop=author], [rel~=author], .h-card .p-name, .p-author"
-    )
+    tag = soup.select_one(_AUTHORS)
     return _text(tag) if tag is not None else ""
 
 
@@ -141,7 +144,7 @@ def _categories(
         *_metas(soup, "article:section"),
         *(str(s) for one in articles for s in _many(one.get("articleSection"))),
     ]
-    sections += [_text(link) for link in soup.select("a[rel~=category]")]
+    sections += [_text(link) for link in soup.select(_SECTIONS)]
     return _unique(sections)
 
 
@@ -154,7 +157,8 @@ def _tags(soup: BeautifulSoup, articles: list[dict[str, Any]]) -> tuple[str, ...
     for article in articles:
         for keywords in _many(article.get("keywords")):
             names += str(keywords).split(",") if isinstance(keywords, str) else []
-    names += [_text(link) for link in soup.select("a[rel~=tag]:not([rel~=category])")]
+    sections = {id(link) for link in soup.select(_SECTIONS)}
+    names += [_text(link) for link in soup.select("a[rel~=tag]") if id(link) not in sections]
     return tuple(sorted(_unique(names)))
 
 

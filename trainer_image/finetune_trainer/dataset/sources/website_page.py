@@ -44,10 +44,17 @@ _PARAGRAPHS = (
     "figcaption",
 )
 _MARKS_OF_ANCHORS = {"", "#", "¶", "§", "🔗", "link"}
+_WRITTEN = (
+    ".entry-content, .wp-block-post-content, .post-content, .article-body, .article-content, .e-content,"
+    " .markdown-body, [itemprop=articleBody]"
+)
+"""What themes call the part that somebody wrote, beside bylines and lists of tags."""
+_ARCHIVE = "body.archive, body.blog:not(.single), body.search-results"
+"""WordPress says so of pages that list posts; also when there is one post only."""
 _MOST = 0.8
 """A block holds the text of a page when it holds this share of it."""
 _LISTED = 3
-"""So many articles with linked headings make a page a list of other pages."""
+"""So many headings that lead elsewhere make a page a list of other pages."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,7 @@ def _content(soup: BeautifulSoup, selector: str) -> tuple[Tag | None, str]:
     content = _main_part(body)
     if not content.get_text(strip=True):
         return None, "has no text; is it drawn by a script?"
-    if _is_list(content):
+    if soup.select_one(_ARCHIVE) is not None or _is_list(content):
         return None, "lists other pages"
     return content, ""
 
@@ -199,10 +206,17 @@ def _main_part(body: Tag) -> Tag:
         if _text_size(longest) >= _MOST * sum(_text_size(one) for one in articles) and (
             part is body or _text_size(longest) >= _MOST * _text_size(part)
         ):
-            return longest
+            return _written(longest)
         if part is body:
             return body
-    return part if part is not body else _densest(body)
+    return _written(part if part is not body else _densest(body))
+
+
+def _written(part: Tag) -> Tag:
+    """The part inside that somebody wrote, when there is one and it holds most of the text."""
+    found = part.select(_WRITTEN)
+    best = max(found, key=_text_size, default=part)
+    return best if _text_size(best) >= _MOST * _text_size(part) else part
 
 
 def _densest(part: Tag) -> Tag:
@@ -227,14 +241,16 @@ def _text_size(part: Tag) -> int:
 
 
 def _is_list(content: Tag) -> bool:
-    articles = [one for one in content.find_all("article") if one.find(["h2", "h3", "h4"]) is not None]
-    linked = [
-        one
-        for one in articles
-        if one.select_one("h2 a[href], h3 a[href], h4 a[href], a[href] h2, a[href] h3")
-    ]
-    if len(linked) >= _LISTED and content.name != "article":
+    """Most headings are links to other pages, or most words are."""
+    headings = [one for one in content.find_all(["h2", "h3", "h4"]) if one.get_text(strip=True)]
+    linked = [one for one in headings if _leads_elsewhere(one)]
+    if len(linked) >= _LISTED and len(linked) >= _MOST * len(headings):
         return True
-    text = len(content.get_text(" ", strip=True))
-    in_links = sum(len(link.get_text(" ", strip=True)) for link in content.find_all("a"))
-    return in_links > _MOST * text and len(content.find_all("a")) >= _LISTED
+    links = content.find_all("a", href=True)
+    in_links = sum(len(link.get_text(" ", strip=True)) for link in links)
+    return len(links) >= _LISTED and in_links > _MOST * len(content.get_text(" ", strip=True))
+
+
+def _leads_elsewhere(heading: Tag) -> bool:
+    link = heading.find("a", href=re.compile("^[^#]")) or heading.find_parent("a", href=re.compile("^[^#]"))
+    return isinstance(link, Tag) and heading.get_text(strip=True) in link.get_text(strip=True)
