@@ -37,6 +37,7 @@ from finetune_trainer.errors import (
 )
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.s3 import S3Store
+from tests.finetune_trainer.training.tiny_model import save_tiny_model
 
 pytestmark = pytest.mark.together
 
@@ -196,6 +197,22 @@ def test_the_snapshot_is_what_weaviate_holds_and_its_digest_is_in_the_manifest(c
     )
     assert manifest is not None
     assert manifest.facts["snapshotSha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_a_run_with_a_sentence_model_has_vectors_and_the_same_dataset(context, parts, collection, tmp_path):
+    without = build(context)
+    with client(parts) as connected:
+        connected.collections.delete(collection)
+    model = save_tiny_model(tmp_path / "sentence-model").as_uri()
+
+    report = build(changed(context, "dataset.knowledgeBase.weaviate.vectors", {"sentenceModel": model}))
+
+    assert report.dataset is not None
+    assert report.dataset == without.dataset
+    with client(parts) as connected:
+        posts = list(connected.collections.use(collection).iterator(include_vector=True))
+    assert len(posts) == SITE_DOCUMENTS
+    assert all({"title", "content"} <= set(entry.vector) for entry in posts)
 
 
 def test_a_dataset_is_built_from_a_collection_of_others(context, parts, collection):

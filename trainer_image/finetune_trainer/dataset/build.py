@@ -98,8 +98,9 @@ def build_dataset(
             for source in spec.sources
         }
         written = len(knowledge_base.synchronise(documents, reads, _writing(progress)).writes)
-        cleaned, documents = documents, knowledge_base.snapshot(list(sources))
-        steps.append(count_snapshot(cleaned, documents))
+        snapshot = knowledge_base.snapshot(list(sources))
+        steps.append(count_snapshot(documents, snapshot))
+        documents = snapshot  # what was cleaned is let go
         _check_enough(documents, dropped, spec)
 
     corpus = Corpus(documents)
