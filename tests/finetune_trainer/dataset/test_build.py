@@ -60,7 +60,6 @@ def context(site, folder: Path, **dataset: Any) -> StageContext:
             "sources": [{"name": "site", "wordpress": {"url": site.url, **dataset.pop("wordpress", {})}}],
             "minDocuments": 5,
             "minExamples": 20,
-            "exampleKinds": ["grounded", "closed_book", "url", "refusal"],
             **dataset,
         },
         "store": {"s3": {"bucket": "models"}},
@@ -115,7 +114,7 @@ def test_the_evaluation_asks_every_kind(site, tmp_path):
     files = stored(given, build(given))
 
     kinds = {json.loads(line)["kind"] for line in files["/evaluation.jsonl"].splitlines()}
-    assert kinds == {"grounded", "closed_book", "url", "refusal"}
+    assert kinds == {"grounded", "closed_book", "url", "metadata", "follow_up", "refusal"}
     assert REFUSAL.encode() in files["/evaluation.jsonl"]
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from finetune_contract.run_spec import ExampleKind, SplitSpec
+from finetune_trainer.dataset.examples import SHARES
 from finetune_trainer.dataset.examples.draft import Draft, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing, normalised
 from finetune_trainer.dataset.split import Split, split_examples
@@ -76,12 +79,63 @@ def test_the_evaluation_has_the_share_that_was_asked_for(share):
 def test_every_prefix_is_a_mixture_by_the_shares():
     result = split()
 
+    whole = sum(SHARES.values())
     for side in (result.training, result.evaluation):
-        kinds = Counter(example.kind for example in side[:20])
-        assert kinds[ExampleKind.GROUNDED] == pytest.approx(10, abs=1)
-        assert kinds[ExampleKind.CLOSED_BOOK] == pytest.approx(5, abs=1)
-        assert kinds[ExampleKind.REFUSAL] == pytest.approx(3, abs=1)
-        assert kinds[ExampleKind.URL] == pytest.approx(2, abs=1)
+        kinds = Counter(example.kind for example in side[:28])
+        for kind, share in SHARES.items():
+            assert kinds[kind] == pytest.approx(28 * share / whole, abs=1)
+
+
+def test_the_shares_of_the_run_count():
+    rows = {kind: drafts(kind, 40) for kind in (ExampleKind.GROUNDED, ExampleKind.URL)}
+
+    result = split_examples(rows, SplitSpec(), 200, shares={ExampleKind.GROUNDED: 0.5, ExampleKind.URL: 0.5})
+
+    kinds = Counter(example.kind for example in result.training)
+    assert kinds[ExampleKind.GROUNDED] == pytest.approx(kinds[ExampleKind.URL], abs=1)
+
+
+@given(
+    facts=st.integers(0, 12),
+    strange=st.integers(0, 6),
+    cap=st.integers(1, 60),
+    typo_share=st.sampled_from([0.0, 0.5]),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=25, deadline=None)
+def test_every_draft_is_kept_or_counted_and_no_question_is_on_two_sides(
+    facts, strange, cap, typo_share, seed
+):
+    kinds = (ExampleKind.GROUNDED, ExampleKind.REFUSAL, ExampleKind.GENERATED)
+    given_drafts = {kind: drafts(kind, facts) for kind in kinds}
+    untaught = {
+        kind: [d for d in drafts(kind, facts + strange)[6 * facts :] if d.reserved] for kind in kinds[:2]
+    }
+
+    result = split_examples(given_drafts, SplitSpec(seed=seed), cap, untaught=untaught, typo_share=typo_share)
+
+    seen = sum(map(len, given_drafts.values())) + sum(map(len, untaught.values()))
+    kept = len(result.training) + len(result.evaluation) + len(result.transfer)
+    assert kept + sum(result.left_out.values()) == seen
+    taught = {normalised(example.question) for example in result.training}
+    assert not taught & {normalised(example.question) for example in (*result.evaluation, *result.transfer)}
+    assert result == split_examples(
+        given_drafts, SplitSpec(seed=seed), cap, untaught=untaught, typo_share=typo_share
+    )
+
+
+def test_generated_questions_in_nearly_the_same_words_are_taught_once_and_counted():
+    ways = [
+        Phrasing("generated.0", "What is the price of a winter ticket for an adult at the mill?"),
+        Phrasing("generated.1", "What's the price of a winter ticket for an adult at the mill?"),
+        Phrasing("generated.2", "How much do grown-ups pay in winter?"),
+    ]
+    rows = [make_draft(ExampleKind.GENERATED, "u", way, (), "£7.40", [], n) for n, way in enumerate(ways)]
+
+    result = split_examples({ExampleKind.GENERATED: rows}, SplitSpec(), 40)
+
+    assert len(result.training) == 2
+    assert result.left_out == {"question is there already in nearly the same words": 1}
 
 
 def test_the_first_rounds_cover_every_fact():
@@ -124,4 +178,4 @@ def test_one_kind_alone_is_used_whole():
 
 
 def test_nothing_gives_nothing():
-    assert split_examples({ExampleKind.URL: []}, SplitSpec(), 200) == Split((), (), {})
+    assert split_examples({ExampleKind.URL: []}, SplitSpec(), 200).training == ()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune_contract.artifact_layout import evaluation_folder, model_folder
+from finetune_contract.artifact_layout import dataset_folder, evaluation_folder, model_folder
 from finetune_contract.artifacts import ArtifactKind
 from finetune_contract.run_spec import ExampleKind, FineTuneRunSpec, GateMetric, GateSpec, PromptFormat
 from finetune_trainer.artifact_files import publish_folder
@@ -14,6 +14,7 @@ from finetune_trainer.evaluation.evaluate import evaluate
 from finetune_trainer.evaluation.generate import answer_questions
 from finetune_trainer.stage_context import StageContext
 from tests.finetune_trainer.training.tiny_model import (
+    DATASET_DIGEST,
     RUN_KEY,
     context_for,
     example,
@@ -74,6 +75,27 @@ def test_verdict_answers_and_report_are_published_and_found_again(base: Path, tm
     assert all(row["base"] == row["new"] for row in rows)
     assert "tiny: <strong>passed</strong>" in (folder / "report.html").read_text()
     assert first.evaluation.report_uri == (folder / "report.html").resolve().as_uri()
+
+
+def test_the_transfer_set_is_asked_and_no_gate_judges_it(base: Path, tmp_path: Path):
+    context = prepared(tmp_path, base, [GateSpec(metric=GateMetric.STOP_RATE, minimum=0.0)])
+    folder = tmp_path / "given"
+    folder.mkdir()
+    for name, rows in (
+        ("train", []),
+        ("evaluation", QUESTIONS),
+        ("transfer", [example(n) for n in range(8, 16)]),
+    ):
+        lines = "".join(json.dumps(row.to_wire()) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(lines)
+    publish_folder(context.store, dataset_folder(DATASET_DIGEST), folder, ArtifactKind.DATASET, {})
+
+    evaluate(context)
+
+    published = tmp_path / "store" / evaluation_folder(RUN_KEY)
+    sets = [json.loads(line)["set"] for line in (published / "answers.jsonl").read_text().splitlines()]
+    assert (sets.count("recall"), sets.count("transfer")) == (6, 3)
+    assert "and 3 about pages that it never saw" in (published / "report.html").read_text()
 
 
 def test_only_the_safetensors_of_the_model_are_fetched(base: Path, tmp_path: Path):

@@ -56,6 +56,18 @@ def test_wrong_and_learned_answers_stand_side_by_side():
     assert "did not stop" in learned
 
 
+def test_both_sets_are_shown_and_a_small_site_has_only_one():
+    gates = judge([GateSpec(metric=RECALL, minimum=0.5)], {RECALL: (0.0, 1.0)})
+    verdict = EvaluationFacts(passed=True, gate="passed")
+
+    text = render_report(FACTS, verdict, gates, [pair(0, "", "3 metres.")], [pair(2, "", "9 metres.")] * 7)
+
+    assert "Pages that were not taught" not in page()
+    assert "and 7 about pages that it never saw" in text
+    assert re.search(r"grounded</td><td class=\"number\">7</td>", text.split("Pages that were not taught")[1])
+    assert "Still wrong: 0 of 1" in text
+
+
 def test_kinds_are_counted_apart():
     text = page(pairs=[pair(0, "", "3 metres."), pair(2, "", "I do not know", ExampleKind.REFUSAL)])
 

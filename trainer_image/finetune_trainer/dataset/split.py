@@ -21,8 +21,6 @@ from finetune_trainer.dataset.examples.typos import with_typos
 MIN_EVALUATION_PER_KIND = 4
 WRITTEN_FREELY = frozenset({ExampleKind.GENERATED})
 """Kinds whose wordings may be nearly the same by chance; the rules of the others word a question anew on purpose."""
-FEW_ROWS = 1000
-"""Fewer teach a form of answering rather than a site."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,6 @@ class Split:
     """Number of drafts by reason."""
     transfer: tuple[Example, ...] = ()
     """Questions about documents that training never sees."""
-    warnings: tuple[str, ...] = ()
-    """What a person should know before training on this."""
 
 
 def split_examples(
@@ -79,7 +75,6 @@ def split_examples(
         tuple(with_typos(evaluation, typo_share, spec.seed, seen)),
         {reason: number for reason, number in sorted(left_out.items()) if number},
         tuple(with_typos(transfer, typo_share, spec.seed, seen)),
-        _warnings(len(training)),
     )
 
 
@@ -98,15 +93,6 @@ def _fresh(
         chosen[kind] = fresh[: wanted[kind]]
         left_out["reserved phrasing beyond the evaluation's share"] += max(0, len(fresh) - wanted[kind])
     return _mixed(_distinct(chosen, left_out), shares, Counter(), keep_all=True)
-
-
-def _warnings(training: int) -> tuple[str, ...]:
-    if training >= FEW_ROWS:
-        return ()
-    return (
-        f"{training} training examples are few: under {FEW_ROWS} a model learns how to answer rather than what the "
-        "site says; add sources or exampleKinds, or raise maxExamplesPerDocument",
-    )
 
 
 def _ordered(drafts: Sequence[Draft], seed: int, reserved: bool) -> list[Example]:

@@ -1,6 +1,8 @@
 """The evaluate stage: base and new model on questions that training never saw, gates, report, verdict.
 
-A gate that fails is a result, not an error: the stage ends well and the verdict says so.
+Two sets are asked: the recall set, about documents that were taught, which the gates judge; and the transfer set, about
+documents that were not, which the report shows beside it. A gate that fails is a result, not an error: the stage ends
+well and the verdict says so.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from finetune_contract.artifact_layout import (
     EVALUATION_FILE,
     REPORT_FILE,
     SAFETENSORS_FOLDER,
+    TRANSFER_FILE,
     VERDICT_FILE,
     dataset_folder,
     evaluation_folder,
@@ -84,19 +87,25 @@ def judge_answers(
 
 
 def _evaluate(context: StageContext, key: str) -> EvaluationFacts:
-    questions = _read_questions(context)
-    base_answers, new_answers = _answer_all(context, questions)
-    pairs = [
+    questions, strange = _read_questions(context)
+    asked = [*questions, *strange]
+    base_answers, new_answers = _answer_all(context, asked)
+    answered = [
         AnswerPair(question, base, new)
-        for question, base, new in zip(questions, base_answers, new_answers, strict=True)
+        for question, base, new in zip(asked, base_answers, new_answers, strict=True)
     ]
+    pairs, transfer = answered[: len(questions)], answered[len(questions) :]
     verdict, values = judge_answers(context, pairs)
     folder = context.work_folder / "evaluation"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (folder / VERDICT_FILE).write_text(json.dumps(verdict.to_wire(), indent=2, ensure_ascii=False) + "\n")
     (folder / ANSWERS_FILE).write_text(
-        "".join(json.dumps(_answer_row(pair), ensure_ascii=False) + "\n" for pair in pairs)
+        "".join(
+            json.dumps({"set": name, **_answer_row(pair)}, ensure_ascii=False) + "\n"
+            for name, rows in (("recall", pairs), ("transfer", transfer))
+            for pair in rows
+        )
     )
     facts = RunFacts(
         run_name=context.run_name,
@@ -105,28 +114,42 @@ def _evaluate(context: StageContext, key: str) -> EvaluationFacts:
         dataset_digest=context.dataset_digest,
     )
     results = judge(context.spec.evaluation.gates, values)
-    (folder / REPORT_FILE).write_text(render_report(facts, verdict, results, pairs), encoding="utf-8")
+    (folder / REPORT_FILE).write_text(
+        render_report(facts, verdict, results, pairs, transfer), encoding="utf-8"
+    )
     publish_folder(
         context.store,
         key,
         folder,
         ArtifactKind.EVALUATION,
-        {"runKey": context.run_key, "passed": verdict.passed, "gate": verdict.gate, "questions": len(pairs)},
+        {
+            "runKey": context.run_key,
+            "passed": verdict.passed,
+            "gate": verdict.gate,
+            "questions": len(answered),
+        },
     )
     return verdict
 
 
-def _read_questions(context: StageContext) -> list[Example]:
+def _read_questions(context: StageContext) -> tuple[list[Example], list[Example]]:
+    """The recall set and the transfer set; the second is empty on a small site, and half as large at most."""
     folder = context.work_folder / "dataset"
     fetch_folder(context.store, dataset_folder(context.dataset_digest), folder)
-    with (folder / EVALUATION_FILE).open(encoding="utf-8") as lines:
-        examples = [Example.model_validate_json(line) for line in lines]
-    questions = choose_questions(examples, context.spec.evaluation.max_questions)
+    limit = context.spec.evaluation.max_questions
+    questions = choose_questions(_examples(folder / EVALUATION_FILE), limit)
     if not questions:
         raise DataRejected(
             "spec.dataset.split.evaluation: no question was kept back for the evaluation; raise it"
         )
-    return questions
+    return questions, choose_questions(_examples(folder / TRANSFER_FILE), limit // 2)
+
+
+def _examples(path: Path) -> list[Example]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as lines:
+        return [Example.model_validate_json(line) for line in lines]
 
 
 def _answer_all(context: StageContext, questions: list[Example]) -> tuple[list[Answer], list[Answer]]:

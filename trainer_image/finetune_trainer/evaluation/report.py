@@ -77,13 +77,22 @@ def question_score(example: Example, answer: Answer) -> float:
 
 
 def render_report(
-    facts: RunFacts, verdict: EvaluationFacts, gates: Sequence[GateResult], pairs: Sequence[AnswerPair]
+    facts: RunFacts,
+    verdict: EvaluationFacts,
+    gates: Sequence[GateResult],
+    pairs: Sequence[AnswerPair],
+    transfer: Sequence[AnswerPair] = (),
 ) -> str:
-    """The page as HTML. Every text is escaped."""
-    rows = [
-        AnswerRow(pair, question_score(pair.example, pair.base), question_score(pair.example, pair.new))
-        for pair in pairs
-    ]
+    """The page as HTML. Every text is escaped.
+
+    Args:
+        facts: what is said about the run.
+        verdict: how it ended.
+        gates: of the run, judged.
+        pairs: the recall set, about documents that were taught.
+        transfer: the transfer set, about documents that were not.
+    """
+    rows = _answer_rows(pairs)
     by_new = sorted(
         rows, key=lambda row: (row.new_score, row.new_score - row.base_score, row.pair.example.id)
     )
@@ -96,11 +105,21 @@ def render_report(
         questions=len(pairs),
         metrics=[_metric_row(name, pairs) for name in METRICS],
         kinds=_kind_rows(rows),
+        transfer=len(transfer),
+        transfer_metrics=[_metric_row(name, transfer) for name in METRICS],
+        transfer_kinds=_kind_rows(_answer_rows(transfer)),
         wrong=wrong[:SHOWN],
         wrong_count=len(wrong),
         gained=gained[:SHOWN],
         gained_count=len(gained),
     )
+
+
+def _answer_rows(pairs: Sequence[AnswerPair]) -> list[AnswerRow]:
+    return [
+        AnswerRow(pair, question_score(pair.example, pair.base), question_score(pair.example, pair.new))
+        for pair in pairs
+    ]
 
 
 def _metric_row(name: GateMetric, pairs: Sequence[AnswerPair]) -> MetricRow:

@@ -14,6 +14,17 @@ def test_abbreviations_end_no_sentence():
     ]
 
 
+def test_a_country_in_letters_ends_no_sentence():
+    assert sentences("It came from the U.S. Digital Service. We like it.") == [
+        "It came from the U.S. Digital Service.",
+        "We like it.",
+    ]
+
+
+def test_a_paragraph_that_is_emphasised_as_a_whole_is_no_prose():
+    assert first_prose("*Photo: Ada Mill*\n\n**“Well!”** she said.\n\nMore.") == "**“Well!”** she said."
+
+
 def test_a_decimal_point_ends_no_sentence():
     assert sentences("It costs £7.40 a day. Pay by card.") == ["It costs £7.40 a day.", "Pay by card."]
 

@@ -10,9 +10,13 @@ MAX_ANSWER_WORDS = 35
 MIN_ANSWER_WORDS = 4
 MAX_FACT_STRINGS = 2
 
-_ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|No|Nos|vs|etc|approx|ca|e\.g|i\.e|a\.m|p\.m)\.$")
+_ABBREVIATION = re.compile(
+    r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|No|Nos|vs|etc|approx|ca|e\.g|i\.e|a\.m|p\.m|(?:[A-Z]\.)+[A-Z])\.$"
+)
 _SENTENCE_END = re.compile(r"""(?<=[.!?])["'”’)]?\s+(?=["'“‘(`£$€]?[A-Z0-9`£$€])""")
 _NOT_PROSE = re.compile(r"^\s*(?:[-*+] |\d+[.)] |\||>|!\[|#|```|~~~|---)")
+_EMPHASISED = re.compile(r"(\*{1,3}|_{1,3})(?![\s*_])(?:(?!\1).)+\1", re.S)
+"""A paragraph that is emphasised as a whole is a caption, a note or a motto."""
 _ASKS_FOR_A_NUMBER = re.compile(
     r"\b(?:how (?:many|much|long|old|often|big|large|deep|high|far)|when|costs?|prices?|number|hours|times?)\b",
     re.I,
@@ -68,7 +72,7 @@ def first_prose(text: str) -> str:
     for block in re.split(r"\n\s*\n", text):
         fences = len(re.findall(r"^\s*(?:```|~~~)", block, re.M))
         inside, fenced = fenced, fenced ^ (fences % 2 == 1)
-        if inside or fences or _NOT_PROSE.match(block):
+        if inside or fences or _NOT_PROSE.match(block) or _EMPHASISED.fullmatch(block.strip()):
             continue
         if prose := " ".join(without_links(block).split()):
             return prose

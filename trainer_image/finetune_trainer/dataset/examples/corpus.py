@@ -27,8 +27,23 @@ _LOWER_WORD = re.compile(r"\b[a-z][a-z'’-]+\b")
 _NAME_INSIDE = re.compile(r"(?<=[a-z,;] )[A-Z][\w'’-]*")
 _THE_NOUN = re.compile(r"\b[Tt]he ([a-z]{3,})\b")
 _SOMETHING_OF = re.compile(r"[a-z]+ of ")
+_NUMBERING = re.compile(r"^(?:\d{1,2}[.)]|[-–—•]) +")
+_ASKS_ITSELF = re.compile(r"^(?:What|Why|How|Where|Which|Who|When|If) ")
+_SENTENCE = re.compile(
+    r"\b(?:is|are|was|were|be|isn|aren|we|you|they|it|don|can|will|should|must|has|have)\b|[’'](?:re|ll|ve|t)\b"
+    r"|^(?:We|You|They|It|I|Be|Don’t|Don't|Add|Ask|Avoid|Build|Capture|Check|Choose|Commit"
+    r"|Consider|Create|Define|Document|Find|Follow|Get|Give|Go|Help"
+    r"|Include|Join|Keep|Know|Learn|Let|Look|Make|Optimize|Plan|Prepare|Provide|Put|Read|Remember|Run|Set|Share|Show"
+    r"|Start|Stay|Take|Talk|Test|Think|Try|Understand|Update|Use(?! of)|Work|Write) "
+)
+"""A heading that says or bids something rather than name a thing."""
+MAX_TOPIC_WORDS = 8
 _ARTICLES = frozenset({"a", "an", "the"})
 MIN_SITE_NOUN_COUNT = 8
+MIN_SITE_NOUN_SHARE = 0.25
+_NO_NOUNS = frozenset(
+    {"first", "last", "next", "same", "other", "new", "best", "most", "right", "following", "way"}
+)
 MIN_SCORE = 0.35
 """What a chat asks of the best passage before it reads a question together with the one before."""
 SEARCH_DEPTH = MAX_PASSAGES + 8
@@ -74,9 +89,7 @@ class Corpus:
         self._lower_words = Counter(word for text in texts for word in _LOWER_WORD.findall(text))
         self._names = Counter(word for text in texts for word in _NAME_INSIDE.findall(text))
         self._passage_words = [frozenset(content_words(f"{p.title} {p.heading} {p.text}")) for p in passages]
-        nouns = Counter(noun for text in texts for noun in _THE_NOUN.findall(text) if content_words(noun))
-        noun, count = min(nouns.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
-        self.site_noun = noun if count >= MIN_SITE_NOUN_COUNT else "site"
+        self.site_noun = _site_noun(texts)
         """What the site speaks of most, such as `mill`; for questions about what it does not have."""
         self._found: dict[tuple[str, ...], tuple[Passage, ...]] = {}
         self._ways: dict[Fact, tuple[Phrasing, ...]] = {}
@@ -172,7 +185,23 @@ class Corpus:
         return first.lower() + space + rest
 
     def as_topic(self, heading: str, text: str) -> str:
-        """A heading as the thing that a question is about, with `the` where the text says so."""
+        """A heading as the thing that a question is about, with `the` where the text says so; a sentence is quoted."""
+        heading = _NUMBERING.sub("", heading)
+        if not _ASKS_ITSELF.match(heading) and (
+            _SENTENCE.search(heading) or len(heading.split()) > MAX_TOPIC_WORDS
+        ):
+            return f"“{heading}”"
         topic = self.lower_first(heading)
+        if "." in topic:
+            return topic  # an address or a file takes no article
         article = re.search(rf"\bthe {re.escape(topic)}\b", text, re.I) or _SOMETHING_OF.match(topic)
         return f"the {topic}" if article else topic
+
+
+def _site_noun(texts: Sequence[str]) -> str:
+    """The noun that a good part of the documents speak of as `the ...`."""
+    nouns = Counter(noun for text in texts for noun in _THE_NOUN.findall(text) if content_words(noun))
+    noun, count = min(nouns.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
+    speaking = sum(noun in _THE_NOUN.findall(text) for text in texts)
+    known = count >= MIN_SITE_NOUN_COUNT and speaking >= MIN_SITE_NOUN_SHARE * len(texts)
+    return noun if known and noun not in _NO_NOUNS else "site"

@@ -49,7 +49,7 @@ def make_url(corpus: Corpus) -> Iterator[Draft]:
                     document.post_url,
                     phrasing,
                     passages,
-                    f"See {document.post_title} [{places[0]}].",
+                    f"See “{document.post_title}” [{places[0]}].",
                     [document.post_title],
                     round_number,
                 )
