@@ -96,7 +96,7 @@ def test_a_list_of_other_pages_is_no_text():
     ("body", "head", "title"),
     [
         (
-            "<main><h1>Rye  bread <a href='#r'>¶</a></h1>x</main>",
+            "<main><h1>Rye <!-- no -->bread <a href='#r'>¶</a><button>Copy</button></h1>x</main>",
             "<meta property='og:title' content='Other'>",
             "Rye bread",
         ),

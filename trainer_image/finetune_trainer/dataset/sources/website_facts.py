@@ -14,12 +14,14 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from bs4 import BeautifulSoup
-from bs4.element import Tag
+from bs4.element import NavigableString, Tag
 
 from finetune_trainer.dataset.sources.dates import UNDATED, as_utc
 
 _HOME = {"home", "start", "startseite", "accueil", "inicio"}
 _ARTICLE_TYPES = re.compile(r"(?:Article|Posting|WebPage|HowTo|Recipe|FAQPage)$")
+ANCHOR_MARKS = frozenset({"", "#", "¶", "§", "🔗", "link"})
+"""Texts of links that only lead to their own heading."""
 _AUTHORS = (
     "[itemprop=author] [itemprop=name], [itemprop=author], [rel~=author], .h-card .p-name, .p-author, .byline .author,"
     " .author.vcard, .wp-block-post-author-name, .wp-block-post-author__name"
@@ -77,12 +79,15 @@ def _title(soup: BeautifulSoup) -> str:
 
 
 def heading_text(heading: Tag) -> str:
-    """Text of a heading, without the mark of its anchor."""
-    marks = [link.get_text() for link in heading.find_all("a", href=re.compile("^#"))]
-    text = heading.get_text(" ")
-    for mark in marks:
-        if mark.strip() in {"#", "¶", "§", "🔗"}:
-            text = text.replace(mark, "")
+    """Text of a heading, without its buttons and the mark of its anchor."""
+    aside = {
+        id(one)
+        for one in heading.find_all(["a", "button"])
+        if one.name == "button"
+        or (str(one.get("href", "")).startswith("#") and one.get_text(strip=True) in ANCHOR_MARKS)
+    }
+    texts = (one for one in heading.descendants if type(one) is NavigableString)  # no comments
+    text = " ".join(one for one in texts if not any(id(parent) in aside for parent in one.parents))
     return " ".join(text.split())
 
 

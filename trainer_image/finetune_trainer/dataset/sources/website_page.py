@@ -14,7 +14,7 @@ from bs4 import BeautifulSoup
 from bs4.element import Tag
 from bs4.exceptions import ParserRejectedMarkup
 
-from finetune_trainer.dataset.sources.website_facts import PageFacts, heading_text, page_facts
+from finetune_trainer.dataset.sources.website_facts import ANCHOR_MARKS, PageFacts, heading_text, page_facts
 
 _AROUND = (
     "nav, header, footer, aside, dialog, script, style, noscript, template, form, [hidden], [role=navigation],"
@@ -43,7 +43,6 @@ _PARAGRAPHS = (
     "h6",
     "figcaption",
 )
-_MARKS_OF_ANCHORS = {"", "#", "¶", "§", "🔗", "link"}
 _WRITTEN = (
     ".entry-content, .wp-block-post-content, .post-content, .article-body, .article-content, .e-content,"
     " .markdown-body, [itemprop=articleBody]"
@@ -102,7 +101,7 @@ def _inner_html(content: Tag, title: str, base_url: str) -> str:
     if isinstance(heading, Tag) and heading_text(heading) == title:
         heading.decompose()
     for link in content.find_all("a", href=re.compile("^#")):
-        if link.get_text(strip=True).lower() in _MARKS_OF_ANCHORS and link.find("img") is None:
+        if link.get_text(strip=True).lower() in ANCHOR_MARKS and link.find("img") is None:
             link.decompose()
     for tag, attribute in (
         ("a", "href"),
