@@ -94,8 +94,9 @@ def _print_kinds(dataset: DatasetOnDisk, console: Console) -> None:
     table = Table(
         title=f"dataset {dataset.digest[:12]}, {len(dataset.documents):,} documents", title_justify="left"
     )
-    for column in ("kind", "training", "evaluation", "transfer", "prompt words", "answer words", "longest"):
-        table.add_column(column, justify="left" if column == "kind" else "right")
+    table.add_column("kind", no_wrap=True)
+    for column in ("training", "recall set", "transfer set", "prompt words", "answer words", "longest"):
+        table.add_column(column, justify="right")
     for line in summarise(dataset.examples):
         sides = [
             sum(line.kind in ("all", row.kind.value) for row in side)

@@ -15,7 +15,7 @@ from finetune_contract.sections import Passage, shorten, without_links
 
 MAX_PAIRS = 4
 MAX_WORDINGS = 3
-MAX_ANSWER_TOKENS = 1024
+MAX_ANSWER_TOKENS = 640
 INSTRUCTION = f"""You write questions that readers of a web site ask, with their answers.
 Use only what the section says. Copy numbers, dates, names and addresses exactly. Write in the language of the section.
 A question must be understood without the section: name what it is about, never "the text" or "the section".

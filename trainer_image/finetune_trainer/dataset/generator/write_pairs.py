@@ -163,6 +163,7 @@ def _ask(
             if stop_requested():
                 raise Preempted("told to stop while the generator was asked; its answers so far are kept")
     finally:
+        kept.save()  # before waiting: a pod that is told to stop has half a minute
         pool.shutdown()
         _keep_late_answers(waiting, kept)
 
