@@ -10,11 +10,13 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _IMAGE = re.compile(r"!\[[^\]]*\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)\s?")
+_EMPHASIS = re.compile(r"(\*{1,3})(?! )([^*]+)(?<! )\1")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LINK = re.compile(r"\[([^\[\]]+)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)")
 _STOP_WORDS = frozenset(
@@ -80,9 +82,14 @@ def split_sections(markdown: str) -> list[Section]:
             lines.append(line)
             continue
         close()
-        heading, lines = match.group(2), []
+        heading, lines = _plain(match.group(2)), []
     close()
     return sections
+
+
+def _plain(heading: str) -> str:
+    """A heading without links and emphasis: it is shown to the model and asked about."""
+    return _EMPHASIS.sub(r"\2", without_links(heading)).strip()
 
 
 def without_links(markdown: str) -> str:
@@ -90,6 +97,7 @@ def without_links(markdown: str) -> str:
     return _BLANK_LINES.sub("\n\n", _LINK.sub(r"\1", _IMAGE.sub("", markdown)))
 
 
+@lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
     """A crude English stem: lower case, without plural, -ing, -ed and final e; enough to match question and text."""
     word = word.lower().replace("’", "'").removesuffix("'s")

@@ -105,3 +105,31 @@ def test_a_prompt_shows_sources_without_addresses():
 def test_a_text_is_shortened_at_a_line():
     assert shorten("a b c\nd e f\ng h i", 7) == "a b c\nd e f\ng"
     assert shorten("a b c", 9) == "a b c"
+
+
+def test_headings_lose_links_and_emphasis():
+    text = "## *Who* is [Ada](https://x.example/ada)?\n\nA miller.\n\n## 2 * 3 * 4\n\nIs 24."
+
+    assert [section.heading for section in split_sections(text)] == ["Who is Ada?", "2 * 3 * 4"]
+
+
+def test_only_the_best_passages_are_ranked_and_in_the_same_order():
+    passages = [
+        Passage(f"T{n % 3}", "", f"mill wheel number {n} " + "stone " * (n % 4), "u") for n in range(40)
+    ]
+    index = PassageIndex(passages)
+
+    whole = index.rank("the mill wheel and its stone", 40)
+
+    assert index.rank("the mill wheel and its stone", 5) == whole[:5]
+    assert [score for _, score in whole] == sorted((score for _, score in whole), reverse=True)
+    assert index.rank("nothing of it", 5) == []
+
+
+def test_a_follow_up_counts_twice_and_an_old_question_carries_no_new_one():
+    passages = [Passage("Wheel", "Price", "It cost a lot.", "u"), Passage("Wheel", "Age", "It is old.", "u")]
+
+    ranked = PassageIndex(passages).rank_follow_up("price of the wheel? how old is it?", "how old is it?", 2)
+
+    assert [passage.heading for passage, _, _ in ranked] == ["Age", "Price"]
+    assert ranked[1][2] == 0

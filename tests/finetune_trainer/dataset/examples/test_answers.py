@@ -21,6 +21,13 @@ def test_a_country_in_letters_ends_no_sentence():
     ]
 
 
+def test_a_closing_quotation_mark_stays_with_its_sentence():
+    assert sentences("He calls it a “mill for ideas.” We agree.") == [
+        "He calls it a “mill for ideas.”",
+        "We agree.",
+    ]
+
+
 def test_a_paragraph_that_is_emphasised_as_a_whole_is_no_prose():
     assert first_prose("*Photo: Ada Mill*\n\n**“Well!”** she said.\n\nMore.") == "**“Well!”** she said."
 

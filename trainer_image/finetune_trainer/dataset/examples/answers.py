@@ -13,7 +13,7 @@ MAX_FACT_STRINGS = 2
 _ABBREVIATION = re.compile(
     r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|No|Nos|vs|etc|approx|ca|e\.g|i\.e|a\.m|p\.m|(?:[A-Z]\.)+[A-Z])\.$"
 )
-_SENTENCE_END = re.compile(r"""(?<=[.!?])["'”’)]?\s+(?=["'“‘(`£$€]?[A-Z0-9`£$€])""")
+_SENTENCE_END = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)]))\s+(?=["'“‘(`£$€]?[A-Z0-9`£$€])""")
 _NOT_PROSE = re.compile(r"^\s*(?:[-*+] |\d+[.)] |\||>|!\[|#|```|~~~|---)")
 _EMPHASISED = re.compile(r"(\*{1,3}|_{1,3})(?![\s*_])(?:(?!\1).)+\1", re.S)
 """A paragraph that is emphasised as a whole is a caption, a note or a motto."""

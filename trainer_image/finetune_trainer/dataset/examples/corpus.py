@@ -30,11 +30,12 @@ _SOMETHING_OF = re.compile(r"[a-z]+ of ")
 _NUMBERING = re.compile(r"^(?:\d{1,2}[.)]|[-–—•]) +")
 _ASKS_ITSELF = re.compile(r"^(?:What|Why|How|Where|Which|Who|When|If) ")
 _SENTENCE = re.compile(
-    r"\b(?:is|are|was|were|be|isn|aren|we|you|they|it|don|can|will|should|must|has|have)\b|[’'](?:re|ll|ve|t)\b"
+    r"\b(?:is|are|was|were|be|isn|aren|we|you|they|it|don|can|will|should|must|has|have)\b|[’'](?:re|ll|ve|t)\b|\b(?:[Ii]t|[Tt]hat|[Hh]ere|[Tt]here)[’']s\b"
     r"|^(?:We|You|They|It|I|Be|Don’t|Don't|Add|Ask|Avoid|Build|Capture|Check|Choose|Commit"
     r"|Consider|Create|Define|Document|Find|Follow|Get|Give|Go|Help"
     r"|Include|Join|Keep|Know|Learn|Let|Look|Make|Optimize|Plan|Prepare|Provide|Put|Read|Remember|Run|Set|Share|Show"
-    r"|Start|Stay|Take|Talk|Test|Think|Try|Understand|Update|Use(?! of)|Work|Write) "
+    r"|Start|Stay|Take|Talk|Test|Think|Try|Understand|Say|Draw|Tell|Transform|Embrace|Encourage|Explore|Identify|Invite"
+    r"|Update|Use(?! of)|Work|Write) "
 )
 """A heading that says or bids something rather than name a thing."""
 MAX_TOPIC_WORDS = 8
@@ -77,7 +78,8 @@ class Corpus:
                 passages.append(passage)
                 if has_headings and not section.heading:
                     continue  # an opening paragraph says hello; the facts follow
-                if answer := answer_sentence(section.heading or document.post_title, section.text):
+                answer = answer_sentence(section.heading or document.post_title, section.text)
+                if answer and "://" not in answer:  # the model never writes links
                     facts.append(Fact(document, passage, answer))
         self.passages = tuple(passages)
         self.written: tuple[WrittenPair, ...] = ()
