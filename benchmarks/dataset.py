@@ -281,7 +281,7 @@ def sync_part(url: str, folder: Path) -> Result:
     return {**best, "documents": len(harvest.documents), "words": words, "peak": _peak_megabytes()}
 
 
-def build_part(url: str, folder: Path) -> Result:
+def build_part(url: str, folder: Path, with_examples: bool) -> Result:
     """The next run of an unchanged site: from its texts to both sides of the dataset."""
     from finetune_contract.run_spec import DatasetSpec
     from finetune_trainer.dataset.build import clean_harvests, make_examples
@@ -294,6 +294,8 @@ def build_part(url: str, folder: Path) -> Result:
     reader.check()
     harvest = reader.read(_silent)
     read = time.perf_counter()
+    if not with_examples:
+        return {"read_seconds": read - started, "documents": len(harvest.documents)}
     documents, _ = clean_harvests({"site": harvest}, _silent)
     cleaned = time.perf_counter()
     documents, _ = guard_personal_data(documents, spec.personal_data)
@@ -332,7 +334,9 @@ def _alone(part: Callable[..., Result], *arguments: Any) -> Result:
         return pool.submit(part, *arguments).result()
 
 
-def _sync_and_build(posts: Path, answer_seconds: float, folder: Path, count: int) -> Result:
+def _sync_and_build(
+    posts: Path, answer_seconds: float, folder: Path, count: int, with_examples: bool
+) -> Result:
     """The first read beside a bare fetch of the same pages, then the next run, of a site that has not changed."""
     with _site(posts, answer_seconds) as (url, asked):
         first = _alone(sync_part, url, folder)
@@ -340,9 +344,9 @@ def _sync_and_build(posts: Path, answer_seconds: float, folder: Path, count: int
         paths = paths[: len(paths) // (1 + RUNS)]
         bare = _alone(bare_part, url, paths)
         asked()
-        built = _alone(build_part, url, folder / "1")
+        built = _alone(build_part, url, folder / "1", with_examples)
         again = asked()
-    return {
+    result = {
         "sync_posts_per_second": round(count / first["seconds"], 1),
         "sync_requests": len(paths),
         "sync_seconds": round(first["seconds"], 2),
@@ -354,6 +358,10 @@ def _sync_and_build(posts: Path, answer_seconds: float, folder: Path, count: int
         "unchanged_read_seconds": round(built["read_seconds"], 2),
         "unchanged_requests_per_100_posts": round(100 * len(again) / count, 2),
         "unchanged_bodies": sum("include=" in path and "content" in path for path in again),
+    }
+    if not with_examples:
+        return result
+    return result | {
         "build_seconds": round(built["seconds"], 1),
         "build_cpu_seconds": round(built["cpu_seconds"], 1),
         "build_posts_per_second": round(count / built["seconds"], 1),
@@ -375,7 +383,7 @@ def main() -> None:
     parser.add_argument(
         "-o", "--output", choices=["json"], default="json", help="one JSON line, and nothing else yet"
     )
-    parser.add_argument("--only", choices=["clean", "build"], help="one part alone")
+    parser.add_argument("--only", choices=["clean", "sync", "build"], help="a part alone; build syncs first")
     arguments = parser.parse_args()
     result: Result = {}
     with tempfile.TemporaryDirectory() as scratch:
@@ -390,8 +398,9 @@ def main() -> None:
         result["posts"] = count
         if arguments.only in {None, "clean"}:
             result |= _alone(clean_part, posts)
-        if arguments.only in {None, "build"}:
-            result |= _sync_and_build(posts, arguments.answer_seconds, folder, count)
+        if arguments.only != "clean":
+            with_examples = arguments.only != "sync"
+            result |= _sync_and_build(posts, arguments.answer_seconds, folder, count, with_examples)
     result["load_average"] = round(os.getloadavg()[0], 1)
     print(json.dumps(result))
 

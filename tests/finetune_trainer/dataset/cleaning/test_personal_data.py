@@ -52,6 +52,10 @@ def redacted(content: str) -> str:
         ("[rosa@tidebox.example](mailto:rosa@tidebox.example)", "[e-mail]"),
         ("[Write to Rosa](mailto:rosa@tidebox.example?subject=x)", "Write to Rosa [e-mail]"),
         ("[Ring us](tel:+441632960123)", "Ring us [phone]"),
+        (
+            "[![Mail](https://a.example/m.png)](mailto:rosa@tidebox.example)",
+            "![Mail](https://a.example/m.png) [e-mail]",
+        ),
     ],
 )
 def test_personal_data_becomes_a_word(text, left):

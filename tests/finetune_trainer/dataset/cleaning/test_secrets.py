@@ -44,6 +44,8 @@ def test_a_secret_goes_from_prose_and_from_code(kind, value):
     [
         ('password = "Tide-Gate-9"', f'password = "{SECRET}"'),
         ("DB_PASSWORD=tidegate99", f"DB_PASSWORD={SECRET}"),
+        ("SECRET_KEY: e_qeN3Mp!n5)ecxn(TJ2*b^r", f"SECRET_KEY: {SECRET}"),
+        ("(password: tidegate99)", f"(password: {SECRET})"),
         ("db_password: 'correct-horse'", f"db_password: '{SECRET}'"),
         ('{"api_key": "' + MIXED + '"}', '{"api_key": "' + SECRET + '"}'),
         ("'secret' => 'SuperSecret123',", f"'secret' => '{SECRET}',"),

@@ -50,11 +50,12 @@ _KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
 """The first kind that takes a stretch of text has it."""
 KINDS = tuple(dict.fromkeys(kind for kind, _ in _KINDS))
 
-_CONTACT_LINK = re.compile(r"\[([^\[\]]*)\]\((mailto|tel|sms):([^()\s]*)\)", re.IGNORECASE)
+_CONTACT_LINK = re.compile(r"(?i)\[((?:!\[[^\[\]]*\]\([^()\s]*\)|[^\[\]])*)\]\((mailto|tel|sms):([^()\s]*)\)")
 _URL = re.compile(r"(?:https?|ftp)://[^\s()<>]+|\bwww\.[^\s()<>]+")
 _CONTACT_PAGE = re.compile(
     r"(?i)\b(?:contact|contact-?us|kontakt|impressum|imprint|legal-?notice|contacto|contatti)\b"
 )
+_DIGIT = re.compile(r"\d")
 _RESERVED = frozenset({"example.com", "example.org", "example.net"})
 _VERSION_BEFORE = re.compile(r"(?i)(?:\bv|version|release|section|§)[ .]?$")
 
@@ -117,6 +118,8 @@ def find_personal_data(text: str) -> Iterator[tuple[str, int, int]]:
     hits: list[tuple[str, int, int]] = []
     left = _URL.sub(_blotted, text)
     for kind, pattern in _KINDS:
+        if kind == "e-mail" and "@" not in text:
+            continue
         found = [
             match
             for match in pattern.finditer(left)
@@ -218,7 +221,7 @@ def _is_real(kind: str, value: str, before: str) -> bool:
 
 
 def _may_hold(text: str) -> bool:
-    return "@" in text or sum(character.isdigit() for character in text) >= 7
+    return "@" in text or len(_DIGIT.findall(text)) >= 7
 
 
 def _published_numbers(documents: Sequence[Document]) -> frozenset[str]:

@@ -77,7 +77,8 @@ _FORMS = (
     _Form("API key", ("accountkey=",), re.compile(r"(?i)\bAccountKey=(?P<value>[A-Za-z0-9+/=]{40,})")),
     _Form("password", _MARKS, re.compile(_NAMED + r"[bru]?(?P<quote>[\"'])(?P<value>[^\"'\s]{6,200})(?P=quote)"),
           _is_no_placeholder),
-    _Form("password", _MARKS, re.compile(_NAMED + r"(?P<value>[^\s\"'`,;(){}\[\]<>]{8,200})(?![\w(\[.])"),
+    _Form("password", _MARKS, re.compile(_NAMED + r"(?P<value>[^\s\"'`,;(){}\[\]<>]{8,200}(?![\w(\[.])"
+        r"(?:[(){}\[\]]+[^\s\"'`,;(){}\[\]<>]+){0,20})"),
           _is_bare_secret),
 )  # fmt: skip
 
