@@ -344,3 +344,37 @@ def test_a_sheet_that_is_not_there_is_refused_before_anything_is_read(site, tmp_
         build(given)
 
     assert site.requests == []
+
+
+def test_a_language_model_writes_examples_and_is_not_asked_twice(site, tmp_path):
+    asked: list[str] = []
+
+    def write(request):
+        if request.path == "/v1/models":
+            return Response('{"data": []}', mimetype="application/json")
+        if request.path != "/v1/chat/completions":
+            return None
+        section = json.loads(request.data)["messages"][-1]["content"]
+        asked.append(section)
+        topic, fact = section.split(" the ")[1].split("\n")[0], section.splitlines()[-1]
+        pairs = [{"questions": [f"What did the trust pay for the {topic}?"], "answer": fact}]
+        content = json.dumps({"pairs": pairs if "£" in fact else []})
+        body = json.dumps({"choices": [{"message": {"content": content}}]})
+        return Response(body, mimetype="application/json")
+
+    site.before = write
+    generator = {"url": f"{site.url}/v1", "model": "writer"}
+    given = context(site, tmp_path, exampleKinds=["grounded", "refusal", "generated"], generator=generator)
+
+    files = stored(given, build(given))
+
+    rows = [Example.model_validate_json(line) for line in files["/train.jsonl"].splitlines()]
+    written = [row for row in rows if row.kind == "generated"]
+    assert len(written) == len(TOPICS)
+    assert all(row.answer.startswith("The ") and "by the trust. [" in row.answer for row in written)
+    steps = {(step["step"], step["unit"]): step for step in json.loads(files["/counts.json"])}
+    assert steps["generator", "pairs"]["kept"] == len(TOPICS)
+    assert all(step["kept"] + sum(step["dropped"].values()) == step["seen"] for step in steps.values())
+    questions = len(asked)
+    assert stored(given, build(given)) == files
+    assert len(asked) == questions

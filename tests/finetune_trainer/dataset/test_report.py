@@ -74,7 +74,7 @@ def test_a_good_dataset_is_called_ready() -> None:
         ),
         (
             {"reviewed": (ReviewedRow(judgement=Judgement(id="a"), outcome=Outcome.GONE),)},
-            "1 corrections of the review want another look",
+            "Lines of the review that want another look: 1 not applied",
         ),
     ],
 )

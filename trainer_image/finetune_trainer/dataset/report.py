@@ -98,7 +98,7 @@ def warnings(built: BuiltDataset) -> list[str]:
         )
     if doubtful := [row for row in built.reviewed if row.outcome in LOOK_AGAIN]:
         found.append(
-            f"{len(doubtful):,} corrections of the review want another look: {summary_in_words(doubtful)}. "
+            f"Lines of the review that want another look: {summary_in_words(doubtful)}. "
             "Make a new sheet with `finetune dataset review --out`."
         )
     found += [

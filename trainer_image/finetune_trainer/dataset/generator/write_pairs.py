@@ -39,7 +39,7 @@ from finetune_trainer.stores.store import Store
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
-MIN_SECTION_WORDS = 12
+MIN_SECTION_WORDS = 8
 ASKED_ALREADY = "the question was asked already"
 NOT_FOUND = "search does not lead a reader who asks so to the section"
 
