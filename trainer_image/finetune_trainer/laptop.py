@@ -23,7 +23,8 @@ from finetune_contract.run_document import InvalidRunDocument
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import ExitCode, Stage, StageReport
 from finetune_trainer.__main__ import StopSignal, run_stage
-from finetune_trainer.dataset_commands import add_dataset_commands, run_dataset_command
+from finetune_trainer.dataset_command_line import add_dataset_commands
+from finetune_trainer.dataset_commands import run_dataset_command
 from finetune_trainer.run_log import JsonProgress, Progress, TerminalProgress
 from finetune_trainer.run_settings import load_run
 from finetune_trainer.workspace import open_workspace

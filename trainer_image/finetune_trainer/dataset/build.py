@@ -11,15 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pydantic import ValidationError
-
-from finetune_contract.artifact_layout import VERDICT_FILE, dataset_folder, evaluation_folder, model_folder
+from finetune_contract.artifact_layout import dataset_folder
 from finetune_contract.artifacts import Document
 from finetune_contract.run_key import run_key
 from finetune_contract.run_spec import DatasetSpec, ExampleKind
 from finetune_contract.run_status import Reason
-from finetune_contract.stage_protocol import DatasetFacts, EvaluationFacts, ModelFacts, Stage, StageReport
-from finetune_trainer.artifact_files import read_manifest
+from finetune_contract.stage_protocol import DatasetFacts, Stage, StageReport
+from finetune_trainer.dataset.adoption import find_finished
 from finetune_trainer.dataset.built_dataset import BuiltDataset
 from finetune_trainer.dataset.cleaning.html import clean_content, excerpt_text, plain_text
 from finetune_trainer.dataset.cleaning.markdown import clean_markdown
@@ -49,7 +47,6 @@ from finetune_trainer.dataset.stored_dataset import store_dataset
 from finetune_trainer.errors import DataRejected
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stage_context import StageContext
-from finetune_trainer.stores.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -244,23 +241,6 @@ def review_examples(
         logger.info("review applied: %s", summary_in_words(reviewed.rows))
     training, evaluation, transfer = reviewed.sides
     return replace(split, training=training, evaluation=evaluation, transfer=transfer), reviewed
-
-
-def find_finished(store: Store, key: str) -> tuple[ModelFacts | None, EvaluationFacts | None]:
-    """The whole model and verdict that lie under a run key."""
-    manifest = read_manifest(store, model_folder(key))
-    if manifest is None or read_manifest(store, evaluation_folder(key)) is None:
-        return None, None
-    verdict = store.read(f"{evaluation_folder(key)}/{VERDICT_FILE}")
-    try:
-        evaluation = EvaluationFacts.model_validate_json(verdict or b"")
-    except ValidationError:
-        logger.warning("the verdict of an earlier run cannot be read and is made anew: run_key=%s", key)
-        return None, None
-    model = ModelFacts(
-        uri=store.uri(model_folder(key)), manifest_sha256=manifest.sha256(), size_bytes=manifest.size_bytes
-    )
-    return model, evaluation
 
 
 def _knowledge_base(context: StageContext) -> WeaviateKnowledgeBase | None:

@@ -1,0 +1,31 @@
+"""Finished work under a run key: then nothing is trained again."""
+
+from __future__ import annotations
+
+import logging
+
+from pydantic import ValidationError
+
+from finetune_contract.artifact_layout import VERDICT_FILE, evaluation_folder, model_folder
+from finetune_contract.stage_protocol import EvaluationFacts, ModelFacts
+from finetune_trainer.artifact_files import read_manifest
+from finetune_trainer.stores.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+def find_finished(store: Store, key: str) -> tuple[ModelFacts | None, EvaluationFacts | None]:
+    """The whole model and verdict that lie under a run key."""
+    manifest = read_manifest(store, model_folder(key))
+    if manifest is None or read_manifest(store, evaluation_folder(key)) is None:
+        return None, None
+    verdict = store.read(f"{evaluation_folder(key)}/{VERDICT_FILE}")
+    try:
+        evaluation = EvaluationFacts.model_validate_json(verdict or b"")
+    except ValidationError:
+        logger.warning("the verdict of an earlier run cannot be read and is made anew: run_key=%s", key)
+        return None, None
+    model = ModelFacts(
+        uri=store.uri(model_folder(key)), manifest_sha256=manifest.sha256(), size_bytes=manifest.size_bytes
+    )
+    return model, evaluation
