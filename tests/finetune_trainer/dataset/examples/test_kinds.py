@@ -9,6 +9,7 @@ import pytest
 from finetune_contract.prompt import MAX_PASSAGES, REFUSAL, cited_numbers
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.examples import KINDS, SHARES
+from finetune_trainer.dataset.examples.corpus import Corpus
 
 
 def sources_of(prompt: str) -> list[str]:
@@ -167,6 +168,15 @@ def test_examples_have_identities_of_their_own(corpus):
 )
 def test_a_heading_that_is_a_sentence_is_quoted_and_loses_its_number(corpus, heading, inside):
     assert corpus.as_topic(heading, "Ask the cloud.gov team.") == inside
+
+
+def test_captions_and_addresses_are_no_facts(corpus):
+    content = (
+        "## Ada Mill\n\nAda Mill, miller at the mill\n\n## The map\n\nIt lies at https://s.example/map today."
+    )
+    document = corpus.documents[0].model_copy(update={"post_content": content})
+
+    assert Corpus([document]).facts == ()
 
 
 def test_search_is_remembered_and_gives_what_it_gave(corpus):

@@ -39,6 +39,8 @@ _SENTENCE = re.compile(
 )
 """A heading that says or bids something rather than name a thing."""
 MAX_TOPIC_WORDS = 8
+_SAID = re.compile(r"[.!…][\"'”’)*`_]*$")
+"""A sentence comes to an end; a caption does not."""
 _ARTICLES = frozenset({"a", "an", "the"})
 MIN_SITE_NOUN_COUNT = 8
 MIN_SITE_NOUN_SHARE = 0.25
@@ -79,7 +81,7 @@ class Corpus:
                 if has_headings and not section.heading:
                     continue  # an opening paragraph says hello; the facts follow
                 answer = answer_sentence(section.heading or document.post_title, section.text)
-                if answer and "://" not in answer:  # the model never writes links
+                if _SAID.search(answer) and "://" not in answer:  # the model never writes links
                     facts.append(Fact(document, passage, answer))
         self.passages = tuple(passages)
         self.written: tuple[WrittenPair, ...] = ()
