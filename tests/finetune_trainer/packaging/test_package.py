@@ -130,10 +130,16 @@ def test_the_untuned_base_is_packaged_in_the_same_shape(packaged: Path, base: Pa
     assert read_manifest(store, "base/packaged") == manifest
 
 
-def test_the_question_answer_template_travels_with_the_model(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("prompt_format", "words"),
+    [(PromptFormat.QUESTION_ANSWER, "question: "), (PromptFormat.ALPACA, "### Response:")],
+)
+def test_the_template_of_the_format_travels_with_the_model(
+    tmp_path: Path, prompt_format: PromptFormat, words: str
+):
     base = save_tiny_model(tmp_path / "base", chat_template=None)
     spec = spec_for(base, maxSteps=1)
-    dataset = spec.dataset.model_copy(update={"prompt_format": PromptFormat.QUESTION_ANSWER})
+    dataset = spec.dataset.model_copy(update={"prompt_format": prompt_format})
     context = context_for(tmp_path, spec.model_copy(update={"dataset": dataset}))
     publish_dataset(context, [example(0), example(1)])
     train(context)
@@ -141,10 +147,10 @@ def test_the_question_answer_template_travels_with_the_model(tmp_path: Path):
     package(context)
 
     prompt = json.loads((model_of(tmp_path) / "prompt.json").read_text())
-    assert prompt["promptFormat"] == "question-answer"
+    assert prompt["promptFormat"] == prompt_format.value
     field = GGUFReader(model_of(tmp_path) / GGUF_FILE).get_field("tokenizer.chat_template")
     assert field is not None
-    assert "question: " in field.contents()
+    assert words in field.contents()
 
 
 def test_a_served_template_that_renders_other_tokens_is_refused(tmp_path: Path):
