@@ -31,7 +31,7 @@ from finetune_contract.stage_protocol import (
     wordpress_password_env,
     wordpress_username_env,
 )
-from finetune_trainer.laptop import with_settings
+from finetune_trainer.run_settings import with_settings
 
 PART = "weaviate"
 SOURCE = "site"

@@ -25,7 +25,7 @@ from devcluster import lifecycle, wordpress
 from devcluster.images import source_digest as images_source_digest
 from devcluster.paths import REPOSITORY
 from devcluster.progress import Progress
-from finetune_trainer.laptop import with_settings
+from finetune_trainer.run_settings import with_settings
 
 CHART = REPOSITORY / "charts" / "finetune-operator"
 QUICKSTART = REPOSITORY / "examples" / "quickstart"
