@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from finetune_contract.run_spec import FineTuneRunSpec
@@ -52,3 +54,6 @@ def test_no_secret_and_no_redacted_address_is_in_a_file_of_the_dataset(wordpress
     assert any(key.endswith("train.jsonl") for key in files)
     assert not any(TOKEN.encode() in content for content in files.values())
     assert any(EMAIL.encode() in content for content in files.values()) is is_kept
+    remembered = [gzip.decompress(store.read(key) or b"") for key in store.list("harvests/")]
+    assert remembered
+    assert not any(TOKEN.encode() in content for content in remembered)

@@ -2,7 +2,7 @@
 
 Before cleaning, so that a new cleaning rule reaches old posts. A text is taken from the last run when its post's
 date of modification is the same and it was read less than MAX_AGE ago: a shortcode, a reusable block or a plugin
-changes what a post shows and leaves its date alone.
+changes what a post shows and leaves its date alone. Keys and tokens are taken out before anything is kept.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+from finetune_trainer.dataset.cleaning.secrets import redact_secrets
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.wordpress_api import Row, rendered
 
@@ -56,9 +57,9 @@ class Body(BaseModel):
             modified=str(row.get("modified_gmt") or ""),
             read=now.replace(microsecond=0),
             date=str(row.get("date_gmt") or ""),
-            title=rendered(row, "title"),
-            excerpt=rendered(row, "excerpt"),
-            content=rendered(row, "content"),
+            title=_without_secrets(row, "title"),
+            excerpt=_without_secrets(row, "excerpt"),
+            content=_without_secrets(row, "content"),
             protected=bool(content.get("protected")) if isinstance(content, dict) else False,
         )
 
@@ -66,6 +67,10 @@ class Body(BaseModel):
         """Whether a post with the same date of modification still has this text, as far as can be known."""
         could_change_unseen = self.modified >= (self.read - SAME_SECOND).strftime("%Y-%m-%dT%H:%M:%S")
         return now - MAX_AGE < self.read <= now and not could_change_unseen
+
+
+def _without_secrets(row: Row, field: str) -> str:
+    return redact_secrets(rendered(row, field))
 
 
 class BodyFile:
@@ -148,7 +153,7 @@ def keep(memory: HarvestMemory, identity: str, bodies: BodyFile) -> None:
     file, name = tempfile.mkstemp(dir=memory.folder)
     path = Path(name)
     try:
-        with open(file, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
+        with open(file, "wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as packed:
             packed.write(json.dumps(_FORMAT).encode() + b"\n")
             for line in bodies.lines():
                 packed.write(line + b"\n")
