@@ -44,8 +44,7 @@ def _is_bare_secret(value: str) -> bool:
 
 
 _NAMED = (
-    r"(?i)(?<![A-Za-z0-9])[\w.-]{0,40}"
-    r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key)"
+    r"(?i)(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key)"
     r"(?![\w-]*(?:type|name|ur[il]|endpoint|field|path|file|length|expir|hash|policy|reset|ref|scope|[_-]id))"
     r"(?:[_-][\w-]{0,20}|\d{0,3})[\"']?\s{0,4}(?:=>|:=|=|:)\s{0,4}"
 )
@@ -70,7 +69,7 @@ _FORMS = (
         r"|\bSG\.[\w-]{16,32}\.[\w-]{16,64}|\bpypi-[\w-]{50,}")),
     _Form("JSON web token", ("eyj",), re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")),
     _Form("password", ("://",), re.compile(
-        r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{1,64}:(?P<value>[^\s/:@\"'<>]{3,128})@"), _is_no_placeholder),
+        r"://[^\s/:@\"'<>]{1,64}:(?P<value>[^\s/:@\"'<>]{3,128})@"), _is_no_placeholder),
     _Form("API key", ("bearer", "basic", "accountkey="), re.compile(
         r"(?i)\bauthorization[\"']?\s*[:=]\s*[\"']?(?:bearer|basic|token)\s+(?P<value>[A-Za-z0-9._~+/=-]{16,})"),
         _is_bare_secret),
