@@ -22,6 +22,7 @@ from devcluster import base_model, lifecycle
 from devcluster.paths import REPOSITORY, Instance
 from devcluster.progress import Progress
 from finetune_contract.artifact_layout import DOCUMENTS_FILE, dataset_folder, model_folder
+from finetune_trainer.laptop import RESULT_FILE
 from finetune_trainer.stores.local_folder import LocalFolder
 
 INSTANCE = "quickstart"
@@ -67,8 +68,7 @@ def quickstart(progress: Progress, console: Console, *, stay: bool) -> int:
 
 
 def _run(site: str, base: Path, credentials: dict[str, str]) -> tuple[str, str]:
-    """The stages, in their own process, with their own output; run key and dataset digest come from a second call,
-    which finds everything done."""
+    """The stages, in their own process, with their own output; the run key and the digest of the dataset."""
     command = [
         str(BIN / "finetune"),
         "run",
@@ -80,23 +80,10 @@ def _run(site: str, base: Path, credentials: dict[str, str]) -> tuple[str, str]:
         "--set",
         f"baseModel.uri={base.as_uri()}",
     ]
-    environment = {**os.environ, **credentials}
-    if subprocess.run(command, env=environment, check=False).returncode != 0:
+    if subprocess.run(command, env={**os.environ, **credentials}, check=False).returncode != 0:
         raise DemoError("the run did not finish; the message is above. The same command goes on from here")
-    done = subprocess.run(
-        [*command, "--until", "dataset", "-o", "json"],
-        env=environment,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    facts = _last_object(done.stdout)["stages"]["dataset"]["dataset"]
-    return str(facts["runKey"]), str(facts["digest"])
-
-
-def _last_object(text: str) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
-    found: dict[str, dict[str, dict[str, dict[str, object]]]] = json.loads(text[text.index("\n{\n") + 1 :])
-    return found
+    result = json.loads((WORKSPACE / RESULT_FILE).read_text(encoding="utf-8"))
+    return str(result["runKey"]), str(result["stages"]["dataset"]["dataset"]["digest"])
 
 
 @contextmanager

@@ -29,10 +29,13 @@ from finetune_trainer.run_log import JsonProgress, Progress, TerminalProgress
 from finetune_trainer.run_settings import load_run
 from finetune_trainer.workspace import open_workspace
 
+RESULT_FILE = "last-run.json"
+"""In the workspace: how the last run ended."""
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """What `finetune run` prints with `-o json`."""
+    """What `finetune run` prints with `-o json`, and leaves in the workspace."""
 
     run: str
     run_key: str
@@ -132,7 +135,8 @@ def build_parser() -> argparse.ArgumentParser:
         "run",
         help="run every stage of a FineTuneRun",
         description="Run dataset, train, package and evaluate here. The workspace folder takes the place of S3 and"
-        " Weaviate. Finished stages are not run again. Credentials come from the environment:"
+        " Weaviate. Finished stages are not run again; last-run.json there says how the last run ended."
+        " Credentials come from the environment:"
         " WORDPRESS_USERNAME_<SOURCE> and WORDPRESS_PASSWORD_<SOURCE>, HF_TOKEN; for a base model on S3 also"
         " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
@@ -177,6 +181,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(ExitCode.INVALID_RUN)
     workspace = arguments.workspace.resolve()
     result = run_stages(metadata.name, spec, workspace, arguments.until, dict(os.environ), as_json, stop)
+    workspace.mkdir(parents=True, exist_ok=True)
+    (workspace / RESULT_FILE).write_text(result.to_json() + "\n", encoding="utf-8")
     if as_json:
         print(result.to_json())  # noqa: T201
     else:
