@@ -179,12 +179,15 @@ class _PageFailed(Exception):
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in the order of the items, MAX_IN_FLIGHT at work, so that no more than these wait in memory."""
+    """Results in the order of the items, MAX_IN_FLIGHT at work while the caller looks at the one before them.
+
+    No more than these are in memory.
+    """
     with ThreadPoolExecutor(MAX_IN_FLIGHT) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) == MAX_IN_FLIGHT:
+            if len(waiting) > MAX_IN_FLIGHT:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
