@@ -217,9 +217,10 @@ def _build(go: Go, folder: Path, progress: Progress) -> None:
 
     report.show(BuildProgress("fetch modules and count packages"))
     stale = "{{if .Stale}}{{.ImportPath}}{{end}}"
-    listed = _stream(
-        [str(go.program), "list", "-deps", "-f", stale, *_build_arguments(), *PACKAGES], report.downloads
-    )
+    with _standard_library(go):
+        listed = _stream(
+            [str(go.program), "list", "-deps", "-f", stale, *_build_arguments(), *PACKAGES], report.downloads
+        )
     total = len([line for line in listed if line])
 
     began, done = time.monotonic(), 0
@@ -245,6 +246,24 @@ def _build(go: Go, folder: Path, progress: Progress) -> None:
     _stream(build, compiled)
     unfinished.rename(folder)
     report.end()
+
+
+@contextmanager
+def _standard_library(go: Go) -> Iterator[None]:
+    """Compiles what needs no module, into Go's cache, while the modules come over the network. It must not fail: what
+    is missing then is compiled later."""
+    with subprocess.Popen(
+        [str(go.program), "build", *_build_arguments(), "std"],
+        cwd=_SOURCES,
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield
+        except BaseException:
+            process.terminate()
+            raise
 
 
 class _Report:
