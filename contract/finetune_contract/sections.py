@@ -8,12 +8,13 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
-_FENCE = re.compile(r"^\s*(```|~~~)")
+_FENCE_OPENS = re.compile(r"^\s*(?:>[ \t]*|(?:[-*+]|\d{1,9}[.)])[ \t]+)*(`{3,}(?=[^`]*$)|~{3,})")
+_FENCE_CLOSES = re.compile(r"^[\s>]*(`{3,}|~{3,})\s*$")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
 _IMAGE = re.compile(r"!\[[^\]]*\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)\s?")
 _EMPHASIS = re.compile(r"(\*{1,3})(?! )([^*]+)(?<! )\1")
@@ -67,17 +68,15 @@ class Passage:
 def split_sections(markdown: str) -> list[Section]:
     """Sections in order; headings inside code fences do not count; sections without text are left out."""
     sections: list[Section] = []
-    heading, lines, fenced = "", list[str](), False
+    heading, lines = "", list[str]()
 
     def close() -> None:
         text = "\n".join(lines).strip()
         if text:
             sections.append(Section(heading, text))
 
-    for line in markdown.splitlines():
-        if _FENCE.match(line):
-            fenced = not fenced
-        match = None if fenced else _HEADING.match(line)
+    for line, is_code in lines_and_code(markdown.splitlines()):
+        match = None if is_code else _HEADING.match(line)
         if match is None:
             lines.append(line)
             continue
@@ -85,6 +84,24 @@ def split_sections(markdown: str) -> list[Section]:
         heading, lines = _plain(match.group(2)), []
     close()
     return sections
+
+
+def lines_and_code(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """Each line, and whether it belongs to a fenced block.
+
+    A fence closes with at least as many of its own sign, so that a longer one may hold a shorter one; a block that
+    nobody closed lasts to the end.
+    """
+    fence = ""
+    for line in lines:
+        if fence:
+            yield line, True
+            closes = _FENCE_CLOSES.match(line)
+            fence = "" if closes and closes.group(1).startswith(fence) else fence
+        else:
+            opens = _FENCE_OPENS.match(line)
+            fence = opens.group(1) if opens else ""
+            yield line, bool(fence)
 
 
 def _plain(heading: str) -> str:

@@ -36,6 +36,25 @@ def test_a_document_is_cut_at_its_headings_and_not_inside_code():
 
 
 @pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ("````\n```\n# x\n```\n# x\n````", ["A"]),
+        ("~~~\n```\n# x\n~~~", ["A"]),
+        ("```\n# x\n``` no end\n# x\n`````", ["A"]),
+        ("- ```\n  # x\n  ```", ["A"]),
+        ("1. text\n\n    ```sh\n    # x\n    ```", ["A"]),
+        ("> ```\n> # x\n> ```", ["A"]),
+        ("```x``` is code in a line", ["A"]),
+        ("```\n# x", []),
+    ],
+)
+def test_a_fence_closes_with_at_least_as_many_of_its_own_sign(code, left):
+    found = [section.heading for section in split_sections(f"{code}\n\n## A\n\ntext")]
+
+    assert [heading for heading in found if heading] == left
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("price", "prices"),

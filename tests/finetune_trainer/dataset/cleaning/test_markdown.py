@@ -28,6 +28,8 @@ def test_code_keeps_every_byte_and_prose_loses_machinery():
         ("a\n````\n```\na\n````\na", "X\n````\n```\na\n````\nX"),
         ("a `a` ``a`a`` a", "X `a` ``a`a`` X"),
         ("a\n```\na", "X\n```\na"),
+        ("1. a\n\n    ```\n    a\n    ```\n\na", "1. X\n\n    ```\n    a\n    ```\n\nX"),
+        ("> ```\n> a\n> ```\na", "> ```\n> a\n> ```\nX"),
     ],
 )
 def test_code_is_told_from_prose(markdown, changed):

@@ -168,6 +168,7 @@ def test_an_object_without_a_date_or_names_is_kept(server):
         ("## Part\n\nText", False),
         ("Write `<p>text</p>` for a paragraph.", False),
         ("```html\n<p>text</p>\n```\n\nThat was HTML.", False),
+        ("````\n```html\n<p>text</p>\n```\n````\n\nThat was Markdown.", False),
         ("", False),
     ],
 )

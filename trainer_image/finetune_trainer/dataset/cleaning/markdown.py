@@ -8,8 +8,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
 
-_FENCE = re.compile(r"^ {0,3}(?:[-*+>] +)?(`{3,}|~{3,})(.*)$")
+from finetune_contract.sections import lines_and_code
+
 _CODE_SPAN = re.compile(r"(?<!`)(`{1,8})(?!`)[^\n]+?(?<!`)\1(?!`)")
 _MARK = re.compile("\x00(\\d+)\x00")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
@@ -48,22 +51,9 @@ def _outside_spans(text: str, change: Callable[[str], str]) -> str:
 
 
 def _by_fences(markdown: str) -> Iterator[tuple[str, bool]]:
-    """Runs of lines, and whether they are a fenced block; a block that nobody closed lasts to the end."""
-    lines: list[str] = []
-    fence = ""
-    for line in re.split(r"(?<=\n)", markdown):
-        match = _FENCE.match(line.rstrip("\n"))
-        if fence:
-            lines.append(line)
-            if match and match.group(1).startswith(fence) and not match.group(2).strip():
-                yield "".join(lines), True
-                lines, fence = [], ""
-        elif match and not (match.group(1)[0] == "`" and "`" in match.group(2)):
-            yield "".join(lines), False
-            lines, fence = [line], match.group(1)
-        else:
-            lines.append(line)
-    yield "".join(lines), bool(fence)
+    """Runs of lines, and whether they are fenced blocks."""
+    for is_code, run in groupby(lines_and_code(re.split(r"(?<=\n)", markdown)), itemgetter(1)):
+        yield "".join(line for line, _ in run), is_code
 
 
 def _clean_prose(text: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_contract.run_spec import PropertyNames, SourceSpec, WeaviateSource
+from finetune_contract.sections import lines_and_code
 from finetune_contract.stage_protocol import weaviate_source_key_env
 from finetune_trainer.dataset.knowledge_base.connection import WeaviateServer
 from finetune_trainer.dataset.sources.dates import UNDATED, as_utc
@@ -22,7 +23,7 @@ from finetune_trainer.run_log import Progress
 
 logger = logging.getLogger(__name__)
 
-_CODE = re.compile(r"^(```|~~~).*?^\1|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+_CODE_SPAN = re.compile(r"`[^`\n]+`")
 _HTML = re.compile(
     r"</(p|div|h[1-6]|ul|ol|table|blockquote|figure|section|article|pre)\s*>|<(p|br)\s*/?>", re.IGNORECASE
 )
@@ -170,7 +171,8 @@ def to_document(source: str, values: Mapping[str, Any]) -> RawDocument:
 
 def is_html(content: str) -> bool:
     """Whether content is HTML and not Markdown, which may show HTML in its code."""
-    return _HTML.search(_CODE.sub("", content)) is not None
+    lines = lines_and_code(content.split("\n"))
+    return any(not is_code and _HTML.search(_CODE_SPAN.sub("", line)) is not None for line, is_code in lines)
 
 
 def _names(value: Any) -> tuple[str, ...]:
