@@ -38,6 +38,7 @@ PARTS = (
         ('<p><a href="/a_(b)">odd</a></p>', "[odd](https://site.example/a_%28b%29)"),
         ('<p><img src="/mill.png" alt="The mill" title="x"></p>', "![The mill](https://site.example/mill.png)"),
         ('<p><img src="data:x" data-src="/m.png" alt="M"></p>', "![M](https://site.example/m.png)"),
+        ('<p><img src="/lazy/blank.gif" data-lazy-src="/m.png" alt="M"></p>', "![M](https://site.example/m.png)"),
         ('<a href="/big"><img src="/s.png" alt="S"></a>', "[![S](https://site.example/s.png)](https://site.example/big)"),
         ('<figure><img src="/m.png" alt="M"><figcaption>Cap</figcaption></figure>', "![M](https://site.example/m.png)\n\nCap"),
         ('<iframe src="https://v.example/1" title="A film"></iframe>', "[A film](https://v.example/1)"),
@@ -95,8 +96,16 @@ def test_what_the_site_adds_is_dropped(html):
     assert clean_html(f"<p>kept</p>{html}") == "kept"
 
 
-def test_the_content_block_of_a_theme_is_no_widget():
-    assert clean_html('<div class="wp-block-post-content"><p>kept</p></div>') == "kept"
+@pytest.mark.parametrize(
+    "names",
+    [
+        "wp-block-post-content",
+        "entry-content wp-block-post-content is-layout-flow wp-block-post-content-is-layout-flow",
+        "elementor-element elementor-widget elementor-widget-wp-widget-text",
+    ],
+)
+def test_a_block_that_holds_somebodys_words_is_no_widget(names):
+    assert clean_html(f'<div class="{names}"><p>kept</p></div>') == "kept"
 
 
 def test_brackets_that_are_no_known_shortcode_stay():
@@ -138,6 +147,26 @@ def test_a_line_that_only_looks_like_a_fence_hides_no_heading():
     cleaned = clean_html("<p>```</p><h2>Gears</h2><p><code>``x``</code> runs</p>")
 
     assert [section.heading for section in split_sections(cleaned)] == ["", "Gears"]
+
+
+def test_code_around_words_that_look_like_a_fence_hides_no_heading():
+    cleaned = clean_html("<p>```</p><pre># code</pre><p>```</p><h2>Gears</h2><p>turn</p>")
+
+    assert [section.heading for section in split_sections(cleaned)] == ["", "Gears"]
+    assert "```\n# code\n```" in cleaned
+
+
+@pytest.mark.parametrize("blank", ["", "\u200b", "\ufeff", "\u00ad"])
+def test_a_link_without_words_leaves_no_brackets(blank):
+    assert clean_html(f'<p>a <a href="/x">{blank}</a><b>{blank}</b>b</p><h2>{blank}</h2>', BASE) == "a b"
+
+
+def test_a_paragraph_that_is_an_escaped_picture_is_the_picture():
+    tag = '&lt;img src="https://a.example/b.gif" alt="A page called "What?" here." /&gt;'
+
+    assert clean_html(f"<p>{tag}</p>") == '![A page called "What?" here.](https://a.example/b.gif)'
+    for kept in (f"<p>Write {tag}</p>", f"<pre>{tag}</pre>", f"<p><code>{tag}</code></p>"):
+        assert '<img src="https://a.example/b.gif"' in clean_html(kept)
 
 
 def test_hard_wrapped_lines_are_one_line():

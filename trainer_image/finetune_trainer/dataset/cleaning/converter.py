@@ -12,6 +12,7 @@ from bs4 import BeautifulSoup
 from bs4.element import NavigableString, PageElement, PreformattedString, Tag
 from markdownify import ATX, MarkdownConverter
 
+from finetune_contract.sections import lines_and_code
 from finetune_trainer.dataset.cleaning.structure import HEADINGS, span_of
 from finetune_trainer.dataset.cleaning.tree import all_below, first_below
 
@@ -30,7 +31,9 @@ _ONLY_MARKS = re.compile(r"[\s>*+-]*(?:\d+\.\s*)?")
 _UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\x00\x02-\x08\x0e-\x1b\x7f]")
 _ODD_BLANK = re.compile("[\u00a0\x0b\x0c\x1c-\x1f\x85]")
-_FENCE = re.compile(r"^(\s*)(`{3,}|~{3,})")
+_FENCE = re.compile(
+    r"^((?:[ \t]*(?:[>*+-]|\d{1,9}[.)]))*[ \t]*)(?:`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE
+)
 _LINE_START = re.compile(r"^(?=.)", re.MULTILINE)
 
 
@@ -38,6 +41,8 @@ def to_markdown(soup: BeautifulSoup) -> str:
     """Markdown of a tree; changes nothing in it."""
     converter = _PostConverter()
     prose = _tidy(str(converter.convert_soup(soup)))
+    if converter.code_blocks or _ends_in_code(prose):
+        prose = _FENCE.sub(r"\1``", prose)  # somebody's words: they would swallow code and headings
     return _insert_code(prose, converter.code_blocks)
 
 
@@ -113,7 +118,7 @@ class _PostConverter(MarkdownConverter):
         """Text with its blanks as a browser shows them."""
         if parent_tags and "pre" in parent_tags:
             return str(el)
-        text = _BLANKS.sub(" ", el)
+        text = _BLANKS.sub(" ", _INVISIBLE.sub("", el))  # else a link of a zero-width blank is `[](...)`
         if text[:1] == " " and _is_at_block(el.previous_sibling, el.parent):
             text = text[1:]
         if text[-1:] == " " and _is_at_block(el.next_sibling, el.parent):
@@ -289,21 +294,18 @@ def _edge(neighbour: PageElement | None, place: int) -> str:
 
 
 def _tidy(prose: str) -> str:
-    """One blank line between blocks, none at the ends, no blanks at line ends, no fence that nobody closes."""
+    """One blank line between blocks, none at the ends, no blanks at line ends."""
     lines: list[str] = []
-    fences = 0
     for line in normalise(prose).split("\n"):
         line = line.rstrip()
-        if match := _FENCE.match(line):
-            if "`" in line[match.end() :]:
-                line = _FENCE.sub(r"\1``", line)  # code within a line, at its start
-            else:
-                fences += 1
         if line or (lines and lines[-1]):
             lines.append(line)
-    if fences % 2:
-        lines = [_FENCE.sub(r"\1``", line) for line in lines]
     return "\n".join(lines).strip()
+
+
+def _ends_in_code(markdown: str) -> bool:
+    """Whether a fence is open at the end."""
+    return [*lines_and_code([*markdown.split("\n"), ""])][-1][1]
 
 
 def _insert_code(prose: str, blocks: list[str]) -> str:

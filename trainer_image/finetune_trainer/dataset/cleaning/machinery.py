@@ -22,14 +22,16 @@ _PERHAPS_WRAPPED = frozenset({"form", "noscript", "nav", "template", "label", "h
 DYNAMIC_BLOCK = re.compile(
     r"""^(?:
     wp-block-(?:latest-posts|latest-comments|comments?|comments-.+|post-comments.*|archives|categories|tag-cloud
-        |calendar|rss|query.*|navigation.*|search|loginout|page-list|social-links?|site-.+|post-(?!content$).+
+        |calendar|rss|query.*|navigation.*|search|loginout|page-list|social-links?|site-.+
+        |post-(?!content(?:-is-layout-\w+)?$).+
         |table-of-contents|rank-math-toc-block|yoast-seo-table-of-contents
         |jetpack-(?:related-posts|subscriptions|contact-form|sharing-buttons?))
     |comment-respond|comments-area|comment-list
     |sharedaddy|sd-sharing.*|sd-block|jp-relatedposts|jetpack-likes-widget.*|addtoany.*|heateor_sss.*|shareaholic-.+
     |social-share.*|essb_.+|yarpp.*|rp4wp-.+|crp_related|post-navigation|ez-toc-container|lwptoc
     |elementor-widget-(?:posts|archive-posts|loop-grid|loop-carousel|portfolio|share-buttons|nav-menu|form|login
-        |post-navigation|post-comments|author-box|search|search-form|sitemap|table-of-contents|wp-widget-.+)
+        |post-navigation|post-comments|author-box|search|search-form|sitemap|table-of-contents
+        |wp-widget-(?!text$|custom_html$|media_).+)
     |(?:widget_)?(?:recent_entries|recent_comments|tag_cloud)
     )$""",
     re.VERBOSE,
@@ -113,8 +115,11 @@ def _rescue(tag: Tag) -> None:
 
 
 def image_source(image: Tag) -> str:
-    """Where a picture lies, also when a script is to load it later; empty for pixels and placeholders."""
-    for name in ("src", "data-src", "data-lazy-src", "data-original", "data-orig-file", "data-large_image"):
+    """Where a picture lies; empty for pixels and placeholders.
+
+    What a script is to load later comes first: `src` holds a stand-in until then.
+    """
+    for name in ("data-lazy-src", "data-src", "data-original", "src", "data-orig-file", "data-large_image"):
         source = str(image.get(name) or "").strip()
         if source and not source.lower().startswith(("data:", "about:")):
             return source

@@ -17,6 +17,9 @@ HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 _CELLS = frozenset({"td", "th"})
 _NO_BLOCKS_INSIDE = HEADINGS | _CELLS | {"a", "pre"}
 _TABLE_PARTS = frozenset({"thead", "tbody", "tfoot", "tr", "td", "th", "caption"})
+_WRITTEN_IMAGE = re.compile(r"\s*<img\s([^<>]*?)\s*/?>\s*")
+_SRC = re.compile(r"\bsrc=\"(https?://[^\"\s]+)\"")
+_ALT = re.compile(r"\balt=\"(.*?)\"(?=\s+[\w-]+=|$)", re.DOTALL)
 _MAX_SPAN = 100
 _MAX_CELLS = 20_000
 
@@ -24,9 +27,14 @@ _MAX_CELLS = 20_000
 def mend_structure(soup: BeautifulSoup) -> None:
     """Change the tree in place."""
     tags: dict[str, list[Tag]] = {}
+    written_images: list[NavigableString] = []
     for node in soup.descendants:
         if isinstance(node, Tag):
             tags.setdefault(node.name, []).append(node)
+        elif isinstance(node, NavigableString) and "<img" in node:
+            written_images.append(node)
+    for text in written_images:
+        _show_image(soup, text)
     for pre in tags.get("pre", ()):
         _mend_pre(soup, pre)
     for code in [*tags.get("code", ()), *tags.get("tt", ())]:
@@ -39,6 +47,17 @@ def mend_structure(soup: BeautifulSoup) -> None:
     if any(name in tags for name in HEADINGS):
         for link in tags.get("a", ()):
             _move_into_heading(link)
+
+
+def _show_image(soup: BeautifulSoup, text: NavigableString) -> None:
+    """A paragraph that is nothing but the text of an image's tag was meant to be the image; an editor escaped it."""
+    written, paragraph = _WRITTEN_IMAGE.fullmatch(text), text.parent
+    if written is None or paragraph is None or paragraph.name != "p" or len(paragraph.contents) > 1:
+        return
+    source, alt = _SRC.search(written.group(1)), _ALT.search(written.group(1))
+    if source is not None:
+        attributes = {"src": source.group(1), "alt": alt.group(1) if alt is not None else ""}
+        text.replace_with(soup.new_tag("img", attrs=attributes))
 
 
 def _mend_pre(soup: BeautifulSoup, pre: Tag) -> None:
