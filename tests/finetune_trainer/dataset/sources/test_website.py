@@ -6,6 +6,7 @@ import gzip
 from typing import Any
 
 import pytest
+import requests
 from werkzeug import Request, Response
 
 from finetune_contract.run_spec import SourceSpec, WebsiteSource
@@ -184,14 +185,64 @@ def test_pages_that_all_call_themselves_the_home_page_stay(website):
     assert paths(harvest(spec(website.url)), website) == ["/", "/a"]
 
 
-def test_max_pages_cuts_the_crawl_and_says_so(website):
-    website.page("/", text('home <a href="/a">a</a><a href="/b">b</a>'))
+def test_max_pages_cuts_the_crawl_and_says_in_one_row_how_much_is_left(website):
+    links = "".join(f'<a href="/{name}">{name}</a>' for name in ("a", "b", "c", "d?e=1"))
+    website.page("/", text("home, and much more text than there is in links" + links))
     website.page("/a", text("a"))
 
     found = harvest(spec(website.url, max_pages=2))
 
     assert not found.complete
-    assert reasons(found, website) == {"/b": "maxPages (2) was reached"}
+    assert reasons(found, website) == {"/b": "maxPages (2) was reached; not read: this and 2 more"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "complete"),
+    [
+        ({"status": 503}, False),
+        ({"body": b"x" * ((50 << 20) + 1)}, False),
+        ({"status": 404}, True),
+    ],
+    ids=["down", "too large", "gone"],
+)
+def test_pages_of_a_sitemap_that_is_there_and_not_read_are_not_taken_for_deleted(website, broken, complete):
+    website.text("/robots.txt", f"Sitemap: {website.url}a.xml\nSitemap: {website.url}b.xml\n")
+    website.add("/a.xml", f"<urlset><loc>{website.url}a</loc></urlset>")
+    website.add("/b.xml", **broken)
+    website.page("/", text("home"))
+    website.page("/a", text("a"))
+
+    found = harvest(spec(website.url))
+
+    assert paths(found, website) == ["/a", "/"]
+    assert found.complete is complete
+
+
+def test_a_robots_that_is_too_long_to_be_read_is_no_permission(website):
+    website.text("/robots.txt", "#" * (1 << 20) + "\nUser-agent: *\nDisallow: /\n")
+    website.page("/", text("home"))
+
+    with pytest.raises(SourceUnavailable, match=r"robots.txt is larger than 1 MiB; without it nothing may be read"):
+        harvest(spec(website.url))
+
+
+def test_one_page_that_gives_no_answer_does_not_end_the_crawl(website, monkeypatch):
+    website.page("/", text('home <a href="/a">a</a> <a href="/b">b</a>, and words around them'))
+    website.page("/b", text("b"))
+    send = requests.Session.send
+
+    def cut(self: requests.Session, request: requests.PreparedRequest, **settings: Any) -> requests.Response:
+        if request.path_url == "/a":
+            raise requests.ConnectionError("cut off")
+        return send(self, request, **settings)
+
+    monkeypatch.setattr(requests.Session, "send", cut)
+
+    found = harvest(spec(website.url))
+
+    assert paths(found, website) == ["/", "/b"]
+    assert reasons(found, website) == {"/a": "gives no answer (cut off), 5 times"}
+    assert not found.complete
 
 
 def test_progress_knows_how_many_pages_are_left(website):

@@ -15,9 +15,9 @@ from cryptography.x509.oid import NameOID
 from pytest_httpserver import HTTPServer
 
 from finetune_trainer.dataset.sources import website_client
-from finetune_trainer.dataset.sources.website_addresses import Site, why_not_public
+from finetune_trainer.dataset.sources.website_addresses import Site, look_up, why_not_public
 from finetune_trainer.dataset.sources.website_client import WebsiteClient
-from finetune_trainer.errors import SourceRejected, SourceUnavailable
+from finetune_trainer.errors import SourceRejected
 
 
 def client(find, allow_private: bool) -> WebsiteClient:
@@ -108,6 +108,14 @@ def test_a_host_with_a_dead_address_is_tried_at_its_next_one(website, unused_por
     assert answer.status == 200
 
 
+def test_a_name_that_cannot_be_asked_for_is_no_crash():
+    site = Site("http", "mill..example", 80)
+
+    answer = client(look_up, allow_private=True).get(site, site.root)
+
+    assert answer.problem == "gives no answer (mill..example has no address), 5 times"
+
+
 def test_no_proxy_and_no_password_file_of_this_machine_is_used(website, monkeypatch, tmp_path):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login ann password secret\n")
@@ -171,5 +179,4 @@ def test_over_tls_the_certificate_is_that_of_the_name_and_not_of_the_address(sec
     assert names == ["mill.example"]
 
     other = Site("https", "other.example", server.port)
-    with pytest.raises(SourceUnavailable, match=r"no answer .hostname 'other.example' doesn't match"):
-        reader.get(other, other.root)
+    assert "no answer (hostname 'other.example' doesn't match" in reader.get(other, other.root).problem

@@ -184,6 +184,10 @@ def test_links_are_absolute_and_those_that_robots_must_not_follow_are_left_out()
     assert 'href="https://mill.example/base/a"' in parsed.content_html
 
 
+def test_a_base_that_is_no_address_counts_for_nothing():
+    assert page("<p>x <a href='/a'>a</a></p>", "<base href='http://['>").links == ("https://mill.example/a",)
+
+
 @pytest.mark.parametrize(
     ("head", "headers", "noindex"),
     [

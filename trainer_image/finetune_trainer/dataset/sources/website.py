@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import soupsieve
 
@@ -89,7 +90,7 @@ class WebsiteReader:
         answer = self._client.get(self._site, start, HTML, refuse=self._why_not)
         if answer.may_pass:
             raise SourceUnavailable(
-                f"{self._place}.url: {start} {answer.problem}; try again when the site is up"
+                f"{self._place}.url: {start} {answer.problem}; check the address, and that the site is up"
             )
         if answer.problem:
             remedy = (
@@ -101,12 +102,13 @@ class WebsiteReader:
         self._site = Site.of(answer.url)  # a site that moves readers to https is spelled with https
 
     def read(self, progress: Progress) -> Harvest:
-        """Every page that can be reached, up to maxPages."""
+        """Every page that can be reached, up to maxPages; not complete when a sitemap that is there was not read."""
         crawl = Crawl(self._name, self._spec, self._client, self._site, self._why_not, self._place)
-        pages = self._in_sitemaps()
+        pages, all_named = self._in_sitemaps()
         if not pages:
             logger.info("the site has no sitemap and is read by its links: source=%s", self._name)
         harvest = crawl.run([*pages, self._start()], progress)
+        harvest = replace(harvest, complete=harvest.complete and all_named)
         if not harvest.documents:
             reasons = Counter(entry.reason for entry in harvest.dropped).most_common(3)
             because = "; ".join(f"{number} x {reason}" for reason, number in reasons)
@@ -136,9 +138,10 @@ class WebsiteReader:
         if self._robots is None:
             url = f"{self._site.root}robots.txt"
             answer = self._client.get(self._site, url, max_bytes=MAX_ROBOTS_BYTES)
-            if answer.may_pass:
+            if answer.problem and (answer.may_pass or answer.status == 200):
                 raise SourceUnavailable(
-                    f"{self._place}.url: {url} {answer.problem}; without it nothing may be read: try again later"
+                    f"{self._place}.url: {url} {answer.problem}; without it nothing may be read: check the address, "
+                    "and that the site is up"
                 )
             self._robots = parse_robots(answer.body.decode("utf-8", "replace"), AGENT)
             delay = self._robots.crawl_delay_seconds
@@ -150,12 +153,13 @@ class WebsiteReader:
             self._client.interval_seconds = max(self._client.interval_seconds, delay)
         return self._robots
 
-    def _in_sitemaps(self) -> list[str]:
-        """Pages that the sitemaps name, in their order; a sitemap that cannot be read has none."""
+    def _in_sitemaps(self) -> tuple[list[str], bool]:
+        """Pages that the sitemaps name, in their order, and whether these are all; a sitemap that has gone has none."""
         named = [page for url in self._rules().sitemaps if (page := self._site.page(url))]
         waiting = deque(named or [self._site.page("/sitemap.xml")])
         seen: dict[str, None] = {}
         pages: dict[str, None] = {}
+        all_named = True
         while waiting and len(seen) < MAX_SITEMAPS and len(pages) < 10 * self._spec.max_pages:
             url = waiting.popleft()
             if url in seen:
@@ -164,8 +168,9 @@ class WebsiteReader:
             answer = self._client.get(self._site, url, max_bytes=MAX_SITEMAP_BYTES)
             if answer.problem:
                 logger.info("a sitemap cannot be read: url=%s fact=%r", url, answer.problem)
+                all_named = all_named and not answer.may_pass and answer.status != 200
                 continue
             sitemap = parse_sitemap(answer.body)
             pages |= dict.fromkeys(page for one in sitemap.pages if (page := self._site.page(one)))
             waiting += [page for one in sitemap.sitemaps if (page := self._site.page(one))]
-        return list(pages)
+        return list(pages), all_named and not waiting

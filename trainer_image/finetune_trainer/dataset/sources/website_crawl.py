@@ -58,10 +58,12 @@ class Crawl:
             self._read(page)
             total = min(self._spec.max_pages, asked + len(self._waiting[0]) + len(self._waiting[1]))
             progress(asked, total, message=f"reading {self._name}")
-        while page:
+        if page:
             self._complete = False
-            self._drop(page, f"maxPages ({self._spec.max_pages}) was reached")
-            page = self._next()
+            left = 1
+            while self._next():
+                left += 1
+            self._drop(page, f"maxPages ({self._spec.max_pages}) was reached; not read: this and {left - 1} more")
         return Harvest(tuple(self._documents.values()), tuple(self._dropped), self._complete)
 
     def _add(self, pages: Iterable[str]) -> None:

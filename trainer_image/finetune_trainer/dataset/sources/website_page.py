@@ -80,7 +80,7 @@ def parse_page(body: bytes, url: str, headers: Mapping[str, str], selector: str,
     except ParserRejectedMarkup:
         return None
     base = soup.find("base", href=True)
-    base_url = urljoin(url, str(base["href"])) if isinstance(base, Tag) else url
+    base_url = (_join(url, str(base["href"])) or url) if isinstance(base, Tag) else url
     orders = _orders(soup, headers, agent)
     links = () if orders & {"nofollow", "none"} else tuple(_links(soup, base_url))
     canonical = soup.find("link", rel="canonical", href=True)
