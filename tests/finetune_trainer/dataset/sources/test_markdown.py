@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from finetune_contract.run_spec import MarkdownSource, S3StoreSpec, SecretRef, SourceSpec
-from finetune_trainer.dataset.build import clean
+from finetune_trainer.dataset.cleaned_documents import clean
 from finetune_trainer.dataset.sources.markdown import open_markdown
 from finetune_trainer.dataset.sources.markdown_file import MarkdownFile, UnreadableFile, parse_file
 from finetune_trainer.dataset.sources.raw_document import Harvest
@@ -97,6 +97,7 @@ def test_the_title_comes_from_front_matter_heading_or_name(content, title, body)
     [
         ("2024-01-31-rye.md", "text", "2024-01-31T00:00:00Z"),
         ("2024-01-31-rye.md", "---\ndate: 2024-02-01\n---\n", "2024-02-01T00:00:00Z"),
+        ("2024-31-01-rye.md", "text", "1970-01-01T00:00:00Z"),
         ("rye.md", "---\npublished: true\n---\n", "1970-01-01T00:00:00Z"),
         ("rye.md", "---\ndate: 'Fri, 01 Mar 2024 10:00:00 +0100'\n---\n", "2024-03-01T09:00:00Z"),
     ],

@@ -215,6 +215,13 @@ def test_names_are_joined_and_entities_decoded(wordpress):
     assert document.date == "2025-01-08T08:00:00Z"
 
 
+@pytest.mark.parametrize("written", [None, "", "-0001-11-30T00:00:00"])
+def test_a_post_without_a_date_has_the_epoch(wordpress, written):
+    wordpress.add(7, "A", "<p>text</p>", date_gmt=written)
+
+    assert harvest(spec(wordpress.url)).documents[0].date == "1970-01-01T00:00:00Z"
+
+
 def test_hidden_authors_are_no_error(wordpress):
     wordpress.add(7, "A", "<p>text</p>")
     closed = Response('{"code":"rest_user_cannot_view"}', 401, mimetype="application/json")
@@ -296,6 +303,15 @@ def test_an_answer_that_is_not_json_is_named(wordpress):
     wordpress.before = lambda request: login if "/posts" in request.path else None
 
     with pytest.raises(SourceRejected, match=r"/wp/v2/posts.*is not JSON \(200, text/html"):
+        harvest(spec(wordpress.url))
+
+
+def test_rows_that_a_plugin_has_changed_are_named(wordpress):
+    odd = {"X-WP-Total": "1", "X-WP-TotalPages": "1"}
+    changed = Response('[{"ID": 1}]', 200, mimetype="application/json", headers=odd)
+    wordpress.before = lambda request: changed if "/posts" in request.path else None
+
+    with pytest.raises(SourceRejected, match=r"/wp/v2/posts.*is no list of objects with ids; is a plugin"):
         harvest(spec(wordpress.url))
 
 

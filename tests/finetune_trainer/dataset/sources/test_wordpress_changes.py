@@ -20,6 +20,7 @@ from finetune_trainer.errors import SourceUnavailable
 from finetune_trainer.stores.local_folder import LocalFolder
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TOKEN = "tok-123"
 
 
 @pytest.fixture
@@ -168,6 +169,22 @@ def test_a_read_that_breaks_off_is_gone_on_with(wordpress, memory):
 
     assert len(found.documents) == 250
     assert wordpress.bodies_fetched() == 50
+
+
+def test_what_a_member_was_shown_is_not_for_a_visitors_run(wordpress, memory):
+    """Plugins show members more of a post; its date of modification says nothing of it."""
+    fill(wordpress, 3)
+    member = {
+        "environment": {"WORDPRESS_TOKEN_SITE": TOKEN},
+        "token_secret_ref": {"name": "member", "key": "token"},
+    }
+
+    wordpress.read(memory, **member)
+    as_visitor, texts_of_visitor = wordpress.read(memory), wordpress.bodies_fetched()
+    wordpress.read(memory)
+
+    assert len(as_visitor.documents) == texts_of_visitor == 3
+    assert wordpress.bodies_fetched() == 0
 
 
 def test_another_site_or_source_remembers_for_itself(wordpress, memory):

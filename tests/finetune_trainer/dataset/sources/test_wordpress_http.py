@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from urllib.parse import parse_qsl
 
@@ -138,6 +139,21 @@ def test_a_php_warning_before_the_json_is_no_passing_failure(wordpress):
         wordpress.read()
 
     assert wordpress.waits == []
+
+
+def test_a_byte_order_mark_before_every_answer_is_passed_over(wordpress):
+    fill(wordpress, 1)
+    answer = wordpress.answer
+
+    def marked(request: Request) -> Response:
+        response = answer(request)
+        response.data = b"\xef\xbb\xbf" + response.data
+        return response
+
+    wordpress.server.clear()
+    wordpress.server.expect_request(re.compile(".*")).respond_with_handler(marked)
+
+    assert len(wordpress.read(post_types=["post"]).documents) == 1
 
 
 def test_a_certificate_that_nobody_trusts_is_no_passing_failure(wordpress, monkeypatch):

@@ -38,5 +38,5 @@ def _parsed(text: str) -> datetime | None:
 def _mail_date(text: str) -> datetime | None:
     try:
         return parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a zone of a million hours
         return None

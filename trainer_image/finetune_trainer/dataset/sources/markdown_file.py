@@ -70,7 +70,7 @@ def parse_file(path: str, content: bytes, base_url: str, now: str) -> MarkdownFi
         (front[key] for key in ("date", "published", "publishdate", "pubdate") if _is_date(front.get(key))),
         None,
     )
-    moment = as_utc(written) if written is not None else as_utc(name.group(1)) if name else UNDATED
+    moment = as_utc(written) if written is not None else (as_utc(name.group(1)) if name else "") or UNDATED
     if not moment:
         raise UnreadableFile(
             f"{path}, line {first_line}: date {str(written)[:40]!r} is no date; write it as 2025-01-31"

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from finetune_contract.run_spec import SourceSpec, WordPressSource
 from finetune_trainer.dataset.sources import wordpress_bodies
+from finetune_trainer.dataset.sources.dates import UNDATED, as_utc
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.dataset.sources.wordpress_api import WordPressApi
@@ -189,7 +190,9 @@ class WordPressReader:
         """The texts of these posts: those that are kept and still hold, and the others from WordPress."""
         identity = f"wordpress {self._name} {self._site_url}"
         modified = {number: post.modified for number, post in posts.items()}
-        bodies, kept = wordpress_bodies.recall(self._memory, identity, modified, self._clock())
+        site = self._api.http.sign_in.site
+        reader = site.secret if site is not None else ""
+        bodies, kept = wordpress_bodies.recall(self._memory, identity, reader, modified, self._clock())
         fetched = 0
         try:
             for route in sorted({post.route for post in posts.values()}):
@@ -201,10 +204,10 @@ class WordPressReader:
                     progress(len(bodies), len(posts), message=f"reading {self._name}")
         except TrainerError:
             if fetched:
-                wordpress_bodies.keep(self._memory, identity, bodies)  # the next try goes on from here
+                wordpress_bodies.keep(self._memory, identity, reader, bodies)  # the next try goes on from here
             raise
         if fetched or kept != len(bodies):
-            wordpress_bodies.keep(self._memory, identity, bodies)
+            wordpress_bodies.keep(self._memory, identity, reader, bodies)
         logger.info(
             "WordPress texts: source=%s fetched=%d unchanged=%d", self._name, fetched, len(bodies) - fetched
         )
@@ -270,7 +273,7 @@ class Documents(Sequence[RawDocument]):
             title_html=body.title,
             excerpt_html=body.excerpt,
             content_html=body.content,
-            date=(body.date or "1970-01-01T00:00:00").removesuffix("Z") + "Z",
+            date=as_utc(body.date) or UNDATED,
             author=self._authors.get(post.author, ""),
             categories=self._names(post, in_trees=True),
             tags=self._names(post, in_trees=False),

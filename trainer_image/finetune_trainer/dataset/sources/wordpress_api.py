@@ -160,9 +160,9 @@ class WordPressApi:
             raise SourceRejected(
                 f"{place}: {shortened(url)} came without X-WP-Total; a proxy or plugin removes the header: let it pass"
             ) from error
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):
             raise SourceRejected(
-                f"{place}: {shortened(url)} is no list of objects; is a plugin changing the API?"
+                f"{place}: {shortened(url)} is no list of objects with ids; is a plugin changing the API?"
             )
         return Page(rows, total, pages)
 

@@ -31,7 +31,7 @@ MAX_AGE = timedelta(days=7)
 SAME_SECOND = timedelta(seconds=2)
 """A text that was read so soon after its edit is read once more: a second edit would have the same date."""
 FIELDS = "id,modified_gmt,date_gmt,title,excerpt,content"
-_FORMAT = {"format": "wordpress-bodies/1"}
+_FORMAT = "wordpress-bodies/1"
 
 
 class Body(BaseModel):
@@ -118,9 +118,12 @@ class BodyFile:
 
 
 def recall(
-    memory: HarvestMemory, identity: str, modified: Mapping[int, str], now: datetime
+    memory: HarvestMemory, identity: str, reader: str, modified: Mapping[int, str], now: datetime
 ) -> tuple[BodyFile, int]:
-    """The kept texts that still hold for posts with these dates of modification, and how many were kept in all."""
+    """The kept texts that still hold for posts with these dates of modification, and how many were kept in all.
+
+    `reader` says as whom the site is read: a member's text is not for a visitor's run.
+    """
     kept = 0
     bodies = BodyFile(memory.folder)
     path = memory.recall(identity)
@@ -128,8 +131,12 @@ def recall(
         return bodies, kept
     try:
         with gzip.open(path) as lines:
-            if json.loads(lines.readline()) != _FORMAT:
+            head = json.loads(lines.readline())
+            if not isinstance(head, dict) or head.get("format") != _FORMAT:
                 raise ValueError("another format")
+            if head.get("reader") != reader:
+                logger.info("everything is read anew, because the site is read as somebody else")
+                return bodies, kept
             for line in lines:
                 kept += 1
                 body = Body.model_validate_json(line)
@@ -146,7 +153,7 @@ def recall(
     return bodies, kept
 
 
-def keep(memory: HarvestMemory, identity: str, bodies: BodyFile) -> None:
+def keep(memory: HarvestMemory, identity: str, reader: str, bodies: BodyFile) -> None:
     """For the next run; the same texts give the same bytes."""
     if memory.store is None:
         return
@@ -154,7 +161,7 @@ def keep(memory: HarvestMemory, identity: str, bodies: BodyFile) -> None:
     path = Path(name)
     try:
         with open(file, "wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as packed:
-            packed.write(json.dumps(_FORMAT).encode() + b"\n")
+            packed.write(json.dumps({"format": _FORMAT, "reader": reader}).encode() + b"\n")
             for line in bodies.lines():
                 packed.write(line + b"\n")
         memory.keep(identity, path)

@@ -5,10 +5,13 @@ Knows HTTP; must not know routes, pages or documents.
 
 from __future__ import annotations
 
+import codecs
+import json
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -72,10 +75,9 @@ class Answer:
         self.link_to_api = str(response.links.get("https://api.w.org/", {}).get("url", ""))
         self._first_byte = response.content.lstrip()[:1]
         self._size = len(response.content)
-        try:
-            self.body: Json = response.json()
-        except ValueError:
-            self.body = None
+        self.body: Json = None
+        with suppress(ValueError):
+            self.body = _json(response)
 
     @property
     def code(self) -> str | None:
@@ -209,6 +211,13 @@ class WordPressHttp:
         )
 
 
+def _json(response: requests.Response) -> Json:
+    """Also behind a byte order mark, which a theme's file can put before every answer."""
+    if response.content.startswith(codecs.BOM_UTF8):
+        return json.loads(response.content.removeprefix(codecs.BOM_UTF8))
+    return response.json()
+
+
 def shortened(url: str) -> str:
     """For people: a hundred numbers in an address tell them nothing."""
     return url if len(url) <= 200 else url[:200] + "..."
@@ -221,7 +230,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return min(MAX_WAIT_SECONDS, float(value))
     try:
         wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return min(MAX_WAIT_SECONDS, max(0.0, wait.total_seconds()))
 
