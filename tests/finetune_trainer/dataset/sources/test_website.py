@@ -222,7 +222,9 @@ def test_a_robots_that_is_too_long_to_be_read_is_no_permission(website):
     website.text("/robots.txt", "#" * (1 << 20) + "\nUser-agent: *\nDisallow: /\n")
     website.page("/", text("home"))
 
-    with pytest.raises(SourceUnavailable, match=r"robots.txt is larger than 1 MiB; without it nothing may be read"):
+    with pytest.raises(
+        SourceUnavailable, match=r"robots.txt is larger than 1 MiB; without it nothing may be read"
+    ):
         harvest(spec(website.url))
 
 

@@ -31,9 +31,7 @@ _ONLY_MARKS = re.compile(r"[\s>*+-]*(?:\d+\.\s*)?")
 _UNESCAPED_BAR = re.compile(r"(?<!\\)\|")
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\x00\x02-\x08\x0e-\x1b\x7f]")
 _ODD_BLANK = re.compile("[\u00a0\x0b\x0c\x1c-\x1f\x85]")
-_FENCE = re.compile(
-    r"^((?:[ \t]*(?:[>*+-]|\d{1,9}[.)]))*[ \t]*)(?:`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE
-)
+_FENCE = re.compile(r"^((?:[ \t]*(?:[>*+-]|\d{1,9}[.)]))*[ \t]*)(?:`{3,}(?=[^`\n]*$)|~{3,})", re.MULTILINE)
 _LINE_START = re.compile(r"^(?=.)", re.MULTILINE)
 
 

@@ -63,7 +63,9 @@ class Crawl:
             left = 1
             while self._next():
                 left += 1
-            self._drop(page, f"maxPages ({self._spec.max_pages}) was reached; not read: this and {left - 1} more")
+            self._drop(
+                page, f"maxPages ({self._spec.max_pages}) was reached; not read: this and {left - 1} more"
+            )
         return Harvest(tuple(self._documents.values()), tuple(self._dropped), self._complete)
 
     def _add(self, pages: Iterable[str]) -> None:

@@ -204,7 +204,8 @@ class WordPressReader:
                     progress(len(bodies), len(posts), message=f"reading {self._name}")
         except TrainerError:
             if fetched:
-                wordpress_bodies.keep(self._memory, identity, reader, bodies)  # the next try goes on from here
+                # the next try goes on from here
+                wordpress_bodies.keep(self._memory, identity, reader, bodies)
             raise
         if fetched or kept != len(bodies):
             wordpress_bodies.keep(self._memory, identity, reader, bodies)
