@@ -11,7 +11,7 @@ import json
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from finetune_contract.model import ContractModel
 
@@ -145,7 +145,9 @@ class RunFile(ContractModel):
 
 
 class ProgressLine(ContractModel):
-    """One line of JSON on stdout."""
+    """One line of JSON on stdout. Fields that a reader does not know are passed over: a newer trainer may say more."""
+
+    model_config = ConfigDict(extra="ignore")
 
     finetune: Literal["progress"] = "progress"
     stage: Stage
@@ -155,7 +157,11 @@ class ProgressLine(ContractModel):
     """Steps in all; 0 when not known."""
     loss: float | None = None
     """Training loss, mean since the last line."""
+    evaluation_loss: float | None = None
+    """Loss on questions that training never sees, as last measured."""
     tokens_per_second: float | None = None
+    memory_bytes: int | None = None
+    """Most GPU memory used so far, or the process's memory on a CPU."""
     eta_seconds: float | None = None
     message: str = ""
     """What is being done, in words."""
@@ -187,6 +193,7 @@ class DatasetFacts(ContractModel):
     documents: int
     training_examples: int
     evaluation_examples: int
+    transfer_examples: int = 0
     dropped: int = 0
     adopted: bool = False
     """A finished model and its verdict lie in the store under this run key: train, package and evaluate are skipped."""

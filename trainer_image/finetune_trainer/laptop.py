@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from finetune_contract.artifact_layout import model_folder
+from finetune_contract.artifact_layout import TRAINING_REPORT_FILE, adapter_folder, model_folder
 from finetune_contract.run_document import InvalidRunDocument
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import ExitCode, Stage, StageReport
@@ -114,8 +114,9 @@ def print_result(result: RunResult, workspace: Path, console: Console) -> None:
     for metric in verdict.metrics:
         metrics.add_row(metric.name, *("–" if x is None else f"{x:.3f}" for x in (metric.base, metric.new)))
     console.print(metrics)
-    console.print(f"model:  {workspace / 'store' / model_folder(result.run_key)}")
-    console.print(f"report: {verdict.report_uri}")
+    console.print(f"model:    {workspace / 'store' / model_folder(result.run_key)}")
+    console.print(f"training: {workspace / 'store' / adapter_folder(result.run_key) / TRAINING_REPORT_FILE}")
+    console.print(f"report:   {verdict.report_uri}")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from finetune_contract.artifact_layout import adapter_folder, checkpoint_folder, checkpoints_folder
+from finetune_contract.artifact_layout import (
+    TRAINING_REPORT_FILE,
+    adapter_folder,
+    checkpoint_folder,
+    checkpoints_folder,
+)
 from finetune_contract.stage_protocol import StageReport
 from finetune_trainer.artifact_files import read_manifest
 from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Diverged, Preempted
@@ -80,7 +85,7 @@ def test_training_lowers_the_loss_and_publishes_the_adapter_with_its_facts(undis
     assert losses(undisturbed)[-1] < losses(undisturbed)[0]
     assert manifest.facts["steps"] == 6
     assert manifest.facts["finalLoss"] == round(losses(undisturbed)[-1], 4)
-    assert {"adapter_config.json", "adapter_model.safetensors", TRAINING_LOG} == {
+    assert {"adapter_config.json", "adapter_model.safetensors", TRAINING_LOG, TRAINING_REPORT_FILE} == {
         f.path for f in manifest.files
     }
 

@@ -123,6 +123,7 @@ class SilentProgress:
     def __init__(self) -> None:
         self.steps: list[int] = []
         self.losses: list[float] = []
+        self.evaluation_losses: list[float | None] = []
 
     def __call__(
         self,
@@ -132,10 +133,13 @@ class SilentProgress:
         message: str = "",
         loss: float | None = None,
         tokens_per_second: float | None = None,
+        evaluation_loss: float | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         if loss is not None:
             self.steps.append(step)
             self.losses.append(loss)
+            self.evaluation_losses.append(evaluation_loss)
 
 
 def context_for(

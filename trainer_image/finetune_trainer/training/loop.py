@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,14 @@ class StepRecord:
     tokens: int
     """Tokens of the examples, prompt and answer."""
     seconds: float
+    evaluation_loss: float | None = None
+    """Measured after this step; None when it was not."""
+    memory_bytes: int = 0
+    """Most GPU memory used so far, or the process's memory on a CPU."""
+    resumed: bool = False
+    """The first step after going on from a checkpoint."""
+    checkpoint: bool = False
+    """A checkpoint was made after it."""
 
 
 @dataclass
@@ -57,6 +65,10 @@ class LoopState:
     def seconds(self) -> float:
         """Time spent in steps, over all attempts."""
         return sum(record.seconds for record in self.log)
+
+    def mark_checkpoint(self, made: bool = True) -> None:
+        """Say in the log whether a checkpoint was made after the last step."""
+        self.log[-1] = replace(self.log[-1], checkpoint=made)
 
 
 def learning_rate(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
@@ -142,13 +154,14 @@ class TrainingLoop:
         for number, batch in enumerate(micro_batches):
             if number and stop_requested():
                 return None
-            with self._autocast():
+            with self.autocast():
                 loss = summed_loss(self.model, batch, self.device) / all_answer_tokens
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total)
 
-    def _autocast(self) -> AbstractContextManager[object]:
+    def autocast(self) -> AbstractContextManager[object]:
+        """The number format that forward passes run in."""
         if self.device.type == "cuda" and self.dtype is torch.bfloat16:
             return torch.autocast("cuda", torch.bfloat16)
         return nullcontext()

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import torch
 
-from finetune_contract.artifact_layout import TRAIN_FILE, adapter_folder, dataset_folder
+from finetune_contract.artifact_layout import TRAIN_FILE, TRAINING_REPORT_FILE, adapter_folder, dataset_folder
 from finetune_contract.artifacts import ArtifactKind, Example, Manifest
 from finetune_contract.stage_protocol import Stage, StageReport, TrainingFacts
-from finetune_trainer.artifact_files import fetch_folder, publish_folder, read_manifest
+from finetune_trainer.artifact_files import Fact, fetch_folder, publish_folder, read_manifest
 from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Preempted
 from finetune_trainer.stage_context import StageContext
-from finetune_trainer.training import base_model, checkpoints
+from finetune_trainer.training import base_model, checkpoints, training_report
 from finetune_trainer.training.adapter import add_adapter, load_quantized_base
 from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
 from finetune_trainer.training.encoding import EncodedRows, encode_rows, load_tokenizer
 from finetune_trainer.training.loop import StepRecord, TrainingLoop
 from finetune_trainer.training.packing import TrainingPlan
+from finetune_trainer.training.step_watch import StepWatch, last_evaluation_loss, watch_steps
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ def train(context: StageContext) -> StageReport:
     rows = _read_rows(context, base_folder)
     loop = _prepare_loop(context, base_folder, rows)
     resumed_from = checkpoints.resume(loop, context.store, context.run_key, context.work_folder)
-    _run(context, loop)
+    with watch_steps(context, loop, base_folder) as watch:
+        _run(context, loop, watch)
     manifest = _publish_adapter(context, loop, base, rows)
     checkpoints.remove_all(context.store, context.run_key)
     return _report(manifest, resumed_from)
@@ -93,26 +95,22 @@ def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows) -
     return TrainingLoop(model, plan, training, device, dtype)
 
 
-def _run(context: StageContext, loop: TrainingLoop) -> None:
+def _run(context: StageContext, loop: TrainingLoop, watch: StepWatch) -> None:
     """All steps that are left; a checkpoint on time and when told to stop."""
     total = loop.plan.total_steps
     saved_at, saved_step = time.monotonic(), loop.state.step
     for record in loop.steps(context.stop_requested):
-        context.progress(
-            record.step,
-            total,
-            message="training",
-            loss=record.loss,
-            tokens_per_second=record.tokens / record.seconds,
-        )
+        watch.after_step(record)
         if (
             time.monotonic() - saved_at >= context.spec.training.checkpoint_every_seconds
             and record.step < total
         ):
+            loop.state.mark_checkpoint()
             checkpoints.save(loop, context.store, context.run_key, context.work_folder)
             saved_at, saved_step = time.monotonic(), record.step
     if loop.state.step < total:
         if loop.state.step > saved_step:
+            loop.state.mark_checkpoint()
             checkpoints.save(loop, context.store, context.run_key, context.work_folder)
         raise Preempted(
             f"told to stop after step {loop.state.step} of {total}; the next attempt goes on from there"
@@ -128,28 +126,29 @@ def _publish_adapter(
     _name_base(folder / "adapter_config.json", base.uri)
     _write_log(folder / TRAINING_LOG, loop.state.log)
     training, log = context.spec.training, loop.state.log
-    return publish_folder(
-        context.store,
-        adapter_folder(context.run_key),
-        folder,
-        ArtifactKind.ADAPTER,
-        {
-            "runKey": context.run_key,
-            "baseModel": base.uri,
-            "baseModelDigest": base.digest,
-            "datasetDigest": context.dataset_digest,
-            "steps": loop.state.step,
-            "finalLoss": round(log[-1].loss, 4),
-            "tokens": loop.state.tokens,
-            "seconds": round(loop.state.seconds, 1),
-            "rows": len(rows.rows),
-            "rowsTooLong": len(rows.too_long),
-            "quantization": training.quantization.type,
-            "computeDtype": str(loop.dtype).removeprefix("torch."),
-            "device": loop.device.type,
-            "seed": training.seed,
-        },
-    )
+    evaluation_loss = last_evaluation_loss(log)
+    facts: dict[str, Fact] = {
+        "runKey": context.run_key,
+        "baseModel": base.uri,
+        "baseModelDigest": base.digest,
+        "datasetDigest": context.dataset_digest,
+        "steps": loop.state.step,
+        "finalLoss": round(log[-1].loss, 4),
+        "evaluationLoss": None if evaluation_loss is None else round(evaluation_loss, 4),
+        "tokens": loop.state.tokens,
+        "seconds": round(loop.state.seconds, 1),
+        "memoryBytes": max(record.memory_bytes for record in log),
+        "rows": len(rows.rows),
+        "rowsTooLong": len(rows.too_long),
+        "rowsBrokenOff": 0,
+        "quantization": training.quantization.type,
+        "computeDtype": str(loop.dtype).removeprefix("torch."),
+        "device": loop.device.type,
+        "seed": training.seed,
+    }
+    page = training_report.render_report(context.run_name, log, training_report.describe(training, facts))
+    (folder / TRAINING_REPORT_FILE).write_text(page, encoding="utf-8")
+    return publish_folder(context.store, adapter_folder(context.run_key), folder, ArtifactKind.ADAPTER, facts)
 
 
 def _name_base(adapter_config: Path, uri: str) -> None:

@@ -1,0 +1,29 @@
+"""The run key: what changes the model changes it, what only looks at the work does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from finetune_contract.run_key import run_key
+from finetune_contract.run_spec import FineTuneRunSpec
+
+
+def key_of(**training: object) -> str:
+    spec = FineTuneRunSpec.model_validate(
+        {
+            "baseModel": {"uri": "hf://a/b"},
+            "dataset": {"sources": [{"name": "site", "wordpress": {"url": "https://example.org"}}]},
+            "store": {"s3": {"bucket": "models"}},
+            "training": training,
+        }
+    )
+    return run_key(spec, "b" * 64, "d" * 64, version="1")
+
+
+@pytest.mark.parametrize("field", [{"seed": 1}, {"learningRate": 0.1}, {"lora": {"rank": 4}}])
+def test_another_way_of_training_is_another_model(field: dict[str, object]) -> None:
+    assert key_of(**field) != key_of()
+
+
+def test_to_look_more_often_is_no_other_model() -> None:
+    assert key_of(evaluateEverySteps=5) == key_of()

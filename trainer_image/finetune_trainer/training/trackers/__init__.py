@@ -1,0 +1,80 @@
+"""Other places that follow a training, each through its own package. Off, unless its environment variable is set.
+
+A place that cannot be reached is named in the log and left alone: it never ends a training. Its package is in no image
+of ours; whoever wants it installs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Protocol
+
+from finetune_trainer.stage_context import StageContext
+
+logger = logging.getLogger(__name__)
+
+TRACKERS: dict[str, tuple[str, str]] = {
+    "MLFLOW_TRACKING_URI": ("finetune_trainer.training.trackers.mlflow_runs", "mlflow-skinny"),
+    "WANDB_API_KEY": ("finetune_trainer.training.trackers.weights_and_biases", "wandb"),
+}
+"""By the variable that turns it on: our module with `open_tracker`, and the package that it needs."""
+
+
+class TrackerLost(Exception):
+    """The place does not take what it is told."""
+
+
+class Tracker(Protocol):
+    """One place; both methods may raise TrackerLost."""
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """Tell the numbers of a step, without waiting for an answer."""
+
+    def close(self, finished: bool) -> None:
+        """Hand over what is left, and say whether the training is finished."""
+
+
+class Trackers:
+    """All places that are turned on; one that is lost is named once."""
+
+    def __init__(self, places: Mapping[str, Tracker]) -> None:
+        self._places = dict(places)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """The numbers of a step, to every place."""
+        for name, place in list(self._places.items()):
+            try:
+                place.add(step, values)
+            except TrackerLost as error:
+                self._lose(name, error)
+
+    def close(self, finished: bool) -> None:
+        """The last word to every place."""
+        for name, place in list(self._places.items()):
+            try:
+                place.close(finished)
+            except TrackerLost as error:
+                self._lose(name, error)
+
+    def _lose(self, name: str, error: TrackerLost) -> None:
+        logger.warning("%s: no longer told about the training: %s", name, error)
+        del self._places[name]
+
+
+def open_trackers(context: StageContext) -> Trackers:
+    """The places whose variable is set. A missing package or a silent server is named, and training goes on."""
+    places: dict[str, Tracker] = {}
+    for variable, (module, package) in TRACKERS.items():
+        if not context.environment.get(variable):
+            continue
+        try:
+            places[variable] = import_module(module).open_tracker(context)
+        except ImportError:
+            logger.warning(
+                "%s is set and its package is missing, so nobody is told; pip install %s", variable, package
+            )
+        except TrackerLost as error:
+            logger.warning("%s: is not told about the training: %s", variable, error)
+    return Trackers(places)

@@ -1,0 +1,55 @@
+"""Steps of a training in Weights & Biases. A resumed attempt goes on in the same run.
+
+Neither the log of the process nor code is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import wandb
+from wandb.errors import Error as WandbError
+
+from finetune_trainer.stage_context import StageContext
+from finetune_trainer.training.trackers import TrackerLost
+
+PROJECT = "finetune"
+
+
+class WandbRun:
+    """Writes in the background."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """One row a step."""
+        try:
+            self._run.log(dict(values), step=step)
+        except WandbError as error:
+            raise TrackerLost(str(error)) from error
+
+    def close(self, finished: bool) -> None:
+        """An exit code that is not 0 when a later attempt goes on."""
+        try:
+            self._run.finish(exit_code=0 if finished else 1)
+        except WandbError as error:
+            raise TrackerLost(str(error)) from error
+
+
+def open_tracker(context: StageContext) -> WandbRun:
+    """The run of this run key in the project WANDB_PROJECT."""
+    try:
+        run = wandb.init(
+            project=context.environment.get("WANDB_PROJECT") or PROJECT,
+            name=context.run_name,
+            id=context.run_key[:32],
+            resume="allow",
+            dir=str(context.work_folder),
+            settings=wandb.Settings(console="off", disable_git=True, disable_code=True),
+            config={"training": context.spec.training.to_wire(), "baseModel": context.spec.base_model.uri},
+        )
+    except WandbError as error:
+        raise TrackerLost(str(error)) from error
+    return WandbRun(run)
