@@ -36,6 +36,8 @@ QUESTION = "What do adults pay in winter?"
         ("Children under eleven come in free.", checks.INVENTED),
         ("Adults pay £7.40, see http://s/contact for winter prices.", checks.INVENTED),
         ("Write to info@mill.example for winter prices.", checks.INVENTED),
+        ("See www.mill.example/tickets for winter prices.", ""),
+        ("See www.mill.example/ticket for winter prices.", checks.INVENTED),
         ("What do adults pay in winter?", checks.COPY),
         ("Adults pay in winter, adults do pay.", checks.COPY),
         ("The visitors love dogs, cats, horses and adults.", checks.NOT_GROUNDED),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from werkzeug import Response
@@ -11,7 +12,9 @@ from finetune_contract.artifacts import Document
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.examples.corpus import Corpus
 from finetune_trainer.dataset.examples.generated import make_generated
-from finetune_trainer.dataset.generator.write_pairs import NOT_FOUND, Written, write_pairs
+from finetune_trainer.dataset.generator import write_pairs as module
+from finetune_trainer.dataset.generator.endpoint import ChatEndpoint
+from finetune_trainer.dataset.generator.write_pairs import NOT_FOUND, Written, check_generator, write_pairs
 from finetune_trainer.errors import Preempted, SourceRejected, SourceUnavailable
 from finetune_trainer.stores.local_folder import LocalFolder
 
@@ -162,6 +165,60 @@ def test_told_to_stop_it_keeps_what_it_has(model, corpus, tmp_path):
 
     assert 1 <= before <= 2
     assert len(model.asked) == 4
+
+
+def test_told_to_stop_it_does_not_wait_for_an_answer_that_does_not_come(model, corpus, tmp_path, monkeypatch):
+    answer_comes = threading.Event()
+
+    class Silent(ChatEndpoint):
+        def ask(self, *_: object) -> str:
+            answer_comes.wait()
+            return ""
+
+    monkeypatch.setattr(module, "LATE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LOOK_UP_SECONDS", 0.01)
+    endpoint = Silent(model.spec(), {})
+    before = set(threading.enumerate())
+    try:
+        with pytest.raises(Preempted):
+            write_pairs(
+                corpus, model.spec(), endpoint, LocalFolder(tmp_path), lambda *_, **__: None, lambda: True
+            )
+
+        asking = [thread for thread in set(threading.enumerate()) - before if thread.name == "generator"]
+        assert len(asking) == 2
+        assert all(thread.daemon for thread in asking)
+    finally:
+        answer_comes.set()
+
+
+def test_an_endpoint_that_is_down_is_a_fault_only_when_it_was_never_asked(model, corpus, tmp_path, caplog):
+    store = LocalFolder(tmp_path)
+    model.say = written_for
+    model.server.stop()
+    try:
+        with pytest.raises(SourceUnavailable, match=r"generator.url: .* no answer"):
+            check_generator(model.endpoint(), model.spec(), store)
+    finally:
+        model.server.start()
+    first = write(corpus, model, tmp_path)
+    model.server.stop()
+    try:
+        check_generator(model.endpoint(), model.spec(), store)
+        second = write(corpus, model, tmp_path)
+    finally:
+        model.server.start()
+
+    assert "what it said before is used" in caplog.text
+    assert second.pairs == first.pairs
+
+
+def test_a_refused_key_is_a_fault_whatever_is_kept(model, corpus, tmp_path):
+    write(corpus, model, tmp_path)
+    model.before = lambda request, body: Response('{"error": "no"}', 401, mimetype="application/json")
+
+    with pytest.raises(SourceRejected, match="apiKeySecretRef"):
+        check_generator(model.endpoint(), model.spec(), LocalFolder(tmp_path))
 
 
 def test_an_answer_that_is_no_json_is_counted_and_not_asked_again(model, corpus, tmp_path):

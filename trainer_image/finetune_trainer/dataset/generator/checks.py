@@ -99,13 +99,16 @@ def _repeats(answer: str, question: str) -> bool:
 
 def _invented(text: str, source: str) -> bool:
     """Whether an address, number or date of the text does not stand in the source, alone and as it is."""
-    addresses = [address.rstrip(".,;:!?") for address in _ADDRESS.findall(text)]
-    if any(address not in source for address in addresses):
+    if not _addresses(text) <= _addresses(source):
         return True
     rest = _ADDRESS.sub(" ", text)
     if not set(_NUMBER.findall(rest)) <= set(_NUMBER.findall(source)):
         return True
     return not _lower(_SPELT.findall(rest)) <= _lower(_SPELT.findall(source))
+
+
+def _addresses(text: str) -> set[str]:
+    return {address.rstrip(".,;:!?") for address in _ADDRESS.findall(text)}
 
 
 def _lower(words: Iterable[str]) -> set[str]:

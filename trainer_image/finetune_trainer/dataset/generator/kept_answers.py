@@ -29,6 +29,10 @@ class KeptAnswers:
         self._answers: dict[str, str] = {}
         self._unsaved: dict[str, str] = {}
 
+    def is_any_stored(self) -> bool:
+        """Whether an earlier run kept something."""
+        return bool(self._store.list(self._folder + "/"))
+
     def load(self) -> None:
         """Read what earlier runs kept; lines that cannot be read are asked for again."""
         for name in self._store.list(self._folder + "/"):

@@ -84,8 +84,10 @@ def read_pairs(content: str) -> list[RawPair] | None:
     for match in re.finditer(r"[\[{]", text):
         try:
             value, _ = decoder.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
+        except RecursionError:
+            return None  # nested without end, and so at every later place
         found = _as_pairs(value)
         if found is not None:
             return found

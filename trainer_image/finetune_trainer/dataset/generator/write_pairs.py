@@ -1,16 +1,19 @@
 """The generator: asks a language model about every section, and keeps what passes the checks.
 
-At most two questions are on their way. Which sections are asked first is decided by a hash, so that a small budget
+At most two questions are on their way, in threads that do not hold the process: a pod that is told to stop ends in
+time, though an answer may take minutes. Which sections are asked first is decided by a hash, so that a small budget
 covers the whole site.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from functools import partial
 
 from finetune_contract.prompt import CITATION
 from finetune_contract.run_spec import GeneratorSpec
@@ -32,13 +35,17 @@ from finetune_trainer.dataset.generator.wording import (
     shown_text,
 )
 from finetune_trainer.dataset.step_counts import StepCount, count_step
-from finetune_trainer.errors import Preempted, TrainerError
+from finetune_trainer.errors import Preempted, SourceUnavailable, TrainerError
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stores.store import Store
 
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 2
+LOOK_UP_SECONDS = 0.5
+"""How often it is asked whether to stop, while answers are waited for."""
+LATE_SECONDS = 10.0
+"""How long answers on their way are waited for at the end; a pod that is told to stop has half a minute."""
 MIN_SECTION_WORDS = 8
 ASKED_ALREADY = "the question was asked already"
 NOT_FOUND = "search does not lead a reader who asks so to the section"
@@ -60,6 +67,22 @@ class _Section:
     key: str
 
 
+def check_generator(endpoint: ChatEndpoint, spec: GeneratorSpec, store: Store) -> None:
+    """Prove address and key before anything is read. An endpoint that is down is no fault yet when it was asked
+    before: what it said may be all that is needed.
+
+    Raises:
+        SourceRejected: the key is missing or refused.
+        SourceUnavailable: nobody answers, and nothing is kept.
+    """
+    try:
+        endpoint.check()
+    except SourceUnavailable as error:
+        if not _kept_answers(spec, store).is_any_stored():
+            raise
+        logger.warning("the generator does not answer, and what it said before is used: %s", error)
+
+
 def write_pairs(
     corpus: Corpus,
     spec: GeneratorSpec,
@@ -74,7 +97,7 @@ def write_pairs(
         SourceRejected, SourceUnavailable: the endpoint; what it said before is kept.
         Preempted: told to stop; what it said before is kept.
     """
-    kept = KeptAnswers(store, spec.model, spec.temperature, INSTRUCTION)
+    kept = _kept_answers(spec, store)
     kept.load()
     sections, refused = _sections(corpus, kept)
     missing = [section for section in sections if kept.get(section.key) is None]
@@ -115,6 +138,10 @@ def write_pairs(
     return Written(tuple(pairs), steps, endpoint.sent)
 
 
+def _kept_answers(spec: GeneratorSpec, store: Store) -> KeptAnswers:
+    return KeptAnswers(store, spec.model, spec.temperature, INSTRUCTION)
+
+
 def _sections(corpus: Corpus, kept: KeptAnswers) -> tuple[list[_Section], Counter[str]]:
     """Sections worth asking about, and why the others are not."""
     refused: Counter[str] = Counter()
@@ -142,15 +169,14 @@ def _ask(
     waiting: dict[Future[str], str] = {}
     queue = iter(missing)
     answered, spent = total - len(missing), False
-    pool = ThreadPoolExecutor(max_workers=IN_FLIGHT, thread_name_prefix="generator")
     try:
         while True:
             while not spent and len(waiting) < IN_FLIGHT and (section := next(queue, None)) is not None:
-                future = pool.submit(endpoint.ask, INSTRUCTION, section.message, SCHEMA, MAX_ANSWER_TOKENS)
-                waiting[future] = section.key
+                ask = partial(endpoint.ask, INSTRUCTION, section.message, SCHEMA, MAX_ANSWER_TOKENS)
+                waiting[_begin(ask)] = section.key
             if not waiting:
                 break
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            for future in wait(waiting, LOOK_UP_SECONDS, FIRST_COMPLETED).done:
                 try:
                     content = future.result()
                 except BudgetSpent:
@@ -159,20 +185,33 @@ def _ask(
                     kept.add(waiting[future], content)
                     answered += 1
                 del waiting[future]
-            progress(answered, total, message="asking the generator")
             if stop_requested():
                 raise Preempted("told to stop while the generator was asked; its answers so far are kept")
+            progress(answered, total, message="asking the generator")
     finally:
-        kept.save()  # before waiting: a pod that is told to stop has half a minute
-        pool.shutdown()
         _keep_late_answers(waiting, kept)
 
 
-def _keep_late_answers(waiting: dict[Future[str], str], kept: KeptAnswers) -> None:
-    """Answers that came while something else ended the asking; their own errors are no news then."""
-    for future, key in waiting.items():
+def _begin(ask: Callable[[], str]) -> Future[str]:
+    """Ask in a thread that the process does not wait for when it ends."""
+    future: Future[str] = Future()
+
+    def work() -> None:
         try:
-            kept.add(key, future.result())
+            future.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the answer is taken
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="generator", daemon=True).start()
+    return future
+
+
+def _keep_late_answers(waiting: dict[Future[str], str], kept: KeptAnswers) -> None:
+    """Answers that come soon after something else ended the asking; their own errors are no news then."""
+    kept.save()
+    for future in wait(waiting, LATE_SECONDS).done:
+        try:
+            kept.add(waiting[future], future.result())
         except (BudgetSpent, TrainerError):
             continue
     kept.save()
