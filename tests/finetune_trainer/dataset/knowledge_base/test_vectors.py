@@ -50,7 +50,17 @@ def test_a_module_is_handed_properties_in_the_order_in_which_it_reads_them():
 def test_module_settings_are_handed_on_with_numbers_and_truth_values_as_such():
     spec = VectorsSpec(
         module="text2vec-openai",
-        module_settings={"model": "ada-002", "dimensions": "256", "vectorizeClassName": "true"},
+        module_settings={
+            "model": "ada-002",
+            "dimensions": "256",
+            "vectorizeClassName": "true",
+            "deploymentId": "007",
+        },
     )
 
-    assert module_settings(spec) == {"model": "ada-002", "dimensions": 256, "vectorizeClassName": True}
+    assert module_settings(spec) == {
+        "model": "ada-002",
+        "dimensions": 256,
+        "vectorizeClassName": True,
+        "deploymentId": "007",
+    }

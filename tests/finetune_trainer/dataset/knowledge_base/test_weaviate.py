@@ -342,6 +342,22 @@ def test_a_secret_without_its_key_is_refused_before_connecting():
         WeaviateKnowledgeBase(spec, {}).check()
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://ann:top-secret@weaviate:8080", "holds a user name or password"),
+        ("http://weaviate:top-secret", "is no address"),
+        ("http://weaviate:0", "has no host or port"),
+        ("https://proxy.example/weaviate", "has a path"),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused_before_connecting_and_not_shown(url, words):
+    with pytest.raises(KnowledgeBaseRejected, match=rf"weaviate.url: {words}.*; write it as") as caught:
+        WeaviateKnowledgeBase(WeaviateSpec(url=url), {}).check()
+
+    assert "top-secret" not in str(caught.value)
+
+
 def test_a_server_that_is_down_is_unavailable_and_named(unused_port):
     spec = WeaviateSpec(url=f"http://127.0.0.1:{unused_port}")
 

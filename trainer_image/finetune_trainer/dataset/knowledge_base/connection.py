@@ -64,6 +64,8 @@ class WeaviateServer:
 
     def check_settings(self, key_variable: str, key_required: bool = True) -> None:
         """Refuse what cannot work before connecting."""
+        if fault := _address_fault(self.url):
+            raise self.rejected(f"{self.place}.url: {fault}; write it as http://weaviate:8080")
         if self.key_reference is not None and not self.api_key and key_required:
             raise self.rejected(
                 f"{self.place}.apiKeySecretRef: the Secret {self.key_reference.name} has no value under "
@@ -143,6 +145,19 @@ class WeaviateServer:
         if 400 <= status < 500 and status != 429:
             return self.rejected(f"{self.place}: {self.url} refused the request ({fact})")
         return self.unavailable(f"{self.place}: {self.url} failed ({fact}); it is tried again")
+
+
+def _address_fault(url: str) -> str:
+    """Why an address cannot be used, without its words; empty when it can."""
+    try:
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
+            return "holds a user name or password, which would stand in logs; the key belongs into a Secret"
+        if parts.port == 0 or not parts.hostname:
+            return "has no host or port"
+    except ValueError:
+        return "is no address"
+    return "has a path, and Weaviate is reached at none" if parts.path.strip("/") else ""
 
 
 def _fact(message: str) -> str:

@@ -72,7 +72,7 @@ def vector_config(spec: VectorsSpec | None) -> list[Any]:
 
 
 def module_settings(spec: VectorsSpec) -> dict[str, Any]:
-    """The spec's settings; numbers and true or false as such, which modules ask for."""
+    """The spec's settings; whole numbers and true or false as such, which modules ask for."""
     return {"vectorizeClassName": False} | {
         name: _plain_value(value) for name, value in spec.module_settings.items()
     }
@@ -81,7 +81,7 @@ def module_settings(spec: VectorsSpec) -> dict[str, Any]:
 def _plain_value(text: str) -> str | int | bool:
     if text in {"true", "false"}:
         return text == "true"
-    return int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else text
+    return int(text) if re.fullmatch(r"0|-?[1-9][0-9]{0,8}", text) else text  # 007 is a name
 
 
 def description(spec: VectorsSpec | None, identity: str) -> str:
