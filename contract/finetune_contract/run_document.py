@@ -49,7 +49,7 @@ def parse_run(document: str | Mapping[str, object]) -> tuple[RunMetadata, FineTu
     Raises:
         InvalidRunDocument: with one line a fault: path, fact, remedy.
     """
-    run = _single_document(document) if isinstance(document, str) else document
+    run = read_document(document) if isinstance(document, str) else document
     metadata, faults = _check_frame(run)
     spec: FineTuneRunSpec | None = None
     if isinstance(run.get("spec"), Mapping):
@@ -79,7 +79,12 @@ def parse_spec(spec: Mapping[str, object]) -> FineTuneRunSpec:
         raise InvalidRunDocument(list(dict.fromkeys(_in_words(fault) for fault in faults))) from None
 
 
-def _single_document(text: str) -> Mapping[str, object]:
+def read_document(text: str) -> Mapping[str, object]:
+    """The one object of a YAML text, unchecked.
+
+    Raises:
+        InvalidRunDocument: it is no YAML, holds no object, or several.
+    """
     try:
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
     except yaml.MarkedYAMLError as error:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from finetune_contract.run_document import parse_run
+from finetune_contract.run_document import InvalidRunDocument, parse_run
 from finetune_contract.stage_protocol import DatasetFacts, Stage, StageReport
 from finetune_trainer import laptop
 from finetune_trainer.__main__ import StopSignal
 from finetune_trainer.laptop import run_stages
-from finetune_trainer.run_settings import InvalidSetting, with_settings
+from finetune_trainer.run_settings import InvalidSetting, load_run, with_settings
 from finetune_trainer.stage_context import StageContext
 
 RUN = (Path(__file__).parents[2] / "examples/quickstart/finetunerun.yaml").read_text()
@@ -38,6 +38,7 @@ def test_a_setting_keeps_its_yaml_type() -> None:
         ("training.maxSteps", "has no `=`"),
         ("dataset.sources.blog.wordpress.url=x", "choose one of site"),
         ("suspend.now=true", "leads nowhere"),
+        ("suspend=[", "--set suspend: the value is no YAML; put it in quotes"),
     ],
 )
 def test_a_setting_that_does_not_fit_says_what_would(setting: str, words: str) -> None:
@@ -103,3 +104,19 @@ def test_a_wrong_file_ends_with_the_exit_code_of_an_invalid_run(
 
     assert ended.value.code == 10
     assert "spec.training.maxStep:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"spec: [", "line 1, column 8: not YAML"),
+        (b"spec: 1\n---\nspec: 2\n", "the file: holds 2 documents"),
+        (b"\xff\xfe", "run.yaml: is no text in UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_run_is_said_in_a_line(content: bytes, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_bytes(content)
+
+    with pytest.raises(InvalidRunDocument, match=words):
+        load_run(file, ["training.maxSteps=3"])

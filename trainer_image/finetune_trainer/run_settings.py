@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from finetune_contract.run_document import InvalidRunDocument, RunMetadata, parse_run
+from finetune_contract.run_document import InvalidRunDocument, RunMetadata, parse_run, read_document
 from finetune_contract.run_spec import FineTuneRunSpec
 
 
@@ -25,7 +25,9 @@ def load_run(file: Path, settings: list[str]) -> tuple[RunMetadata, FineTuneRunS
         return parse_run(with_settings(file.read_text(encoding="utf-8"), settings))
     except OSError as error:
         raise InvalidRunDocument([f"{file}: cannot be read ({error.strerror})"]) from error
-    except (InvalidSetting, UnicodeDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
+        raise InvalidRunDocument([f"{file}: is no text in UTF-8; give the YAML of a FineTuneRun"]) from error
+    except InvalidSetting as error:
         raise InvalidRunDocument([str(error)]) from error
 
 
@@ -33,11 +35,10 @@ def with_settings(document: str, settings: list[str]) -> dict[str, Any]:
     """The run with `path=value` settings below `spec`; list items are named by number or by their `name`.
 
     Raises:
-        InvalidSetting: no `=`, or the path leads nowhere.
+        InvalidSetting: no `=`, a path that leads nowhere, or a value that is no YAML.
+        InvalidRunDocument: the document is no YAML object.
     """
-    loaded = yaml.safe_load(document)
-    if not isinstance(loaded, dict):
-        raise InvalidSetting("the file holds no YAML object; give a FineTuneRun")
+    loaded: dict[str, Any] = dict(read_document(document))
     for setting in settings:
         path, equals, value = setting.partition("=")
         if not equals:
@@ -49,7 +50,10 @@ def with_settings(document: str, settings: list[str]) -> dict[str, Any]:
         if not isinstance(place, dict):
             kind = "a list; name the item first" if isinstance(place, list) else "a plain value"
             raise InvalidSetting(f"--set {path}: {steps[-1]!r} leads nowhere, for its parent is {kind}")
-        place[steps[-1]] = yaml.safe_load(value)
+        try:
+            place[steps[-1]] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InvalidSetting(f"--set {path}: the value is no YAML; put it in quotes") from error
     return loaded
 
 
