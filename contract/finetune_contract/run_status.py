@@ -184,7 +184,9 @@ class DatasetStatus(ContractModel):
     training_examples: int = 0
     """Examples to train on."""
     evaluation_examples: int = 0
-    """Examples kept back."""
+    """Examples kept back: other questions about documents that are taught."""
+    transfer_examples: int = 0
+    """Examples about documents that are not taught."""
     dropped: int = 0
     """Documents and rows dropped with a reason (see the dataset's report)."""
 

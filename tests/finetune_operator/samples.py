@@ -119,7 +119,12 @@ def a_report(stage: Stage, **changes: Any) -> StageReport:
     facts: dict[Stage, dict[str, Any]] = {
         Stage.DATASET: {
             "dataset": DatasetFacts(
-                digest=DIGEST, run_key=KEY, documents=44, training_examples=800, evaluation_examples=80
+                digest=DIGEST,
+                run_key=KEY,
+                documents=44,
+                training_examples=800,
+                evaluation_examples=80,
+                transfer_examples=20,
             )
         },
         Stage.TRAIN: {"training": TrainingFacts(steps=100, final_loss=0.4)},

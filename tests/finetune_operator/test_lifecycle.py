@@ -135,6 +135,7 @@ def test_the_next_stage_starts_in_the_pass_that_sees_the_last_one_succeed():
     assert decision.actions == (CreateJob(Stage.TRAIN, 0, KEY, DIGEST),)
     assert decision.status.dataset is not None
     assert decision.status.dataset.training_examples == 800
+    assert decision.status.dataset.transfer_examples == 20
     assert condition(decision, "DatasetReady").status == "True"
 
 

@@ -93,6 +93,7 @@ def _absorb(status: FineTuneRunStatus, report: StageReport) -> FineTuneRunStatus
             documents=facts.documents,
             training_examples=facts.training_examples,
             evaluation_examples=facts.evaluation_examples,
+            transfer_examples=facts.transfer_examples,
             dropped=facts.dropped,
         ),
     }
