@@ -153,7 +153,7 @@ def _fetch(session: requests.Session, url: str, path: str) -> int:
 
 def sync_part(url: str, folder: Path) -> Result:
     """Read the whole site, the best of three times; then clean each post as it comes, and hold nothing but counts."""
-    from finetune_trainer.dataset.build import clean
+    from finetune_trainer.dataset.cleaned_documents import clean
 
     best = {"seconds": float("inf"), "cpu_seconds": float("inf")}
     for run in range(1 + RUNS):  # the first time the server makes its answers
@@ -171,7 +171,8 @@ def sync_part(url: str, folder: Path) -> Result:
 def build_part(url: str, folder: Path, with_examples: bool) -> Result:
     """The next run of an unchanged site: from its texts to both sides of the dataset."""
     from finetune_contract.run_spec import DatasetSpec
-    from finetune_trainer.dataset.build import clean_harvests, make_examples
+    from finetune_trainer.dataset.build import make_examples
+    from finetune_trainer.dataset.cleaned_documents import clean_harvests
     from finetune_trainer.dataset.cleaning.personal_data import guard_personal_data
     from finetune_trainer.dataset.examples.corpus import Corpus
 
@@ -183,7 +184,7 @@ def build_part(url: str, folder: Path, with_examples: bool) -> Result:
     read = time.perf_counter()
     if not with_examples:
         return {"read_seconds": read - started, "documents": len(harvest.documents)}
-    documents, _ = clean_harvests({"site": harvest}, _silent)
+    documents, *_ = clean_harvests({"site": harvest}, _silent)
     cleaned = time.perf_counter()
     documents, _ = guard_personal_data(documents, spec.personal_data)
     guarded = time.perf_counter()

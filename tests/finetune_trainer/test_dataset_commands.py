@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,11 @@ from finetune_contract.artifact_layout import dataset_folder
 from finetune_contract.artifacts import ChatMessage, Document, Example
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer import dataset_commands
+from finetune_trainer.artifact_files import read_manifest, sha256_of
 from finetune_trainer.dataset.built_dataset import BuiltDataset, digest_of
+from finetune_trainer.dataset.dataset_on_disk import find_dataset, read_dataset
+from finetune_trainer.dataset.review import Outcome, ReviewedRow
+from finetune_trainer.dataset.review_sheet import Judgement, Verdict, read_sheet
 from finetune_trainer.dataset.step_counts import count_step
 from finetune_trainer.dataset.stored_dataset import store_dataset
 from finetune_trainer.laptop import main
@@ -150,6 +156,82 @@ def test_a_sheet_goes_out_and_comes_in(built, tmp_path, capsys):
     assert run("review", "--workspace", tmp_path, "--in", sheet) == 0
 
     assert "1 corrected, 1 not applied: there is no such row any more" in capsys.readouterr().out
+
+
+def test_a_sheet_with_words_that_nobody_has_read_is_not_written_over(built, tmp_path, capsys):
+    keep(tmp_path, built)
+    sheet = tmp_path / "review.csv"
+    written = f"id,verdict,corrected_answer\n{1:064x},remove,\n"
+    sheet.write_text(written)
+
+    assert run("review", "--workspace", tmp_path, "--out", sheet) == 11
+    assert f"verdicts or notes in 1 of its lines would be lost; carry them over with --in {sheet}" in (
+        capsys.readouterr().err
+    )
+    assert sheet.read_text() == written
+
+    assert run("review", "--workspace", tmp_path, "--in", sheet, "--out", sheet) == 0
+    assert [(line.id, line.verdict) for line in read_sheet(sheet.read_bytes(), "sheet")] == [
+        (f"{1:064x}", "remove")
+    ]
+    assert run("review", "--workspace", tmp_path, "--out", tmp_path / "new.csv") == 0
+    assert run("review", "--workspace", tmp_path, "--out", tmp_path / "new.csv") == 0
+
+
+def test_a_sheet_that_cannot_be_written_or_is_none_is_said(built, tmp_path, capsys):
+    keep(tmp_path, built)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+
+    assert run("review", "--workspace", tmp_path, "--out", tmp_path / "no" / "review.csv") == 11
+    assert "review.csv: cannot be written (No such file or directory)" in capsys.readouterr().err
+    assert run("review", "--workspace", tmp_path, "--out", notes) == 11
+    assert "notes.txt: is there and is no sheet" in capsys.readouterr().err
+    assert notes.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--kind", "poem", "'poem' is no kind of example; choose one of grounded, closed_book"),
+        ("-n", "0", "'0' is no whole number from 1"),
+        ("-n", "many", "'many' is no whole number from 1"),
+    ],
+)
+def test_a_wrong_option_is_said_in_words(option, value, words, tmp_path, capsys):
+    assert run("inspect", "--workspace", tmp_path, option, value) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_newest_dataset_is_the_one_that_was_built_last(built, tmp_path, capsys):
+    first = keep(tmp_path, built)
+    other = keep(tmp_path, replace(built, training=built.training[:1]))
+    folders = {digest: tmp_path / "store" / dataset_folder(digest) for digest in (first, other)}
+    for age, digest in enumerate((first, other)):
+        os.utime(folders[digest] / "manifest.json", (age, age))
+    assert find_dataset("", tmp_path) == folders[other]
+
+    keep(tmp_path, built)
+
+    assert find_dataset("", tmp_path) == folders[first]
+
+
+def test_the_same_rows_that_came_about_in_another_way_are_told_anew(built, tmp_path):
+    said = ReviewedRow(judgement=Judgement(id=f"{1:064x}", verdict=Verdict.KEEP), outcome=Outcome.KEPT)
+    digest = keep(tmp_path, built)
+    folder = tmp_path / "store" / dataset_folder(digest)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    steps = (count_step("sources", "documents", 4, 2, {"empty": 2}),)
+    assert keep(tmp_path, replace(built, reviewed=(said,), steps=steps)) == digest
+
+    told = read_dataset(folder)
+    assert told.reviewed == (said,)
+    assert told.steps[0]["dropped"] == {"empty": 2}
+    for entry in read_manifest(LocalFolder(tmp_path / "store"), dataset_folder(digest)).files:
+        assert sha256_of(folder / entry.path) == entry.sha256
+    keep(tmp_path, built)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_sheet_that_contradicts_itself_ends_with_the_exit_code_of_bad_data(built, tmp_path, capsys):

@@ -71,7 +71,7 @@ def publish_folder(
     return manifest
 
 
-def fetch_folder(store: Store, key: str, folder: Path, only_below: str = "") -> Manifest:
+def fetch_folder(store: Store, key: str, folder: Path, only_below: str | tuple[str, ...] = "") -> Manifest:
     """Download an artifact, or its files whose path begins with `only_below`, into `folder` and check every file.
 
     Files that are there and right stay.

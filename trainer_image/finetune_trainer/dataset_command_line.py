@@ -35,7 +35,7 @@ def add_dataset_commands(commands: argparse._SubParsersAction[argparse.ArgumentP
         "build",
         "run the dataset stage alone",
         "Read the sources, clean, and make examples. The base model is not needed. Credentials come from the "
-        "environment, as for `finetune run`.",
+        "environment, as for `finetune run`. With -o json it prints progress lines and one object at the end.",
     )
     build.add_argument("file", type=Path, help="YAML of the FineTuneRun")
     build.add_argument("--workspace", type=Path, required=True, help="folder for datasets")
@@ -62,7 +62,7 @@ def add_dataset_commands(commands: argparse._SubParsersAction[argparse.ArgumentP
     )
     diff.add_argument("old", help="folder, or the beginning of a digest")
     diff.add_argument("new", help="folder, or the beginning of a digest")
-    diff.add_argument("--workspace", type=Path, help="where digests are looked up")
+    diff.add_argument("--workspace", type=Path, help="the folder that `build` was given")
     diff.add_argument(
         "-n", type=_number, default=10, metavar="N", help="changes to show (default: %(default)s)"
     )
@@ -104,20 +104,31 @@ def _add_dataset(parser: argparse.ArgumentParser) -> None:
         default="",
         help="folder, or the beginning of a digest; the newest when left out",
     )
-    parser.add_argument("--workspace", type=Path, help="where datasets are looked up")
+    parser.add_argument("--workspace", type=Path, help="the folder that `build` was given")
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--kind", type=ExampleKind, choices=list(ExampleKind), metavar="KIND", help="rows of this kind only"
+        "--kind",
+        type=_kind,
+        metavar="KIND",
+        help=f"rows of this kind only: {', '.join(ExampleKind)}",
     )
     parser.add_argument(
         "--document", default="", metavar="TEXT", help="rows of documents with this in address or title"
     )
 
 
+def _kind(text: str) -> ExampleKind:
+    try:
+        return ExampleKind(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no kind of example; choose one of {', '.join(ExampleKind)}"
+        ) from error
+
+
 def _number(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("a number from 1")
-    return number
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)

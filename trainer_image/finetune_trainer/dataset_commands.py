@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from rich.console import Console
 
@@ -20,12 +21,13 @@ from finetune_trainer.dataset.difference import compare_documents, compare_rows
 from finetune_trainer.dataset.report import sample_of
 from finetune_trainer.dataset.review import (
     ReviewedRow,
-    apply_review,
+    apply_again,
     sheet_rows,
     summary_in_words,
+    unsaid,
     versions_by_url,
 )
-from finetune_trainer.dataset.review_sheet import read_sheet, write_sheet
+from finetune_trainer.dataset.review_sheet import Judgement, read_sheet, write_sheet
 from finetune_trainer.dataset.summary import summarise
 from finetune_trainer.dataset_output import (
     as_json,
@@ -85,9 +87,7 @@ def _build(
     if report.dataset is None:
         if in_json:
             print(as_json(report.to_wire()))  # noqa: T201
-        else:
-            print(report.message, file=sys.stderr)  # noqa: T201
-        return report.exit_code
+        return report.exit_code  # the log has said why
     dataset = read_dataset(workspace / "store" / dataset_folder(report.dataset.digest))
     if in_json:
         print(as_json({**_facts(dataset), "reviewed": summary_in_words(dataset.reviewed)}))  # noqa: T201
@@ -133,20 +133,17 @@ def _review(arguments: argparse.Namespace) -> int:
     dataset = read_dataset(find_dataset(arguments.dataset, arguments.workspace))
     versions = versions_by_url(dataset.documents)
     reviewed: tuple[ReviewedRow, ...] = dataset.reviewed
+    workspace = arguments.workspace or "out"
     if arguments.sheet is not None:
-        try:
-            judgements = read_sheet(arguments.sheet.read_bytes(), str(arguments.sheet))
-        except OSError as error:
-            raise DataRejected(f"--in {arguments.sheet}: cannot be read ({error.strerror})") from error
-        applied = apply_review(judgements, (dataset.examples,), versions, str(arguments.sheet))
-        reviewed = applied.rows
+        judgements = _read_sheet(arguments.sheet, "--in")
+        reviewed = apply_again(judgements, dataset.examples, reviewed, versions, str(arguments.sheet))
         _say(
             arguments,
             f"{len(judgements)} lines of {arguments.sheet}: {summary_in_words(reviewed) or 'no verdict'}",
         )
         _say(
             arguments,
-            f"next: finetune dataset build RUN.yaml --workspace {arguments.workspace or 'out'} "
+            f"next: finetune dataset build RUN.yaml --workspace {workspace} "
             f"--set dataset.reviewFile={arguments.sheet}",
         )
     if arguments.out is not None:
@@ -157,15 +154,40 @@ def _review(arguments: argparse.Namespace) -> int:
             else sample_of(dataset.examples, None, arguments.sample)
         )
         lines = sheet_rows(rows, versions, reviewed)
-        arguments.out.write_bytes(write_sheet(lines))
+        _write_sheet(arguments.out, lines, [*lines, *(row.judgement for row in reviewed)])
         _say(arguments, f"{len(lines)} rows in {arguments.out}; write keep, correct or remove into `verdict`")
-        _say(
-            arguments,
-            f"next: finetune dataset review --workspace {arguments.workspace or 'out'} --in {arguments.out}",
-        )
+        _say(arguments, f"next: finetune dataset review --workspace {workspace} --in {arguments.out}")
     if arguments.output == "json":
         print(as_json([row.to_wire() for row in reviewed]))  # noqa: T201
     return ExitCode.OK
+
+
+def _read_sheet(path: Path, option: str) -> list[Judgement]:
+    try:
+        return read_sheet(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataRejected(
+            f"{option} {path}: cannot be read ({error.strerror}); name another file"
+        ) from error
+
+
+def _write_sheet(path: Path, lines: Sequence[Judgement], known: Sequence[Judgement]) -> None:
+    """Write the sheet, but never over what a person wrote and nobody has read."""
+    try:
+        lost = unsaid(_read_sheet(path, "--out"), known) if path.exists() else []
+    except DataRejected as error:
+        raise DataRejected(f"--out {path}: is there and is no sheet ({error}); name another file") from error
+    if lost:
+        raise DataRejected(
+            f"--out {path}: verdicts or notes in {len(lost)} of its lines would be lost; carry them over with "
+            f"--in {path} --out {path}, or name another file"
+        )
+    try:
+        path.write_bytes(write_sheet(lines))
+    except OSError as error:
+        raise DataRejected(
+            f"--out {path}: cannot be written ({error.strerror}); name another file"
+        ) from error
 
 
 def _chosen(arguments: argparse.Namespace, dataset: DatasetOnDisk) -> DatasetOnDisk:

@@ -120,15 +120,21 @@ def _print_steps(dataset: DatasetOnDisk, console: Console) -> None:
             column, justify="right" if column in ("seen", "kept", "dropped") else "left", overflow="fold"
         )
     for step in dataset.steps:
-        dropped = step["dropped"]
-        reasons = dropped if isinstance(dropped, dict) else {}
-        ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+        dropped, noted = _counts(step, "dropped"), _counts(step, "noted")
+        why = [f"{number:,} {reason}" for reason, number in dropped[:5]]
+        why += [f"{number:,} kept, to be looked at: {reason}" for reason, number in noted[:5]]
         table.add_row(
             *(Text(str(step[name])) for name in ("step", "unit", "seen", "kept")),
-            str(sum(reasons.values())),
-            Text("\n".join(f"{number:,} {reason}" for reason, number in ordered[:5])),
+            str(sum(number for _, number in dropped)),
+            Text("\n".join(why)),
         )
     console.print(table)
+
+
+def _counts(step: Mapping[str, object], name: str) -> list[tuple[str, int]]:
+    """Reasons with their numbers, the greatest first."""
+    found = step.get(name)
+    return sorted(found.items(), key=lambda item: (-item[1], item[0])) if isinstance(found, dict) else []
 
 
 def _line(console: Console, text: str, style: str = "") -> None:

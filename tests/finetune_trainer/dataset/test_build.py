@@ -6,6 +6,7 @@ Left out: Weaviate, S3 and a real WordPress (tests/together/test_dataset.py).
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,16 @@ from finetune_contract.prompt import REFUSAL
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import EvaluationFacts, StageReport
 from finetune_trainer.artifact_files import publish_folder, read_manifest
+from finetune_trainer.dataset import build as module
 from finetune_trainer.dataset.build import build_dataset
-from finetune_trainer.errors import BaseModelRejected, DataRejected, SourceRejected, StoreRejected
+from finetune_trainer.dataset.knowledge_base.changes import Changes
+from finetune_trainer.errors import (
+    BaseModelRejected,
+    DataRejected,
+    Preempted,
+    SourceRejected,
+    StoreRejected,
+)
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.local_folder import LocalFolder
 
@@ -378,3 +387,94 @@ def test_a_language_model_writes_examples_and_is_not_asked_twice(site, tmp_path)
     questions = len(asked)
     assert stored(given, build(given)) == files
     assert len(asked) == questions
+
+
+def test_a_document_that_was_hard_to_clean_is_kept_counted_and_named(site, tmp_path):
+    form = "<form>" + "<label>Name</label><input>" * 40 + "</form>"
+    site.add(40, "Form", form, categories=[2])
+    given = context(site, tmp_path)
+
+    files = stored(given, build(given))
+
+    [noted] = [json.loads(line) for line in files["/noted.jsonl"].splitlines()]
+    assert (noted["source"], noted["url"]) == ("site", "http://mill.example/40/")
+    cleaning = json.loads(files["/counts.json"])[1]
+    assert (cleaning["kept"], cleaning["noted"]) == (13, {noted["reason"]: 1})
+    assert noted["url"] in files["/dataset.html"].decode()
+    assert json.loads(files["/manifest.json"])["facts"]["counts"][1].endswith("0 dropped, 1 to be looked at")
+
+
+def test_told_to_stop_it_ends_at_the_next_step_and_stores_nothing(site, tmp_path):
+    steps: list[str] = []
+    given = replace(
+        context(site, tmp_path),
+        progress=lambda *_, message="", **__: steps.append(message),
+        stop_requested=lambda: "cleaning" in steps,
+    )
+
+    with pytest.raises(Preempted, match="told to stop"):
+        build(given)
+
+    assert steps[-1] == "cleaning"
+    assert given.store.list("datasets") == []
+
+
+@dataclass
+class Shelf:
+    """A knowledge base in memory."""
+
+    others: tuple[Document, ...] = ()
+    """What it holds besides, of the same sources."""
+    held: list[Document] = field(default_factory=list)
+
+    def check(self) -> None:
+        """It is there."""
+
+    def synchronise(self, documents, reads, done):
+        self.held = list(documents)
+        return Changes(tuple(documents), ())
+
+    def snapshot(self, sources):
+        return sorted([*self.held, *self.others], key=lambda row: (row.post_date, row.post_id, row.source))
+
+
+def test_what_the_documents_do_not_give_is_refused_before_the_knowledge_base_is_written(
+    site, tmp_path, monkeypatch
+):
+    shelf = Shelf()
+    monkeypatch.setattr(module, "_knowledge_base", lambda _: shelf)
+
+    with pytest.raises(DataRejected, match="minExamples"):
+        build(context(site, tmp_path, minExamples=5000))
+
+    assert shelf.held == []
+
+
+def test_a_faithful_knowledge_base_changes_nothing_of_the_dataset(site, tmp_path, monkeypatch):
+    given, other = context(site, tmp_path / "a"), context(site, tmp_path / "b")
+    without = build(given)
+    monkeypatch.setattr(module, "_knowledge_base", lambda _: Shelf())
+
+    report = build(other)
+
+    assert report.dataset == without.dataset
+    steps = {step["step"]: step for step in json.loads(stored(other, report)["/counts.json"])}
+    assert list(steps) == ["sources", "cleaning", "knowledge base", "examples"]
+
+
+def test_the_rows_are_made_of_what_the_knowledge_base_gives_back(site, tmp_path, monkeypatch):
+    old = Document(
+        source="site", post_id="old", post_title="All about the kiln", post_excerpt="",
+        post_content="## How much is the kiln?\n\nThe kiln was bought for £77 by the trust.",
+        post_date="2020-01-01T00:00:00Z", post_author="", post_categories=[], post_tags=[], post_url="http://mill/old",
+    )  # fmt: skip
+    monkeypatch.setattr(module, "_knowledge_base", lambda _: Shelf(others=(old,)))
+    given = context(site, tmp_path)
+
+    report = build(given)
+
+    assert report.dataset is not None
+    assert report.dataset.documents == len(TOPICS) + 1
+    files = stored(given, report)
+    assert json.loads(files["/documents.jsonl"].splitlines()[0])["postId"] == "old"
+    assert "The kiln was bought for £77".encode() in files["/train.jsonl"]

@@ -10,6 +10,7 @@ import pytest
 from finetune_contract.artifacts import ChatMessage, Document, Example
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.built_dataset import BuiltDataset
+from finetune_trainer.dataset.cleaned_documents import NotedDocument
 from finetune_trainer.dataset.report import render_report, warnings
 from finetune_trainer.dataset.review import Outcome, ReviewedRow
 from finetune_trainer.dataset.review_sheet import Judgement
@@ -67,6 +68,10 @@ def test_a_good_dataset_is_called_ready() -> None:
     [
         ({"training": a_dataset(999).training}, "999 training examples are under 1,000"),
         ({"dropped": (DroppedDocument("site", "9", "u", "empty"),) * 3}, "3 of 13 documents were dropped"),
+        (
+            {"noted": (NotedDocument("site", "9", "u", "hardly any text"),)},
+            "Documents that were hard to clean: 1",
+        ),
         ({"personal_data": {"e-mail": 2, "phone": 1}}, "Personal data was found in 3 places"),
         (
             {"steps": (StepCount("cleaning", "documents", 5, 3, {"empty": 1}),)},
@@ -95,15 +100,28 @@ def test_what_a_site_says_is_escaped_everywhere() -> None:
         training=(a_row(1, question=EVIL),),
         evaluation=(a_row(2, question=EVIL),),
         dropped=(DroppedDocument("site", "9", EVIL, EVIL),),
+        noted=(NotedDocument("site", "9", EVIL, EVIL),),
         personal_data={EVIL: 1},
         reviewed=(ReviewedRow(judgement=Judgement(id="a", question=EVIL, note=EVIL), outcome=Outcome.KEPT),),
-        steps=(count_step(EVIL, EVIL, 1, 0, [EVIL]),),
+        steps=(count_step(EVIL, EVIL, 2, 1, [EVIL], [EVIL]),),
     )
 
     page = render_report(built, "d" * 64)
 
     assert "<script" not in page
     assert "&lt;script&gt;" in page
+
+
+def test_documents_to_look_at_are_named_and_a_long_list_says_how_many_more_there_are() -> None:
+    noted = tuple(NotedDocument("site", str(number), f"http://s/p{number}", "deep") for number in range(203))
+    step = count_step("cleaning", "documents", 203, 203, [], ["deep"] * 203)
+
+    page = render_report(replace(a_dataset(), noted=noted, steps=(step,)), "d" * 64)
+
+    assert "<td>http://s/p199</td><td>deep</td>" in page
+    assert "http://s/p200" not in page
+    assert "and 3 more in noted.jsonl" in page
+    assert "kept, to be looked at: deep" in page
 
 
 def test_the_page_asks_nobody_for_anything() -> None:

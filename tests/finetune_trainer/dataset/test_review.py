@@ -10,9 +10,11 @@ from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.review import (
     Outcome,
     Reviewed,
+    apply_again,
     apply_review,
     sheet_rows,
     summary_in_words,
+    unsaid,
 )
 from finetune_trainer.dataset.review_sheet import Judgement, Verdict, read_sheet, write_sheet
 from finetune_trainer.errors import DataRejected
@@ -125,3 +127,52 @@ def test_what_is_stale_is_to_be_checked_in_the_next_sheet_and_changes_nothing() 
     assert (lines[0].verdict, lines[0].answer) == (Verdict.CHECK, a_row().answer)
     assert lines[0].note.startswith("mine (not applied")
     assert again.sides[0][0] == a_row()
+
+
+def test_a_sheet_means_the_same_after_the_build_that_applied_it() -> None:
+    judgements = [
+        said(Verdict.CORRECT, "It costs £8.", answer=a_row().answer),
+        said(Verdict.REMOVE, name="b"),
+        said(Verdict.KEEP, name="c"),
+        said(Verdict.REMOVE, name="z"),
+    ]
+    first = apply(*judgements)
+    left = [row for side in first.sides for row in side]
+
+    again = apply_again(judgements, left, first.rows, VERSIONS, "sheet")
+
+    assert [row.outcome for row in again] == [row.outcome for row in first.rows]
+    assert [row.outcome for row in again] == [
+        Outcome.CORRECTED,
+        Outcome.REMOVED,
+        Outcome.KEPT,
+        Outcome.GONE,
+    ]
+
+
+def test_a_row_that_was_taken_out_may_be_taken_back() -> None:
+    first = apply(said(Verdict.REMOVE, name="b"))
+    left = [row for side in first.sides for row in side]
+
+    again = apply_again([said(Verdict.KEEP, name="b")], left, first.rows, VERSIONS, "sheet")
+
+    assert [row.outcome for row in again] == [Outcome.KEPT]
+
+
+def test_a_note_without_a_verdict_stays_though_its_row_is_not_in_the_sheet() -> None:
+    first = apply(said(Verdict.OPEN, note="ask Rosa", name="b"))
+
+    lines = sheet_rows([a_row()], VERSIONS, first.rows)
+
+    assert [(line.id[0], line.note, line.question) for line in lines] == [
+        ("a", "", "What is a ticket?"),
+        ("b", "ask Rosa", "What is a ticket?"),
+    ]
+
+
+def test_what_nobody_has_read_is_told_apart() -> None:
+    read, changed = said(Verdict.KEEP), said(Verdict.KEEP, name="b")
+
+    assert unsaid([read, changed.model_copy(update={"verdict": Verdict.REMOVE})], [read, changed]) == [
+        changed.model_copy(update={"verdict": Verdict.REMOVE})
+    ]

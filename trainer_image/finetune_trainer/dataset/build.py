@@ -1,6 +1,8 @@
 """The dataset stage: sources -> clean -> knowledge base -> snapshot -> examples -> split -> store.
 
-Everything that can be refused is refused before anything is read or changed. The same documents give the same bytes.
+What can be refused is refused before anything is read; what only the documents tell is refused before the knowledge
+base or the store is changed: the examples are made first, and again if the snapshot is not what was cleaned. The same
+documents give the same bytes.
 Must not know how a source is read, a question asked, or a file stored.
 """
 
@@ -9,7 +11,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from finetune_contract.artifact_layout import dataset_folder
 from finetune_contract.artifacts import Document
@@ -19,22 +22,21 @@ from finetune_contract.run_status import Reason
 from finetune_contract.stage_protocol import DatasetFacts, Stage, StageReport
 from finetune_trainer.dataset.adoption import find_finished
 from finetune_trainer.dataset.built_dataset import BuiltDataset
-from finetune_trainer.dataset.cleaning.html import clean_content, excerpt_text, plain_text
-from finetune_trainer.dataset.cleaning.markdown import clean_markdown
+from finetune_trainer.dataset.cleaned_documents import clean_harvests
 from finetune_trainer.dataset.cleaning.personal_data import guard_personal_data
 from finetune_trainer.dataset.examples import KINDS, SHARES, WITHOUT_SOURCES
 from finetune_trainer.dataset.examples.corpus import Corpus
 from finetune_trainer.dataset.generator.endpoint import ChatEndpoint
-from finetune_trainer.dataset.generator.write_pairs import write_pairs
+from finetune_trainer.dataset.generator.write_pairs import check_generator, write_pairs
 from finetune_trainer.dataset.held_out import held_out
 from finetune_trainer.dataset.knowledge_base.changes import SourceRead
 from finetune_trainer.dataset.knowledge_base.weaviate import WeaviateKnowledgeBase
-from finetune_trainer.dataset.review import Reviewed, apply_review, summary_in_words, versions_by_url
+from finetune_trainer.dataset.review import ReviewedRow, apply_review, summary_in_words, versions_by_url
 from finetune_trainer.dataset.review_file import REVIEW_PLACE, read_review_file
 from finetune_trainer.dataset.review_sheet import Judgement
 from finetune_trainer.dataset.sources import open_source
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
-from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
+from finetune_trainer.dataset.sources.raw_document import DroppedDocument
 from finetune_trainer.dataset.split import Split, split_examples
 from finetune_trainer.dataset.step_counts import (
     StepCount,
@@ -44,7 +46,7 @@ from finetune_trainer.dataset.step_counts import (
     count_snapshot,
 )
 from finetune_trainer.dataset.stored_dataset import store_dataset
-from finetune_trainer.errors import DataRejected
+from finetune_trainer.errors import DataRejected, Preempted
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stage_context import StageContext
 
@@ -62,6 +64,7 @@ def build_dataset(
     context: StageContext, resolve_digest: Callable[[StageContext], str] = base_model_digest
 ) -> StageReport:
     """Build, store and identify the dataset; say whether its model has been made before."""
+    context = replace(context, progress=until_stopped(context))
     spec, progress = context.spec.dataset, context.progress
     progress(0, 0, message="checking store, knowledge base and sources")
     memory = HarvestMemory(context.work_folder / "harvests", context.store)
@@ -77,16 +80,17 @@ def build_dataset(
         knowledge_base.check()
     for source in sources.values():
         source.check()
-    if generator is not None:
-        generator.check()
+    if generator is not None and spec.generator is not None:
+        check_generator(generator, spec.generator, context.store)
     progress(0, 0, message="resolving the base model")
     base_digest = resolve_digest(context)
 
     harvests = {name: source.read(progress) for name, source in sources.items()}
-    documents, dropped = clean_harvests(harvests, progress)
+    documents, dropped, noted = clean_harvests(harvests, progress)
     documents, personal_data = guard_personal_data(documents, spec.personal_data)
-    steps = count_documents(harvests, documents, dropped)
+    steps = count_documents(harvests, documents, dropped, noted)
     _check_enough(documents, dropped, spec)
+    rows = _make_rows(context, documents, generator, judgements)
     written = 0
     if knowledge_base is not None:
         progress(0, 0, message="writing the knowledge base")
@@ -97,22 +101,11 @@ def build_dataset(
         written = len(knowledge_base.synchronise(documents, reads, _writing(progress)).writes)
         snapshot = knowledge_base.snapshot(list(sources))
         steps.append(count_snapshot(documents, snapshot))
-        documents = snapshot  # what was cleaned is let go
-        _check_enough(documents, dropped, spec)
-
-    corpus = Corpus(documents)
-    if generator is not None and spec.generator is not None:
-        written_pairs = write_pairs(
-            corpus, spec.generator, generator, context.store, progress, context.stop_requested
-        )
-        corpus = corpus.with_written(written_pairs.pairs)
-        steps += written_pairs.steps
-    split, counted = make_examples(corpus, spec, progress)
-    steps.append(counted)
-    split, reviewed = review_examples(split, judgements, documents)
-    if judgements:
-        steps.append(count_review(counted.kept, reviewed))
-    _check_enough_examples(split, spec)
+        if snapshot != documents:
+            _check_enough(snapshot, dropped, spec)
+            rows = _make_rows(context, snapshot, generator, judgements)
+        documents = snapshot
+    split = rows.split
     progress(0, 0, message="storing the dataset")
     built = BuiltDataset(
         tuple(documents),
@@ -120,10 +113,11 @@ def build_dataset(
         split.evaluation,
         transfer=split.transfer,
         dropped=tuple(dropped),
-        steps=tuple(steps),
+        noted=tuple(noted),
+        steps=(*steps, *rows.steps),
         personal_data=personal_data.counts,
         findings=personal_data.examples,
-        reviewed=reviewed.rows,
+        reviewed=rows.reviewed,
     )
     digest = store_dataset(context, built)
     key = run_key(context.spec, base_digest, digest)
@@ -144,55 +138,12 @@ def build_dataset(
             documents=len(documents),
             training_examples=len(split.training),
             evaluation_examples=len(split.evaluation),
+            transfer_examples=len(split.transfer),
             dropped=len(dropped),
             adopted=adopted,
         ),
         model=model if adopted else None,
         evaluation=evaluation if adopted else None,
-    )
-
-
-def clean_harvests(
-    harvests: dict[str, Harvest], progress: Progress
-) -> tuple[list[Document], list[DroppedDocument]]:
-    """Cleaned documents in the order of date and identity, and everything that was dropped, with the reason."""
-    total = sum(len(harvest.documents) for harvest in harvests.values())
-    raw = (document for harvest in harvests.values() for document in harvest.documents)
-    dropped = [entry for harvest in harvests.values() for entry in harvest.dropped]
-    documents: list[Document] = []
-    for number, document in enumerate(raw, start=1):
-        cleaned = clean(document)
-        if cleaned.post_content:
-            documents.append(cleaned)
-        else:
-            reason = "no text is left after cleaning"
-            dropped.append(DroppedDocument(document.source, document.post_id, document.url, reason))
-        progress(number, total, message="cleaning")
-    documents.sort(key=lambda document: (document.post_date, document.post_id, document.source))
-    dropped.sort(key=lambda entry: (entry.source, entry.url, entry.post_id))
-    return documents, dropped
-
-
-def clean(raw: RawDocument) -> Document:
-    """One document with Markdown for HTML."""
-    if raw.is_markdown:
-        content = clean_markdown(raw.content_html)
-    else:
-        cleaned = clean_content(raw.content_html, raw.url)
-        content = cleaned.markdown
-        if cleaned.doubt:
-            logger.warning("a document should be looked at: url=%s doubt=%s", raw.url, cleaned.doubt)
-    return Document(
-        source=raw.source,
-        post_id=raw.post_id,
-        post_title=plain_text(raw.title_html) or "Untitled",
-        post_excerpt=excerpt_text(raw.excerpt_html),
-        post_content=content,
-        post_date=raw.date,
-        post_author=raw.author,
-        post_categories=list(raw.categories),
-        post_tags=list(raw.tags),
-        post_url=raw.url,
     )
 
 
@@ -231,16 +182,58 @@ def make_examples(corpus: Corpus, spec: DatasetSpec, progress: Progress) -> tupl
     return split, count_examples(seen, split)
 
 
-def review_examples(
-    split: Split, judgements: Sequence[Judgement], documents: Sequence[Document]
-) -> tuple[Split, Reviewed]:
-    """The split with people's corrections and without the rows that they took out."""
+def until_stopped(context: StageContext) -> Progress:
+    """The context's progress, which ends the stage at its next step once it is told to stop."""
+
+    def progress(*steps: Any, **facts: Any) -> None:
+        if context.stop_requested():
+            raise Preempted("told to stop before the dataset was stored; run it again")
+        context.progress(*steps, **facts)
+
+    return progress
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What was made of documents."""
+
+    split: Split
+    steps: tuple[StepCount, ...]
+    reviewed: tuple[ReviewedRow, ...]
+
+
+def _make_rows(
+    context: StageContext,
+    documents: Sequence[Document],
+    generator: ChatEndpoint | None,
+    judgements: Sequence[Judgement],
+) -> _Rows:
+    """Both sides as people want them.
+
+    Raises:
+        DataRejected: they are too few, or a correction does not fit.
+        SourceRejected, SourceUnavailable: the generator.
+    """
+    spec, progress = context.spec.dataset, context.progress
+    corpus = Corpus(documents)
+    steps: list[StepCount] = []
+    if generator is not None and spec.generator is not None:
+        written = write_pairs(
+            corpus, spec.generator, generator, context.store, progress, context.stop_requested
+        )
+        corpus = corpus.with_written(written.pairs)
+        steps += written.steps
+    split, counted = make_examples(corpus, spec, progress)
+    steps.append(counted)
     sides = (split.training, split.evaluation, split.transfer)
     reviewed = apply_review(judgements, sides, versions_by_url(documents), REVIEW_PLACE)
     if judgements:
         logger.info("review applied: %s", summary_in_words(reviewed.rows))
-    training, evaluation, transfer = reviewed.sides
-    return replace(split, training=training, evaluation=evaluation, transfer=transfer), reviewed
+        steps.append(count_review(counted.kept, reviewed))
+        training, evaluation, transfer = reviewed.sides
+        split = replace(split, training=training, evaluation=evaluation, transfer=transfer)
+    _check_enough_examples(split, spec)
+    return _Rows(split, tuple(steps), reviewed.rows)
 
 
 def _knowledge_base(context: StageContext) -> WeaviateKnowledgeBase | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from finetune_contract.artifact_layout import DOCUMENTS_FILE, EVALUATION_FILE, TRAIN_FILE, TRANSFER_FILE
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.model import ContractModel
+from finetune_trainer.dataset.cleaned_documents import NotedDocument
 from finetune_trainer.dataset.cleaning.personal_data import Finding
 from finetune_trainer.dataset.review import ReviewedRow
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument
@@ -28,6 +29,8 @@ class BuiltDataset:
     """The transfer set: questions about documents that are not taught."""
     dropped: tuple[DroppedDocument, ...] = ()
     """Documents that were left out."""
+    noted: tuple[NotedDocument, ...] = ()
+    """Documents that were kept and should be looked at."""
     steps: tuple[StepCount, ...] = ()
     personal_data: Mapping[str, int] = field(default_factory=dict)
     """How often personal data was found in the documents, by kind."""

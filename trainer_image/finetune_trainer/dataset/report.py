@@ -28,7 +28,8 @@ from finetune_trainer.dataset.summary import (
 )
 
 SAMPLES_PER_KIND = 6
-SHOWN_DROPPED = 200
+SHOWN_DOCUMENTS = 200
+"""Of those dropped, and of those to be looked at."""
 SHOWN_CATEGORIES = 20
 FEW_ROWS = 1000
 MUCH_DROPPED = 0.2
@@ -71,8 +72,7 @@ def render_report(built: BuiltDataset, digest: str) -> str:
             ("Evaluation: documents that are taught", summarise(built.evaluation)),
             ("Evaluation: documents that are not taught", summarise(built.transfer)),
         ],
-        dropped=built.dropped[:SHOWN_DROPPED],
-        more_dropped=max(0, len(built.dropped) - SHOWN_DROPPED),
+        shown=SHOWN_DOCUMENTS,
         samples=[(kind.value, rows) for kind in ExampleKind if (rows := sample_of(built.training, kind))],
         evaluation_samples=sample_of(built.evaluation),
     )
@@ -90,6 +90,11 @@ def warnings(built: BuiltDataset) -> list[str]:
     if len(built.dropped) > MUCH_DROPPED * offered:
         found.append(
             f"{len(built.dropped):,} of {offered:,} documents were dropped. Read the reasons below before training."
+        )
+    if built.noted:
+        found.append(
+            f"Documents that were hard to clean: {len(built.noted):,}. Look at them; their addresses are below, under "
+            "what was kept."
         )
     if built.personal_data:
         number = sum(built.personal_data.values())

@@ -87,7 +87,13 @@ def apply_review(
         elif outcome in (Outcome.CORRECTED, Outcome.DOUBTFUL):
             changed[row.id] = corrected(row, judgement, place)
         seen = judgement.model_copy(
-            update={"answer": row.answer, "document_version": versions.get(row.document_url, "")}
+            update={
+                "kind": row.kind.value,
+                "document": row.document_url,
+                "question": row.question,
+                "answer": row.answer,
+                "document_version": versions.get(row.document_url, ""),
+            }
         )
         rows.append(
             ReviewedRow(judgement=seen if outcome is not Outcome.STALE else judgement, outcome=outcome)
@@ -96,6 +102,53 @@ def apply_review(
         tuple(after for row in side if (after := changed.get(row.id, row)) is not None) for side in sides
     )
     return Reviewed(kept, tuple(rows))
+
+
+def apply_again(
+    judgements: Sequence[Judgement],
+    examples: Sequence[Example],
+    reviewed: Sequence[ReviewedRow],
+    versions: Mapping[str, str],
+    place: str,
+) -> tuple[ReviewedRow, ...]:
+    """What would become of judgements in the next build; `examples` are what an earlier review has left.
+
+    Raises:
+        DataRejected: a correction cites a source that the row does not show.
+    """
+    earlier = {row.judgement.id: row for row in reviewed}
+    made = [_as_made(row, earlier.get(row.id)) for row in examples]
+    rows = apply_review(judgements, (made,), versions, place).rows
+    return tuple(_of_removed(row, earlier.get(row.judgement.id)) for row in rows)
+
+
+def _as_made(row: Example, said: ReviewedRow | None) -> Example:
+    """The row before a person corrected it."""
+    if said is None or said.outcome not in (Outcome.CORRECTED, Outcome.DOUBTFUL):
+        return row
+    return row.model_copy(update={"answer": said.judgement.answer})
+
+
+def _of_removed(row: ReviewedRow, said: ReviewedRow | None) -> ReviewedRow:
+    """A row that a person took out is not in the dataset, and the next build makes it again."""
+    if row.outcome is not Outcome.GONE or said is None or said.outcome is not Outcome.REMOVED:
+        return row
+    outcomes = {
+        Verdict.REMOVE: Outcome.REMOVED,
+        Verdict.KEEP: Outcome.KEPT,
+        Verdict.CORRECT: Outcome.CORRECTED,
+    }
+    return row.model_copy(update={"outcome": outcomes.get(row.judgement.verdict, Outcome.OPEN)})
+
+
+def unsaid(judgements: Sequence[Judgement], known: Iterable[Judgement]) -> list[Judgement]:
+    """Those that say what none of the known ones says."""
+
+    def words(judgement: Judgement) -> tuple[str, ...]:
+        return judgement.id, judgement.verdict, judgement.corrected_answer, judgement.note
+
+    said = {words(judgement) for judgement in known}
+    return [judgement for judgement in judgements if words(judgement) not in said]
 
 
 def corrected(row: Example, judgement: Judgement, place: str) -> Example:
@@ -129,7 +182,11 @@ def sheet_rows(
     """Lines for a new sheet, with everything that was said before; rows that were taken out are there too."""
     said = {row.judgement.id: row for row in reviewed}
     lines = [_line(row, versions.get(row.document_url, ""), said.pop(row.id, None)) for row in examples]
-    return [*lines, *(row.judgement for row in said.values() if row.judgement.verdict is not Verdict.OPEN)]
+    others = [row.judgement for row in said.values()]
+    return [
+        *lines,
+        *(judgement for judgement in others if judgement.verdict is not Verdict.OPEN or judgement.note),
+    ]
 
 
 def _line(row: Example, version: str, said: ReviewedRow | None) -> Judgement:

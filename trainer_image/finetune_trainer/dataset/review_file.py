@@ -22,7 +22,10 @@ def read_review_file(context: StageContext) -> list[Judgement]:
         return []
     content: bytes | None = None
     if not context.on_cluster and Path(name).is_file():
-        content = Path(name).read_bytes()
+        try:
+            content = Path(name).read_bytes()
+        except OSError as error:
+            raise DataRejected(f"{REVIEW_PLACE}: {name} cannot be read ({error.strerror})") from error
     if content is None:
         content = context.store.read(name)
     if content is None:

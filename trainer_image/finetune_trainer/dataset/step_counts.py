@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from finetune_contract.artifacts import Document
+from finetune_trainer.dataset.cleaned_documents import NotedDocument
 from finetune_trainer.dataset.review import REMOVED_REASON, Outcome, Reviewed
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest
 from finetune_trainer.dataset.split import Split
@@ -23,6 +24,8 @@ class StepCount:
     kept: int
     dropped: Mapping[str, int]
     """By reason."""
+    noted: Mapping[str, int] = field(default_factory=dict)
+    """Of those kept, the ones that a person should look at, by reason."""
 
     @property
     def is_balanced(self) -> bool:
@@ -31,31 +34,38 @@ class StepCount:
 
     def to_json(self) -> dict[str, object]:
         """For counts.json."""
-        return {
+        counts: dict[str, object] = {
             "step": self.step,
             "unit": self.unit,
             "seen": self.seen,
             "kept": self.kept,
             "dropped": dict(self.dropped),
         }
+        return counts | ({"noted": dict(self.noted)} if self.noted else {})
 
     def in_words(self) -> str:
         """One line of the manifest."""
-        return f"{self.step}: {self.seen} {self.unit} seen, {self.kept} kept, {self.seen - self.kept} dropped"
+        noted = f", {sum(self.noted.values())} to be looked at" if self.noted else ""
+        return f"{self.step}: {self.seen} {self.unit} seen, {self.kept} kept, {self.seen - self.kept} dropped{noted}"
 
 
 def count_step(
-    step: str, unit: str, seen: int, kept: int, reasons: Iterable[str] | Mapping[str, int]
+    step: str,
+    unit: str,
+    seen: int,
+    kept: int,
+    reasons: Iterable[str] | Mapping[str, int],
+    noted: Iterable[str] = (),
 ) -> StepCount:
-    """`reasons` holds one entry for each that was dropped, or their numbers; sorted here, zeros left out."""
-    numbers = Counter(reasons)
-    return StepCount(
-        step, unit, seen, kept, {reason: number for reason, number in sorted(numbers.items()) if number}
-    )
+    """`reasons` holds one entry for each that was dropped, or their numbers; `noted` one for each to be looked at."""
+    return StepCount(step, unit, seen, kept, _sorted_counts(reasons), _sorted_counts(noted))
 
 
 def count_documents(
-    harvests: Mapping[str, Harvest], documents: Sequence[Document], dropped: Sequence[DroppedDocument]
+    harvests: Mapping[str, Harvest],
+    documents: Sequence[Document],
+    dropped: Sequence[DroppedDocument],
+    noted: Sequence[NotedDocument] = (),
 ) -> list[StepCount]:
     """What the sources offered and what cleaning left."""
     read = sum(len(harvest.documents) for harvest in harvests.values())
@@ -63,7 +73,9 @@ def count_documents(
     not_cleaned = Counter(entry.reason for entry in dropped) - not_read
     return [
         count_step("sources", "documents", read + sum(not_read.values()), read, not_read),
-        count_step("cleaning", "documents", read, len(documents), not_cleaned),
+        count_step(
+            "cleaning", "documents", read, len(documents), not_cleaned, [entry.reason for entry in noted]
+        ),
     ]
 
 
@@ -87,3 +99,7 @@ def count_review(before: int, reviewed: Reviewed) -> StepCount:
     """Rows before people's corrections and after them."""
     after = sum(len(side) for side in reviewed.sides)
     return count_step("review", "examples", before, after, {REMOVED_REASON: reviewed.count(Outcome.REMOVED)})
+
+
+def _sorted_counts(reasons: Iterable[str] | Mapping[str, int]) -> dict[str, int]:
+    return {reason: number for reason, number in sorted(Counter(reasons).items()) if number}

@@ -1,4 +1,4 @@
-"""The dataset's folder in the store: written once under its digest, and read back by people's commands."""
+"""The dataset's folder in the store: rows under their digest, with what tells how they came about."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from finetune_contract.artifact_layout import (
     DATASET_REPORT_FILE,
     DOCUMENTS_FILE,
     DROPPED_FILE,
+    NOTED_FILE,
     REVIEWED_FILE,
     dataset_folder,
 )
-from finetune_contract.artifacts import ArtifactKind
+from finetune_contract.artifacts import MANIFEST_NAME, ArtifactKind
 from finetune_contract.prompt import PROMPT_VERSION
-from finetune_trainer.artifact_files import publish_folder, read_manifest
+from finetune_trainer.artifact_files import Fact, describe_folder, publish_folder, read_manifest
 from finetune_trainer.dataset.built_dataset import BuiltDataset, digest_of, json_lines
+from finetune_trainer.dataset.cleaned_documents import NotedDocument
 from finetune_trainer.dataset.report import render_report
+from finetune_trainer.dataset.sources.raw_document import DroppedDocument
 from finetune_trainer.dataset.step_counts import StepCount
 from finetune_trainer.stage_context import StageContext
 
@@ -30,42 +33,62 @@ logger = logging.getLogger(__name__)
 
 
 def store_dataset(context: StageContext, built: BuiltDataset) -> str:
-    """Upload the folder under its digest, unless it is there; the digest."""
+    """Upload the folder under the digest of its rows; the digest.
+
+    The same rows may have come about in another way: then what tells of it is stored anew.
+    """
     files = built.files()
     digest = digest_of(files)
     key = dataset_folder(digest)
-    if read_manifest(context.store, key) is not None:
+    folder = _empty_folder(context.work_folder / "dataset")
+    for name, content in (files | _files_about(built, digest)).items():
+        (folder / name).write_bytes(content)
+    facts = _facts(built, digest, files[DOCUMENTS_FILE])
+    earlier = read_manifest(context.store, key)
+    if earlier is not None and earlier == describe_folder(folder, ArtifactKind.DATASET, facts):
+        # Written again, for the newest on a disk is taken for the one that was built last.
+        context.store.write(f"{key}/{MANIFEST_NAME}", earlier.to_bytes())
         logger.info("the dataset is stored already: uri=%s", context.store.uri(key))
         return digest
-    folder = _empty_folder(context.work_folder / "dataset")
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    (folder / DROPPED_FILE).write_bytes(
-        b"".join(json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n" for entry in built.dropped)
-    )
-    if built.reviewed:
-        (folder / REVIEWED_FILE).write_bytes(json_lines(built.reviewed))
-    (folder / COUNTS_FILE).write_text(counts_as_json(built.steps), encoding="utf-8")
-    (folder / DATASET_REPORT_FILE).write_text(render_report(built, digest), encoding="utf-8")
-    publish_folder(
-        context.store,
-        key,
-        folder,
-        ArtifactKind.DATASET,
-        {
-            "digest": digest,
-            "snapshotSha256": hashlib.sha256(files[DOCUMENTS_FILE]).hexdigest(),
-            "promptVersion": PROMPT_VERSION,
-            "documents": len(built.documents),
-            "dropped": len(built.dropped),
-            "trainingExamples": len(built.training),
-            "evaluationExamples": len(built.evaluation),
-            "transferExamples": len(built.transfer),
-            "sources": sorted({document.source for document in built.documents}),
-            "counts": [step.in_words() for step in built.steps],
-        },
-    )
+    manifest = publish_folder(context.store, key, folder, ArtifactKind.DATASET, facts)
+    if earlier is not None:
+        gone = {entry.path for entry in earlier.files} - {entry.path for entry in manifest.files}
+        context.store.delete(f"{key}/{path}" for path in sorted(gone))
     return digest
+
+
+def _files_about(built: BuiltDataset, digest: str) -> dict[str, bytes]:
+    """How the rows came about, by name of the file."""
+    files = {
+        DROPPED_FILE: _lines(built.dropped),
+        COUNTS_FILE: counts_as_json(built.steps).encode(),
+        DATASET_REPORT_FILE: render_report(built, digest).encode(),
+    }
+    if built.noted:
+        files[NOTED_FILE] = _lines(built.noted)
+    if built.reviewed:
+        files[REVIEWED_FILE] = json_lines(built.reviewed)
+    return files
+
+
+def _facts(built: BuiltDataset, digest: str, documents: bytes) -> dict[str, Fact]:
+    return {
+        "digest": digest,
+        "snapshotSha256": hashlib.sha256(documents).hexdigest(),
+        "promptVersion": PROMPT_VERSION,
+        "documents": len(built.documents),
+        "dropped": len(built.dropped),
+        "noted": len(built.noted),
+        "trainingExamples": len(built.training),
+        "evaluationExamples": len(built.evaluation),
+        "transferExamples": len(built.transfer),
+        "sources": sorted({document.source for document in built.documents}),
+        "counts": [step.in_words() for step in built.steps],
+    }
+
+
+def _lines(entries: Sequence[DroppedDocument | NotedDocument]) -> bytes:
+    return b"".join(json.dumps(asdict(entry), ensure_ascii=False).encode() + b"\n" for entry in entries)
 
 
 def counts_as_json(steps: Sequence[StepCount]) -> str:

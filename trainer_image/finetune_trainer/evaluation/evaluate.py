@@ -135,7 +135,8 @@ def _evaluate(context: StageContext, key: str) -> EvaluationFacts:
 def _read_questions(context: StageContext) -> tuple[list[Example], list[Example]]:
     """The recall set and the transfer set; the second is empty on a small site, and half as large at most."""
     folder = context.work_folder / "dataset"
-    fetch_folder(context.store, dataset_folder(context.dataset_digest), folder)
+    rows_alone = (EVALUATION_FILE, TRANSFER_FILE)  # what tells of them may be stored anew meanwhile
+    fetch_folder(context.store, dataset_folder(context.dataset_digest), folder, only_below=rows_alone)
     limit = context.spec.evaluation.max_questions
     questions = choose_questions(_examples(folder / EVALUATION_FILE), limit)
     if not questions:

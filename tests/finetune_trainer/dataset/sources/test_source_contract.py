@@ -20,7 +20,7 @@ from finetune_contract.run_spec import (
     WeaviateSource,
     WebsiteSource,
 )
-from finetune_trainer.dataset.build import clean
+from finetune_trainer.dataset.cleaned_documents import clean
 from finetune_trainer.dataset.sources import SOURCES, Source, open_source
 from finetune_trainer.dataset.sources.raw_document import Harvest
 from finetune_trainer.dataset.sources.website import open_website
