@@ -58,8 +58,8 @@ def test_checkpoints_and_resumes_are_marked_and_only_then_explained() -> None:
 
     page = render_report("r", log, {}).split("<main>")[1]
 
-    assert page.count('class="checkpoint"') == 1
-    assert page.count('class="resume"') == 5
+    assert page.count('class="checkpoint"') == 2
+    assert page.count('class="resume"') == 6
     assert "step 11: loss" in page
     assert "gone on from a checkpoint" in page
 
@@ -70,7 +70,7 @@ def test_runs_of_any_length_have_a_page_of_bearable_size(steps: int) -> None:
 
     assert len(page) < 150_000
     assert "nan" not in page
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert "evaluation loss" not in page
 
 

@@ -94,7 +94,8 @@ def render_report(run_name: str, log: Sequence[StepRecord], facts: Mapping[str, 
         tokens_per_second=tokens / seconds if seconds else 0.0,
         memory=in_bytes(max(r.memory_bytes for r in log)),
         clipped=sum(r.gradient_norm > LARGEST_GRADIENT_NORM for r in log),
-        loss=_loss_picture(log),
+        loss=_loss_picture(log, 920, 300),
+        narrow_loss=_loss_picture(log, 440, 240),
         small=_small_pictures(log),
     )
 
@@ -170,10 +171,10 @@ def _learned(log: Sequence[StepRecord]) -> str:
     return f"The training loss went from {log[0].loss:.3f} to {log[-1].loss:.3f} in {len(log):,} steps."
 
 
-def _loss_picture(log: Sequence[StepRecord]) -> Picture:
+def _loss_picture(log: Sequence[StepRecord], width: int, height: int) -> Picture:
     points, measured = _points(log, lambda r: r.loss), _evaluations(log)
     middle = smoothed(points, len(points) // 30) if len(points) >= SMOOTHED_FROM else []
-    frame = frame_around(920, 300, points, measured, from_zero=True)
+    frame = frame_around(width, height, points, measured, from_zero=True)
     lines = [Line("faint" if middle else "one", frame.path(thinned(points)))]
     if middle:
         lines.append(Line("one", frame.path(thinned(middle))))
