@@ -1,74 +1,36 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from finetune_contract.artifact_layout import (
     TRAINING_REPORT_FILE,
     adapter_folder,
-    checkpoint_folder,
-    checkpoints_folder,
 )
-from finetune_contract.stage_protocol import StageReport
+from finetune_contract.stage_protocol import ExitCode
 from finetune_trainer.artifact_files import read_manifest
-from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Diverged, Preempted
-from finetune_trainer.stage_context import StageContext
-from finetune_trainer.training import checkpoints
+from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Diverged
+from finetune_trainer.training.packing import PackedBatch
 from finetune_trainer.training.train import TRAINING_LOG, train
 from tests.finetune_trainer.training.tiny_model import (
     RUN_KEY,
     SilentProgress,
     context_for,
-    example,
-    publish_dataset,
     save_tiny_model,
     spec_for,
 )
-
-ROWS = [example(number) for number in range(10)]
+from tests.finetune_trainer.training.tiny_run import (
+    adapter_weights,
+    losses,
+    run,
+)
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("base"))
-
-
-class StopAfter:
-    """Says stop once it was asked so often."""
-
-    def __init__(self, questions: int) -> None:
-        self.left = questions
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        return self.left < 0
-
-
-def run(folder: Path, base: Path, stop_after: int | None = None, **training: object) -> StageReport:
-    spec = spec_for(base, **training)
-    context = (
-        context_for(folder, spec, StopAfter(stop_after))
-        if stop_after is not None
-        else context_for(folder, spec)
-    )
-    publish_dataset(context, ROWS)
-    return train(context)
-
-
-def losses(folder: Path) -> list[float]:
-    path = folder / "store" / adapter_folder(RUN_KEY) / TRAINING_LOG
-    return [json.loads(line)["loss"] for line in path.read_text().splitlines()]
-
-
-def adapter_weights(folder: Path) -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = load_file(
-        folder / "store" / adapter_folder(RUN_KEY) / "adapter_model.safetensors"
-    )
-    return weights
 
 
 @pytest.fixture(scope="module")
@@ -104,95 +66,6 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(
 
     assert losses(tmp_path / "again") == losses(undisturbed)
     assert losses(tmp_path / "other") != losses(undisturbed)
-
-
-@pytest.mark.parametrize("stop_after", [1, 3, 4, 7])
-def test_a_run_that_is_told_to_stop_and_started_again_ends_as_if_nothing_had_happened(
-    undisturbed: Path, base: Path, tmp_path: Path, stop_after: int
-):
-    with pytest.raises(Preempted, match="the next attempt goes on from there"):
-        run(tmp_path, base, stop_after=stop_after)
-    assert not (tmp_path / "store" / adapter_folder(RUN_KEY)).exists()
-
-    report = run(tmp_path, base)
-
-    assert report.training is not None
-    assert losses(tmp_path) == losses(undisturbed)
-    for name, weight in adapter_weights(undisturbed).items():
-        torch.testing.assert_close(adapter_weights(tmp_path)[name], weight, rtol=0, atol=0)
-    assert context_for(tmp_path, spec_for(base)).store.list(checkpoints_folder(RUN_KEY)) == []
-
-
-def interrupted(folder: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> StageContext:
-    """A run with a checkpoint after every step that dies in step 5."""
-    monkeypatch.setattr(
-        "finetune_trainer.training.train.time.monotonic", iter(range(0, 10**9, 1000)).__next__
-    )
-    context = context_for(folder, spec_for(base))
-    publish_dataset(context, ROWS)
-    progress = context.progress
-    assert isinstance(progress, SilentProgress)
-    with monkeypatch.context() as patch:
-        patch.setattr(progress, "losses", _DiesAt(5))
-        with pytest.raises(RuntimeError, match="killed"):
-            train(context)
-    return context
-
-
-class _DiesAt(list[float]):
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.step = step
-
-    def append(self, loss: float) -> None:
-        super().append(loss)
-        if len(self) == self.step:
-            raise RuntimeError("killed")
-
-
-def test_a_killed_run_goes_on_from_the_last_checkpoint_and_two_are_kept(
-    undisturbed: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    context = interrupted(tmp_path, base, monkeypatch)
-    assert sorted(p.name for p in (tmp_path / "store" / checkpoints_folder(RUN_KEY)).iterdir()) == [
-        "step-00000003",
-        "step-00000004",
-    ]
-
-    report = train(context)
-
-    assert report.training is not None
-    assert report.training.resumed_from_step == 4
-    assert losses(tmp_path) == losses(undisturbed)
-
-
-@pytest.mark.parametrize("name", ["adapter.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
-    undisturbed: Path,
-    base: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    name: str,
-):
-    context = interrupted(tmp_path, base, monkeypatch)
-    damaged = tmp_path / "store" / checkpoint_folder(RUN_KEY, 4) / name
-    damaged.write_bytes(damaged.read_bytes()[:-5] + b"xxxxx")
-
-    report = train(context)
-
-    assert report.training is not None
-    assert report.training.resumed_from_step == 3
-    assert "checkpoint of step 4 is damaged" in caplog.text
-    assert losses(tmp_path) == losses(undisturbed)
-
-
-def test_a_checkpoint_holds_no_pickle(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    interrupted(tmp_path, base, monkeypatch)
-
-    files = {p.suffix for p in (tmp_path / "store" / checkpoint_folder(RUN_KEY, 4)).iterdir()}
-
-    assert files == {".safetensors", ".json"}
 
 
 def test_a_finished_run_is_not_trained_again(base: Path, tmp_path: Path):
@@ -245,10 +118,37 @@ def test_a_gpu_that_is_too_small_is_said_with_numbers_and_the_next_thing_to_try(
         run(tmp_path, base)
 
 
-def test_checkpoints_of_other_runs_are_left_alone(base: Path, tmp_path: Path):
-    context = context_for(tmp_path, spec_for(base))
-    context.store.write("runs/other/checkpoints/step-00000001/manifest.json", b"{}")
+def test_a_loss_that_runs_away_ends_the_run_with_numbers_and_the_remedy(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The weights are left alone, so that only the losses that are told run away."""
+    told = iter([2.0] * 30 + [9.0] * 100)
 
-    checkpoints.remove_all(context.store, RUN_KEY)
+    def loss_of(model: torch.nn.Module, batch: PackedBatch, device: torch.device) -> torch.Tensor:
+        nothing = sum((p.sum() * 0.0 for p in model.parameters() if p.requires_grad), torch.zeros(()))
+        return nothing + next(told) * len(batch.labels)
 
-    assert context.store.list("runs/other/") == ["runs/other/checkpoints/step-00000001/manifest.json"]
+    monkeypatch.setattr("finetune_trainer.training.loop.summed_loss", loss_of)
+
+    with pytest.raises(Diverged) as caught:
+        run(tmp_path, base, maxSteps=100, effectiveBatchSize=2)
+
+    assert str(caught.value) == (
+        "spec.training.learningRate: the loss diverges: its median over steps 22 to 41 is 9, and the lowest mean "
+        "over 20 steps was 2 (up to step 10); lower the learning rate (0.01), or raise warmupRatio (0.05)"
+    )
+    assert caught.value.exit_code is ExitCode.DIVERGED
+
+
+def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        "finetune_trainer.training.loop.summed_loss",
+        lambda model, *_: sum((p.sum() * 0.0).sqrt() for p in model.parameters() if p.requires_grad),
+    )
+
+    with pytest.raises(
+        Diverged, match=r"the gradient's norm is nan at step 1 \(loss 0, .*lower the learning rate"
+    ):
+        run(tmp_path, base)

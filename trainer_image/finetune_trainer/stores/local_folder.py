@@ -52,6 +52,8 @@ class LocalFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".partial")
         shutil.copyfile(path, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.replace(target)
 
     def download(self, key: str, path: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, Diverged
 from finetune_trainer.training.adapter import trainable_parameters
+from finetune_trainer.training.divergence import WINDOW, Divergence, LossWatch
 from finetune_trainer.training.losses import summed_loss
 from finetune_trainer.training.packing import PackedBatch, TrainingPlan
 
@@ -71,9 +72,14 @@ class LoopState:
         self.log[-1] = replace(self.log[-1], checkpoint=made)
 
 
+def warmup_steps(total_steps: int, warmup_ratio: float) -> int:
+    """Steps before the peak."""
+    return math.ceil(total_steps * warmup_ratio)
+
+
 def learning_rate(step: int, total_steps: int, peak: float, warmup_ratio: float) -> float:
     """Linear warm-up, then a cosine down to LOWEST_RATE_SHARE of the peak. `step` counts from 0."""
-    warmup = math.ceil(total_steps * warmup_ratio)
+    warmup = warmup_steps(total_steps, warmup_ratio)
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     share = (step - warmup) / max(1, total_steps - warmup)
@@ -108,7 +114,14 @@ class TrainingLoop:
         """Run what is left of the plan, a record a step; ends early when told to stop.
 
         When it ends early, parameters, optimizer and random state are those after the last whole step.
+
+        Raises:
+            Diverged: the loss is no number any more, or far above what it was for long.
+            CudaOutOfMemory: a step does not fit the GPU.
         """
+        watch = LossWatch(warmup_steps(self.plan.total_steps, self.training.warmup_ratio))
+        for earlier in self.state.log:
+            watch.see(earlier.loss)
         while self.state.step < self.plan.total_steps and not stop_requested():
             record = self._step(stop_requested)
             if record is None:
@@ -116,6 +129,8 @@ class TrainingLoop:
             self.state.step += 1
             self.state.log.append(record)
             self.random_state = capture_random_state()
+            if (found := watch.see(record.loss)) is not None:
+                raise self._diverged(found)
             yield record
 
     def _step(self, stop_requested: Callable[[], bool]) -> StepRecord | None:
@@ -135,14 +150,19 @@ class TrainingLoop:
                     f"spec.training.learningRate: the loss is {mean_loss} at step {step + 1} (rate {rate:.2g}); "
                     "lower the learning rate"
                 )
-            norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM)
+            norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM))
+            if not math.isfinite(norm):
+                raise Diverged(
+                    f"spec.training.learningRate: the gradient's norm is {norm} at step {step + 1} "
+                    f"(loss {mean_loss:.3g}, rate {rate:.2g}); lower the learning rate"
+                )
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
         except torch.OutOfMemoryError as error:
             raise self._out_of_memory(max(len(batch) for batch in micro_batches)) from error
         tokens = sum(batch.example_tokens for batch in micro_batches)
-        return StepRecord(step + 1, mean_loss, rate, float(norm), tokens, time.perf_counter() - start)
+        return StepRecord(step + 1, mean_loss, rate, norm, tokens, time.perf_counter() - start)
 
     def _accumulate(
         self, micro_batches: Sequence[PackedBatch], stop_requested: Callable[[], bool]
@@ -165,6 +185,14 @@ class TrainingLoop:
         if self.device.type == "cuda" and self.dtype is torch.bfloat16:
             return torch.autocast("cuda", torch.bfloat16)
         return nullcontext()
+
+    def _diverged(self, found: Divergence) -> Diverged:
+        return Diverged(
+            f"spec.training.learningRate: the loss diverges: its median over steps {found.first_step} to "
+            f"{found.last_step} is {found.loss:.3g}, and the lowest mean over {WINDOW} steps was {found.best:.3g} "
+            f"(up to step {found.best_step}); lower the learning rate ({self.training.learning_rate:.2g}), "
+            f"or raise warmupRatio ({self.training.warmup_ratio:g})"
+        )
 
     def _out_of_memory(self, row_tokens: int) -> CudaOutOfMemory:
         free, whole = torch.cuda.mem_get_info(self.device)

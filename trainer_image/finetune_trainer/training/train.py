@@ -10,12 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from finetune_contract.artifact_layout import TRAIN_FILE, TRAINING_REPORT_FILE, adapter_folder, dataset_folder
 from finetune_contract.artifacts import ArtifactKind, Example, Manifest
 from finetune_contract.stage_protocol import Stage, StageReport, TrainingFacts
 from finetune_trainer.artifact_files import Fact, fetch_folder, publish_folder, read_manifest
-from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Preempted
+from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Preempted, StoreUnavailable
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training import base_model, checkpoints, training_report
 from finetune_trainer.training.adapter import add_adapter, load_quantized_base
@@ -96,7 +97,7 @@ def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows) -
 
 
 def _run(context: StageContext, loop: TrainingLoop, watch: StepWatch) -> None:
-    """All steps that are left; a checkpoint on time and when told to stop."""
+    """All steps that are left; a checkpoint on time, when told to stop, and at the end."""
     total = loop.plan.total_steps
     saved_at, saved_step = time.monotonic(), loop.state.step
     for record in loop.steps(context.stop_requested):
@@ -105,16 +106,30 @@ def _run(context: StageContext, loop: TrainingLoop, watch: StepWatch) -> None:
             time.monotonic() - saved_at >= context.spec.training.checkpoint_every_seconds
             and record.step < total
         ):
-            loop.state.mark_checkpoint()
-            checkpoints.save(loop, context.store, context.run_key, context.work_folder)
-            saved_at, saved_step = time.monotonic(), record.step
+            if _save(context, loop) is None:
+                saved_step = record.step
+            saved_at = time.monotonic()
+    failure = _save(context, loop) if loop.state.step > saved_step else None
     if loop.state.step < total:
-        if loop.state.step > saved_step:
-            loop.state.mark_checkpoint()
-            checkpoints.save(loop, context.store, context.run_key, context.work_folder)
-        raise Preempted(
-            f"told to stop after step {loop.state.step} of {total}; the next attempt goes on from there"
-        )
+        stopped = f"told to stop after step {loop.state.step} of {total}"
+        if failure is not None:
+            raise Preempted(
+                f"{stopped}, and the checkpoint could not be written ({failure}); "
+                f"the next attempt goes on from step {saved_step}"
+            ) from failure
+        raise Preempted(f"{stopped}; the next attempt goes on from there")
+
+
+def _save(context: StageContext, loop: TrainingLoop) -> Exception | None:
+    """A checkpoint, or why there is none: a full disk or a silent store now must not cost the steps still to come."""
+    loop.state.mark_checkpoint()
+    try:
+        checkpoints.save(loop, context.store, context.run_key, context.work_folder)
+    except (StoreUnavailable, SafetensorError, OSError) as error:
+        loop.state.mark_checkpoint(made=False)
+        logger.warning("no checkpoint of step %d: %s", loop.state.step, error)
+        return error
+    return None
 
 
 def _publish_adapter(

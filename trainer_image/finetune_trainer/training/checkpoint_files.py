@@ -1,0 +1,86 @@
+"""What a checkpoint is made of: files of a folder, written from a loop and read back into one. No pickle.
+
+Must not know stores, nor how many checkpoints there are.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from finetune_trainer.training.loop import LoopState, StepRecord, TrainingLoop, restore_random_state
+
+_ADAPTER, _OPTIMIZER, _RANDOM, _STATE = (
+    "adapter.safetensors",
+    "optimizer.safetensors",
+    "random.safetensors",
+    "state.json",
+)
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def write(loop: TrainingLoop, folder: Path) -> None:
+    """The loop's state after its last whole step. The rates and the place in the data follow from the step."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_file({name: p.detach().cpu().contiguous() for name, p in loop.parameters.items()}, folder / _ADAPTER)
+    moments: dict[str, Tensor] = {}
+    for name, parameter in loop.parameters.items():
+        for key, value in loop.optimizer.state.get(parameter, {}).items():
+            moments[f"{name}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    save_file(moments, folder / _OPTIMIZER)
+    save_file(loop.random_state, folder / _RANDOM)
+    state = {"step": loop.state.step, "log": [asdict(record) for record in loop.state.log]}
+    (folder / _STATE).write_text(json.dumps(state) + "\n")
+
+
+def read(loop: TrainingLoop, folder: Path) -> None:
+    """Bring the loop to the state of the folder. Everything is read and compared before the loop is changed.
+
+    Raises:
+        OSError, SafetensorError: a file is missing or cut off.
+        KeyError, TypeError, ValueError: the files are of another model, or say something else.
+    """
+    adapter, moments = load_file(folder / _ADAPTER), load_file(folder / _OPTIMIZER)
+    random_state = load_file(folder / _RANDOM)
+    content = json.loads((folder / _STATE).read_text())
+    state = LoopState(step=int(content["step"]), log=[StepRecord(**record) for record in content["log"]])
+    if len(state.log) != state.step:
+        raise ValueError(f"the log has {len(state.log)} steps of {state.step}")
+    moments_of = {name: {key: moments[f"{name}/{key}"] for key in _MOMENTS} for name in loop.parameters}
+    _check_shapes(loop, adapter, moments_of)
+    restore_random_state(random_state)
+    with torch.no_grad():
+        for name, parameter in loop.parameters.items():
+            parameter.copy_(adapter[name])
+            loop.optimizer.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device)
+                for key, value in moments_of[name].items()
+            }
+    if loop.device.type == "cuda":  # the fused optimizer counts its steps on the GPU
+        for parameter in loop.parameters.values():
+            loop.optimizer.state[parameter]["step"] = loop.optimizer.state[parameter]["step"].to(loop.device)
+    loop.random_state = random_state
+    loop.state = state
+
+
+def _check_shapes(
+    loop: TrainingLoop, adapter: Mapping[str, Tensor], moments_of: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    if adapter.keys() != loop.parameters.keys():
+        raise ValueError("the adapter has other layers than the model")
+    for name, parameter in loop.parameters.items():
+        shapes = {
+            adapter[name].shape,
+            moments_of[name]["exp_avg"].shape,
+            moments_of[name]["exp_avg_sq"].shape,
+        }
+        if shapes != {parameter.shape}:
+            raise ValueError(f"{name} has another shape than in the model")
