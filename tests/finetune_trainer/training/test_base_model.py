@@ -1,33 +1,33 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
-import httpx2
 import pytest
-from huggingface_hub import errors
 from moto import mock_aws
 
-from finetune_contract.artifact_layout import base_model_folder
 from finetune_contract.artifacts import ArtifactKind
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_trainer.artifact_files import publish_folder
-from finetune_trainer.errors import BaseModelRejected, SourceUnavailable, StoreRejected
+from finetune_trainer.errors import BaseModelRejected, Preempted, StoreRejected
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.s3 import S3Store
 from finetune_trainer.training.base_model import fetch, resolve
 from tests.finetune_trainer.training.tiny_model import context_for, spec_for
 
-COMMIT = "c" * 40
 FILES = {
     "config.json": b"{}",
     "model.safetensors": b"weights",
     "tokenizer.json": b"{}",
     "pytorch_model.bin": b"pickle",
+    "tokenizer.py": b"code",
+    "modeling_tiny.py": b"code",
     "README.md": b"words",
     "onnx/model.onnx": b"other",
 }
@@ -104,6 +104,62 @@ def test_a_folder_that_does_not_exist_is_refused_with_the_form_to_write(tmp_path
         resolve(context_with((tmp_path / "absent").as_uri(), tmp_path))
 
 
+def test_weights_that_are_only_in_a_folder_below_are_no_model(tmp_path: Path):
+    source = tmp_path / "source"
+    (source / "original").mkdir(parents=True)
+    (source / "config.json").write_bytes(b"{}")
+    (source / "original" / "model.safetensors").write_bytes(b"weights")
+
+    with pytest.raises(BaseModelRejected, match=r"holds no \*.safetensors"):
+        resolve(context_with(source.as_uri(), tmp_path))
+
+
+def sharded(folder: Path, shards: list[str], index: bytes) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "model.safetensors.index.json").write_bytes(index)
+    for shard in shards:
+        (folder / shard).write_bytes(b"weights")
+    return folder
+
+
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+INDEX = json.dumps({"weight_map": {"a": SHARDS[0], "b": SHARDS[1], "c": SHARDS[1]}}).encode()
+
+
+def test_a_model_in_shards_is_fetched_whole(tmp_path: Path):
+    source = sharded(tmp_path / "source", SHARDS, INDEX)
+
+    assert fetched_names(fetch(context_with(source.as_uri(), tmp_path))) >= set(SHARDS)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (INDEX, r"names model-00002-of-00002.safetensors, which is not there \(1 of 2 missing\)"),
+        (b"[]", "is no index of weights"),
+        (b"{", "is no index of weights"),
+    ],
+)
+def test_a_model_that_lacks_a_shard_is_refused_before_it_is_loaded(
+    tmp_path: Path, index: bytes, message: str
+):
+    source = sharded(tmp_path / "source", SHARDS[:1], index)
+
+    with pytest.raises(BaseModelRejected, match=f"spec.baseModel.uri: .*{message}"):
+        fetch(context_with(source.as_uri(), tmp_path))
+
+
+def test_a_fetch_that_is_told_to_stop_ends_between_two_files(tmp_path: Path):
+    source = write_files(tmp_path / "source", ["config.json", "model.safetensors"])
+    context = context_with(source.as_uri(), tmp_path)
+
+    with pytest.raises(Preempted, match="told to stop while the base model was fetched"):
+        fetch(dataclasses.replace(context, stop_requested=lambda: True))
+
+    assert fetched_names(fetch(context)) == {"config.json", "model.safetensors"}
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
@@ -158,115 +214,70 @@ def test_an_empty_prefix_and_a_missing_bucket_are_told_apart(tmp_path: Path, buc
         resolve(context_with("s3://absent/x/", tmp_path))
 
 
-class FakeHub:
-    """Hugging Face with one model; counts what is asked."""
-
-    def __init__(self) -> None:
-        self.asked = 0
-        self.downloaded: list[str] = []
-        self.failure: Exception | None = None
-        self.tokens: list[object] = []
-
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("huggingface_hub.HfApi", self.api)
-        monkeypatch.setattr("huggingface_hub.snapshot_download", self.download)
-
-    def api(self, token: object) -> FakeHub:
-        self.tokens.append(token)
-        return self
-
-    def model_info(self, repository: str, revision: str, files_metadata: bool) -> SimpleNamespace:
-        self.asked += 1
-        if self.failure is not None:
-            raise self.failure
-        siblings = [SimpleNamespace(rfilename=name, size=len(content)) for name, content in FILES.items()]
-        return SimpleNamespace(sha=COMMIT, siblings=siblings, card_data=SimpleNamespace(license="gemma"))
-
-    def download(self, repository: str, *, local_dir: Path, allow_patterns: list[str], **_: object) -> None:
-        self.downloaded += allow_patterns
-        write_files(local_dir, allow_patterns)
+def sums(names: list[str], lead: str = "") -> bytes:
+    return "".join(f"{hashlib.sha256(FILES[name]).hexdigest()}  {lead}{name}\n" for name in names).encode()
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> FakeHub:
-    fake = FakeHub()
-    fake.install(monkeypatch)
-    return fake
-
-
-def test_a_hugging_face_model_is_pinned_to_its_commit_and_copied_into_the_store_once(
-    tmp_path: Path, hub: FakeHub
-):
-    context = context_with("hf://google/gemma-2-2b@main", tmp_path)
-
-    base = resolve(context)
-    resolve(context)
-
-    assert base.uri == f"hf://google/gemma-2-2b@{COMMIT}"
-    assert base.licence == "gemma"
-    assert sorted(hub.downloaded) == ["config.json", "model.safetensors", "tokenizer.json"]
-    assert (
-        context.store.read(f"{base_model_folder('google', 'gemma-2-2b', COMMIT)}/model.safetensors")
-        == b"weights"
-    )
-    assert fetched_names(fetch(context)) == {"config.json", "model.safetensors", "tokenizer.json"}
-
-
-def test_later_stages_do_not_ask_hugging_face_for_a_pinned_model(tmp_path: Path, hub: FakeHub):
-    context = context_with(f"hf://google/gemma-2-2b@{COMMIT}", tmp_path)
-    resolve(context)
-    asked = hub.asked
-
+@pytest.mark.parametrize("lead", ["", "./"])
+def test_checksums_beside_the_model_are_held_to(tmp_path: Path, bucket: Any, lead: str):
+    put(bucket, ["config.json", "model.safetensors"])
+    content = sums(["config.json", "model.safetensors"], lead)
+    bucket.put_object(Bucket="elsewhere", Key="base/tiny/SHA256SUMS", Body=content)
+    context = context_with("s3://elsewhere/base/tiny/", tmp_path)
     fetch(context)
+    before = resolve(context).digest
 
-    assert hub.asked == asked
+    bucket.put_object(Bucket="elsewhere", Key="base/tiny/model.safetensors", Body=b"WEIGHTS")
+    (tmp_path / "work" / "base-model" / ".fetched").unlink()
 
-
-def test_the_token_comes_from_the_environment_and_never_from_this_machine(tmp_path: Path, hub: FakeHub):
-    resolve(context_with("hf://google/gemma-2-2b", tmp_path, {"HF_TOKEN": "hf_secret"}))
-    resolve(context_with("hf://google/other", tmp_path))
-
-    assert hub.tokens == ["hf_secret", False]
-
-
-def response(status: int) -> httpx2.Response:
-    return httpx2.Response(
-        status, request=httpx2.Request("GET", "https://huggingface.co/api/models/google/gemma-2-2b")
-    )
+    assert resolve(context).digest == before
+    with pytest.raises(StoreRejected, match=r"model.safetensors has sha256 .* was announced"):
+        fetch(context)
 
 
-@pytest.mark.parametrize(
-    ("failure", "kind", "message"),
-    [
-        (
-            errors.GatedRepoError("gated", response=response(403)),
-            BaseModelRejected,
-            "licence must be accepted; accept it at https://huggingface.co/google/gemma-2-2b and set "
-            "spec.baseModel.tokenSecretRef",
-        ),
-        (errors.RevisionNotFoundError("no", response=response(404)), BaseModelRejected, "no such revision"),
-        (
-            errors.RepositoryNotFoundError("no", response=response(404)),
-            BaseModelRejected,
-            "no such model; check the name",
-        ),
-        (
-            errors.HfHubHTTPError("no", response=response(401)),
-            BaseModelRejected,
-            r"refuses the token \(401\)",
-        ),
-        (
-            errors.HfHubHTTPError("no", response=response(503)),
-            SourceUnavailable,
-            "answered 503; it is tried again",
-        ),
-        (ConnectionError("no route"), SourceUnavailable, "does not answer .* put the model into S3"),
-    ],
-)
-def test_what_hugging_face_refuses_is_said_with_its_remedy(
-    tmp_path: Path, hub: FakeHub, failure: Exception, kind: type[Exception], message: str
+def test_checksums_that_leave_a_file_out_are_refused_with_the_command(tmp_path: Path, bucket: Any):
+    put(bucket, ["config.json", "model.safetensors"])
+    bucket.put_object(Bucket="elsewhere", Key="base/tiny/SHA256SUMS", Body=sums(["config.json"]))
+
+    with pytest.raises(
+        BaseModelRejected, match=r"no sha256 of model.safetensors \(1 of 2 .*sha256sum \* > SHA256SUMS"
+    ):
+        resolve(context_with("s3://elsewhere/base/tiny/", tmp_path))
+
+
+def test_a_model_without_checksums_is_taken_and_said(
+    tmp_path: Path, bucket: Any, caplog: pytest.LogCaptureFixture
 ):
-    hub.failure = failure
+    put(bucket, ["config.json", "model.safetensors"])
 
-    with pytest.raises(kind, match=message):
-        resolve(context_with("hf://google/gemma-2-2b@main", tmp_path))
+    with caplog.at_level(logging.WARNING):
+        resolve(context_with("s3://elsewhere/base/tiny/", tmp_path))
+
+    assert "base model without checksums; write SHA256SUMS beside it" in caplog.text
+
+
+def test_a_manifest_that_names_more_than_is_there_is_refused(tmp_path: Path, bucket: Any):
+    source = write_files(tmp_path / "source", ["config.json", "model.safetensors", "tokenizer.json"])
+    publish_folder(S3Store(bucket, "elsewhere", "base"), "tiny", source, ArtifactKind.BASE_MODEL, {})
+    bucket.delete_object(Bucket="elsewhere", Key="base/tiny/tokenizer.json")
+
+    with pytest.raises(BaseModelRejected, match=r"holds no tokenizer.json, and its manifest.json names it"):
+        resolve(context_with("s3://elsewhere/base/tiny/", tmp_path))
+
+
+def test_a_manifest_does_not_let_code_in(tmp_path: Path, bucket: Any):
+    source = write_files(tmp_path / "source", list(FILES))
+    publish_folder(S3Store(bucket, "elsewhere", "base"), "tiny", source, ArtifactKind.BASE_MODEL, {})
+
+    folder = fetch(context_with("s3://elsewhere/base/tiny/", tmp_path))
+
+    assert fetched_names(folder) == {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+def test_a_manifest_of_something_else_counts_for_nothing(tmp_path: Path, bucket: Any):
+    put(bucket, ["config.json", "model.safetensors"])
+    bucket.put_object(Bucket="elsewhere", Key="base/tiny/manifest.json", Body=b'{"name": "an app"}')
+
+    folder = fetch(context_with("s3://elsewhere/base/tiny/", tmp_path))
+
+    assert fetched_names(folder) == {"config.json", "model.safetensors"}
