@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from finetune_contract.artifacts import Document
 from finetune_trainer.dataset.cleaning.html import clean_content, excerpt_text, plain_text
 from finetune_trainer.dataset.cleaning.markdown import clean_markdown
-from finetune_trainer.dataset.examples.corpus import UNTITLED
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.run_log import Progress
 
@@ -72,7 +71,7 @@ def clean(raw: RawDocument, note: Callable[[str], None] = lambda doubt: None) ->
     return Document(
         source=raw.source,
         post_id=raw.post_id,
-        post_title=plain_text(raw.title_html) or UNTITLED,
+        post_title=plain_text(raw.title_html) or "Untitled",
         post_excerpt=excerpt_text(raw.excerpt_html),
         post_content=content,
         post_date=raw.date,
