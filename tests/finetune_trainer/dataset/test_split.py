@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune_contract.run_spec import ExampleKind, SplitSpec
-from finetune_trainer.dataset.examples import SHARES
+from finetune_trainer.dataset.examples import SHARES, WITHOUT_SOURCES
 from finetune_trainer.dataset.examples.draft import Draft, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing, normalised
 from finetune_trainer.dataset.split import Split, split_examples
@@ -51,8 +51,9 @@ def test_reserved_phrasings_are_never_taught():
 
 
 def test_a_reserved_question_that_is_taught_elsewhere_is_left_out():
-    same = Phrasing("a", "What is it?"), Phrasing("b", "what is IT", reserved=True)
-    rows = [make_draft(ExampleKind.GROUNDED, "u", way, (), "it", [], 0) for way in same]
+    ways = [Phrasing(f"t{n}", f"What is it{mark}?") for n, mark in enumerate(("", " called", " now"))]
+    ways.append(Phrasing("b", "what is IT", reserved=True))
+    rows = [make_draft(ExampleKind.GROUNDED, "u", way, (), "it", [], 0) for way in ways]
 
     result = split_examples({ExampleKind.GROUNDED: rows}, SplitSpec(), 40)
 
@@ -66,6 +67,30 @@ def test_evaluation_is_about_facts_that_were_taught():
     assert {example.answer for example in result.evaluation} <= {
         example.answer for example in result.training
     }
+
+
+@pytest.mark.parametrize("cap", [200, 12, 2])
+def test_a_fact_that_is_asked_for_by_heart_was_taught_in_three_wordings(cap):
+    result = split(facts=30, cap=cap)
+
+    taught = Counter(
+        fact for fact, _ in {((row.document_url, row.answer), row.question) for row in result.training}
+    )
+    asked = [row for row in result.evaluation if row.kind in WITHOUT_SOURCES]
+    assert all(taught[row.document_url, row.answer] >= 3 for row in asked)
+    assert bool(asked) is (cap > 2)
+    assert "fact of the evaluation is hardly taught" in result.left_out or cap == 200
+
+
+def test_what_must_be_known_by_heart_is_taught_in_three_wordings_at_once():
+    kinds = (ExampleKind.GROUNDED, ExampleKind.METADATA)
+    shares = {ExampleKind.GROUNDED: 1.0, ExampleKind.METADATA: 0.2}
+
+    result = split_examples({kind: drafts(kind, 40) for kind in kinds}, SplitSpec(), 200, shares=shares)
+
+    by_heart = Counter(row.answer for row in result.training if row.kind is ExampleKind.METADATA)
+    assert sum(by_heart.values()) == 40
+    assert sorted(by_heart.values()) == 20 * [2]  # the drafts count their rounds from 1
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1])

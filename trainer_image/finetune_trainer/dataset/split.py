@@ -11,14 +11,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune_contract.artifacts import Example
+from finetune_contract.prompt import CITATION
 from finetune_contract.run_spec import ExampleKind, SplitSpec
-from finetune_trainer.dataset.examples import SHARES
+from finetune_trainer.dataset.examples import SHARES, WITHOUT_SOURCES
 from finetune_trainer.dataset.examples.draft import Draft, stable_order
 from finetune_trainer.dataset.examples.duplicates import without_near_duplicates
 from finetune_trainer.dataset.examples.phrasing import normalised
 from finetune_trainer.dataset.examples.typos import with_typos
 
 MIN_EVALUATION_PER_KIND = 4
+MIN_WORDINGS = 3
+"""What has to be known by heart is taught in so many wordings before the next facts have their turn, and the evaluation
+asks only for such facts: one that is said once is not learnt."""
 WRITTEN_FREELY = frozenset({ExampleKind.GENERATED})
 """Kinds whose wordings may be nearly the same by chance; the rules of the others word a question anew on purpose."""
 
@@ -55,7 +59,12 @@ def split_examples(
         typo_share: share of the questions that are asked with typing mistakes.
     """
     left_out: Counter[str] = Counter()
-    taught = {kind: _ordered(rows, spec.seed, reserved=False) for kind, rows in drafts.items()}
+    taught = {
+        kind: _ordered(
+            rows, spec.seed, reserved=False, at_once=MIN_WORDINGS if kind in WITHOUT_SOURCES else 1
+        )
+        for kind, rows in drafts.items()
+    }
     asked = {kind: _ordered(rows, spec.seed, reserved=True) for kind, rows in drafts.items()}
     mixed = _mixed(_distinct(taught, left_out), shares, left_out)
     chosen = _capped(mixed, max_per_document, left_out)
@@ -68,7 +77,8 @@ def split_examples(
         for kind in drafts
     }
     strange = {kind: _ordered(rows, spec.seed, reserved=True) for kind, rows in (untaught or {}).items()}
-    evaluation = _fresh(asked, seen, wanted, shares, left_out)
+    known = {kind: _taught_well(rows, chosen, left_out) for kind, rows in asked.items()}
+    evaluation = _fresh(known, seen, wanted, shares, left_out)
     transfer = _fresh(strange, seen, wanted, shares, left_out)
     return Split(
         tuple(training),
@@ -95,13 +105,36 @@ def _fresh(
     return _mixed(_distinct(chosen, left_out), shares, Counter(), keep_all=True)
 
 
-def _ordered(drafts: Sequence[Draft], seed: int, reserved: bool) -> list[Example]:
+def _taught_well(
+    asked: Sequence[Example], taught: Sequence[Example], left_out: Counter[str]
+) -> list[Example]:
+    """The questions without those that ask by heart for a fact that is taught in fewer than MIN_WORDINGS wordings."""
+    said = {(_fact(row), normalised(row.question)) for row in taught}
+    wordings = Counter(fact for fact, _ in said)
+    known = [row for row in asked if row.kind not in WITHOUT_SOURCES or wordings[_fact(row)] >= MIN_WORDINGS]
+    left_out["fact of the evaluation is hardly taught"] += len(asked) - len(known)
+    return known
+
+
+def _fact(example: Example) -> tuple[str, str]:
+    return example.document_url, CITATION.sub("", example.answer)
+
+
+def _ordered(drafts: Sequence[Draft], seed: int, reserved: bool, at_once: int = 1) -> list[Example]:
     """Round by round, shuffled inside a round by a hash that does not move when other documents change.
 
     Families stay together, in the same order in every kind: questions about the same sources are trained together.
+
+    Args:
+        drafts: of one kind.
+        seed: of the split.
+        reserved: which of them.
+        at_once: rounds that are taken as one.
     """
     chosen = [draft for draft in drafts if draft.reserved == reserved]
-    chosen.sort(key=lambda draft: (draft.round, stable_order(str(seed), draft.family), draft.example.id))
+    chosen.sort(
+        key=lambda draft: (draft.round // at_once, stable_order(str(seed), draft.family), draft.example.id)
+    )
     return [draft.example for draft in chosen]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from finetune_chat.answering.answering import Turn, prompt_messages
 from finetune_chat.answering.retrieve import FoundDocument, Retrieved, choose
+from finetune_chat.settings import ChatSettings
 from finetune_contract.artifacts import Document
 from finetune_contract.prompt import MAX_PASSAGES, cited_numbers, conversation
 from finetune_contract.sections import Passage, leans_on_previous
@@ -62,12 +63,16 @@ def test_the_chat_shows_the_same_turns():
 def test_the_chat_finds_the_same_sources_for_a_follow_up(loaves):
     found = [FoundDocument(d.post_title, d.post_url, d.post_content) for d in loaves.documents]
 
+    compared = 0
     for draft in make_follow_ups(loaves):
         opening, question = draft.example.prompt[0].content, draft.example.question
         if leans_on_previous(question):
             chat = choose(f"{opening} {question}", found, MIN_SCORE, must_hold=question)
             if chat.fits:
                 assert list(chat.passages) == loaves.search_after(opening, question, MAX_PASSAGES)
+                compared += 1
+    assert compared
+    assert ChatSettings.model_fields["min_score"].default == MIN_SCORE
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,28 @@ def test_captions_and_addresses_are_no_facts(corpus):
     assert Corpus([document]).facts == ()
 
 
+def test_a_mark_of_a_note_is_no_citation_and_so_no_fact(corpus):
+    content = "## Ada Mill\n\nAda Mill ground rye[2] for sixty years."
+    document = corpus.documents[0].model_copy(update={"post_content": content})
+
+    assert Corpus([document]).facts == ()
+
+
+@pytest.mark.parametrize("title", ["Untitled", "The “old” mill"])
+def test_no_page_is_named_by_a_title_that_does_not_stand_in_quotation_marks(corpus, title):
+    document = corpus.documents[0].model_copy(update={"post_title": title})
+
+    assert list(KINDS[ExampleKind.URL](Corpus([document]))) == []
+
+
+def test_nobody_asks_about_what_is_untitled(corpus):
+    document = corpus.documents[0].model_copy(
+        update={"post_title": "Untitled", "post_content": "The mill was built in 1687 by two brothers."}
+    )
+
+    assert Corpus([document]).facts == ()
+
+
 def test_search_is_remembered_and_gives_what_it_gave(corpus):
     first = corpus.search("What does a winter ticket cost?", 2)
     first.clear()

@@ -11,8 +11,10 @@ from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
 
 
 def make_closed_book(corpus: Corpus) -> Iterator[Draft]:
-    """Every fact in every phrasing that leads search to it, so that the question stands for itself."""
+    """Every fact in every phrasing that leads search to it and to no other document: the question stands for itself."""
     for fact in corpus.facts:
+        if not corpus.is_told_apart_by(fact.passage.heading or fact.passage.title, fact.passage.url):
+            continue
         ways = corpus.ways_to_ask(fact)
         for round_number, phrasing in in_rounds(ways, "closed_book", fact.passage.url, fact.passage.heading):
             if not corpus.with_distractor(phrasing.question, fact.passage):

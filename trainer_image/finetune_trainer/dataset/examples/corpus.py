@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from finetune_contract.artifacts import Document
-from finetune_contract.prompt import MAX_PASSAGE_WORDS, MAX_PASSAGES
+from finetune_contract.prompt import CITATION, MAX_PASSAGE_WORDS, MAX_PASSAGES
 from finetune_contract.sections import (
     Passage,
     PassageIndex,
@@ -38,9 +38,13 @@ _SENTENCE = re.compile(
     r"|Update|Use(?! of)|Work|Write) "
 )
 """A heading that says or bids something rather than name a thing."""
+UNTITLED = "Untitled"
+"""Title of a document that its site gave none: nobody asks for it by this name."""
 MAX_TOPIC_WORDS = 8
 _SAID = re.compile(r"[.!…][\"'”’)*`_]*$")
 """A sentence comes to an end; a caption does not."""
+_LEADS_ELSEWHERE = re.compile(rf"://|{CITATION.pattern}")
+"""The model never writes links, and `[1]` is the first source of a prompt, not a note of the page."""
 _ARTICLES = frozenset({"a", "an", "the"})
 MIN_SITE_NOUN_COUNT = 8
 MIN_SITE_NOUN_SHARE = 0.25
@@ -51,6 +55,11 @@ MIN_SCORE = 0.35
 """What a chat asks of the best passage before it reads a question together with the one before."""
 SEARCH_DEPTH = MAX_PASSAGES + 8
 """Passages that are remembered of each search; no kind asks for more."""
+
+
+def can_be_named(document: Document) -> bool:
+    """Whether a question or an answer can put the document's title in quotation marks."""
+    return document.post_title != UNTITLED and not {"“", "”"} & set(document.post_title)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +89,10 @@ class Corpus:
                 passages.append(passage)
                 if has_headings and not section.heading:
                     continue  # an opening paragraph says hello; the facts follow
+                if not section.heading and document.post_title == UNTITLED:
+                    continue
                 answer = answer_sentence(section.heading or document.post_title, section.text)
-                if _SAID.search(answer) and "://" not in answer:  # the model never writes links
+                if _SAID.search(answer) and not _LEADS_ELSEWHERE.search(answer):
                     facts.append(Fact(document, passage, answer))
         self.passages = tuple(passages)
         self.written: tuple[WrittenPair, ...] = ()
@@ -92,7 +103,7 @@ class Corpus:
         texts = [document.post_content for document in documents]
         self._lower_words = Counter(word for text in texts for word in _LOWER_WORD.findall(text))
         self._names = Counter(word for text in texts for word in _NAME_INSIDE.findall(text))
-        self._passage_words = [frozenset(content_words(f"{p.title} {p.heading} {p.text}")) for p in passages]
+        self._words = {p: frozenset(content_words(f"{p.title} {p.heading} {p.text}")) for p in passages}
         self.site_noun = _site_noun(texts)
         """What the site speaks of most, such as `mill`; for questions about what it does not have."""
         self._found: dict[tuple[str, ...], tuple[Passage, ...]] = {}
@@ -165,7 +176,14 @@ class Corpus:
     def holds(self, words: str) -> bool:
         """Whether some passage has all content words of a phrase."""
         wanted = frozenset(content_words(words))
-        return any(wanted <= known for known in self._passage_words)
+        return any(wanted <= known for known in self._words.values())
+
+    def is_told_apart_by(self, topic: str, url: str) -> bool:
+        """Whether a topic says which document is meant: no other has a section with all its words. `Conclusion` does
+        not, and a question about it has a hundred answers."""
+        wanted = frozenset(content_words(topic))
+        others = (passage for passage in self.search(topic, SEARCH_DEPTH) if passage.url != url)
+        return bool(wanted) and not any(wanted <= self._words[passage] for passage in others)
 
     def ways_to_ask(self, fact: Fact) -> list[Phrasing]:
         """Phrasings for a fact, by the heading of its section."""

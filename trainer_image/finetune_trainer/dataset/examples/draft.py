@@ -24,7 +24,8 @@ class Draft:
     round: int
     """How many examples of the same fact and kind come before it; a prefix of low rounds covers every fact."""
     family: str
-    """Equal for examples with the same sources, which lie together: their prompts begin alike."""
+    """Equal for examples with the same sources, which lie together: their prompts begin alike. Without sources, equal
+    for one document: the wordings of a fact lie near each other."""
 
 
 def stable_order(*parts: str) -> str:
@@ -61,7 +62,8 @@ def make_draft(
         answer=answer,
         must_contain=must_contain,
     )
-    return Draft(example, phrasing.reserved, round_number, family_of(passages) or example.id)
+    family = family_of(passages) or stable_order(document_url)
+    return Draft(example, phrasing.reserved, round_number, family)
 
 
 def family_of(passages: Sequence[Passage]) -> str:

@@ -14,11 +14,10 @@ from datetime import datetime
 
 from finetune_contract.artifacts import Document
 from finetune_contract.run_spec import ExampleKind
-from finetune_trainer.dataset.examples.corpus import Corpus
+from finetune_trainer.dataset.examples.corpus import Corpus, can_be_named
 from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
-UNTITLED = "Untitled"
 MAX_NAMES = 6
 """Tags or categories in one answer; a post with more is asked for other things."""
 MAX_LISTED = 3
@@ -116,12 +115,7 @@ def make_metadata(corpus: Corpus) -> Iterator[Draft]:
 
     def has_name(document: Document) -> bool:
         title = document.post_title
-        return (
-            title != UNTITLED
-            and titles[title.lower()] == 1
-            and len(title.split()) <= MAX_TITLE_WORDS
-            and not {"“", "”"} & set(title)
-        )
+        return can_be_named(document) and titles[title.lower()] == 1 and len(title.split()) <= MAX_TITLE_WORDS
 
     for document in corpus.documents:
         if has_name(document):

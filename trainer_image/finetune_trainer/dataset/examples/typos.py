@@ -16,7 +16,7 @@ MIN_LETTERS = 4
 WORDS_PER_MISTAKE = 12
 TEMPLATE_MARK = "+typo"
 """Ends the template's name of a question with mistakes."""
-_PLAIN_WORD = re.compile(r"(?<![\w'’.@/-])[a-z]{4,}(?![\w'’@/-])")
+_PLAIN_WORD = re.compile(rf"(?<![\w'’.@/-])[a-z]{{{MIN_LETTERS},}}(?![\w'’@/-])")
 _QUOTED = re.compile(r"“[^”]*”|\"[^\"]*\"|`[^`]*`")
 _NEIGHBOURS = {
     letter: row[max(0, place - 1) : place] + row[place + 1 : place + 2]

@@ -12,7 +12,7 @@ from finetune_contract.prompt import MAX_PASSAGES
 from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage, split_sections
 from finetune_trainer.dataset.examples.answers import fact_strings
-from finetune_trainer.dataset.examples.corpus import Corpus
+from finetune_trainer.dataset.examples.corpus import Corpus, can_be_named
 from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
@@ -29,7 +29,7 @@ RESERVED_FORMS = ("Can you point me to a page about {q}?", "Where does the site 
 
 def make_url(corpus: Corpus) -> Iterator[Draft]:
     """Every document by its title and by its topic headings, where search shows it."""
-    for document in corpus.documents:
+    for document in filter(can_be_named, corpus.documents):
         for topic in _topics(document):
             asked = corpus.as_topic(topic, document.post_content)
             ways = [Phrasing(f"url.{n}", form.replace("{q}", asked)) for n, form in enumerate(FORMS)]
