@@ -82,6 +82,24 @@ def test_rows_over_the_limit_are_named_and_never_cut():
     assert rows.too_long == (example(20).id,)
 
 
+def test_a_row_whose_answer_would_end_in_the_middle_is_left_out_and_named():
+    rows = [example(0), example(1).model_copy(update={"answer": "Write <s> and </s> around it. [1]"})]
+
+    encoded = encode_rows(tiny_tokenizer(), rows, sequence_length=4096)
+
+    assert [row.id for row in encoded.rows] == [example(0).id]
+    assert encoded.broken_off == (example(1).id,)
+    assert encoded.too_long == ()
+
+
+def test_a_tokenizer_that_cannot_end_an_answer_is_refused_with_the_remedy():
+    tokenizer = tiny_tokenizer("{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}")
+    tokenizer.eos_token = None
+
+    with pytest.raises(BaseModelRejected, match=r"never stop; name its eos_token in tokenizer_config.json"):
+        encode_example(tokenizer, example(0))
+
+
 GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
     "{{ raise_exception('System role not supported') }}{% endif %}"

@@ -38,10 +38,13 @@ class EncodedExample:
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """The rows that fit, and the ids of those that are longer than the limit."""
+    """The rows that can be taught whole, and the ids of the others."""
 
     rows: tuple[EncodedExample, ...]
     too_long: tuple[str, ...]
+    """Longer than the limit."""
+    broken_off: tuple[str, ...] = ()
+    """With a token in the answer that ends a turn, such as `</s>` on a page about HTML: it would be learnt half."""
 
 
 def load_tokenizer(folder: Path, prompt_format: PromptFormat) -> PreTrainedTokenizerBase:
@@ -112,6 +115,11 @@ def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example) -> Enco
         answer_ids = answer_ids[: end + 1]
     elif tokenizer.eos_token_id is not None:
         answer_ids.append(int(tokenizer.eos_token_id))
+    else:
+        raise BaseModelRejected(
+            "spec.baseModel.uri: neither chat template nor tokenizer has a token that ends an answer, and the model would "
+            "never stop; name its eos_token in tokenizer_config.json"
+        )
     return EncodedExample(example.id, tuple(prompt_ids), tuple(answer_ids))
 
 
@@ -121,13 +129,18 @@ def encode_rows(
     """All examples in order; those longer than `sequence_length` tokens are named, never cut."""
     rows: list[EncodedExample] = []
     too_long: list[str] = []
+    broken_off: list[str] = []
+    ends = [str(tokenizer.convert_ids_to_tokens(token)) for token in turn_end_ids(tokenizer)]
     for example in examples:
+        if any(end and end in example.answer for end in ends):
+            broken_off.append(example.id)
+            continue
         row = encode_example(tokenizer, example)
         if len(row) > sequence_length:
             too_long.append(example.id)
         else:
             rows.append(row)
-    return EncodedRows(tuple(rows), tuple(too_long))
+    return EncodedRows(tuple(rows), tuple(too_long), tuple(broken_off))
 
 
 def _turns(prompt: Sequence[ChatMessage]) -> list[dict[str, str]]:
