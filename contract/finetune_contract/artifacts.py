@@ -49,7 +49,7 @@ class Example(ContractModel):
     """One question with the answer that is taught or expected."""
 
     id: str
-    """sha256 of kind, document, template and question; the same fact keeps its id over runs."""
+    """sha256 of kind, document, template, question and what is shown beside it; the same over runs."""
     kind: ExampleKind
     document_url: str
     """Document that the answer comes from; empty for refusals about nothing on the site."""
@@ -57,7 +57,7 @@ class Example(ContractModel):
     """Name of the phrasing."""
     question: str
     prompt: list[ChatMessage]
-    """What the model sees, rendered by prompt.user_message; ends with a user turn."""
+    """What the model sees, rendered by prompt.conversation; ends with a user turn."""
     answer: str
     """What the model should say."""
     must_contain: list[str] = []
