@@ -117,8 +117,8 @@ def encode_example(tokenizer: PreTrainedTokenizerBase, example: Example) -> Enco
         answer_ids.append(int(tokenizer.eos_token_id))
     else:
         raise BaseModelRejected(
-            "spec.baseModel.uri: neither chat template nor tokenizer has a token that ends an answer, and the model would "
-            "never stop; name its eos_token in tokenizer_config.json"
+            "spec.baseModel.uri: neither chat template nor tokenizer has a token that ends an answer, and the model "
+            "would never stop; name its eos_token in tokenizer_config.json"
         )
     return EncodedExample(example.id, tuple(prompt_ids), tuple(answer_ids))
 
