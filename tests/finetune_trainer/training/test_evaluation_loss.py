@@ -142,7 +142,7 @@ def test_dropout_rests_while_it_measures_and_the_random_state_stays(base: Path) 
 
 def test_the_quantized_layers_are_never_put_to_rest(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On CPUs with AVX512-BF16 a resting 4-bit layer changes its own weights for good."""
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     loop = ready_loop(base)
     questions = encode_rows(tiny_tokenizer(), QUESTIONS[:1], 1024).rows

@@ -109,7 +109,7 @@ def _rest(model: torch.nn.Module) -> list[torch.nn.Module]:
     The 4-bit layers stay as they are: on some CPUs bitsandbytes lays the weights of a resting layer out anew, with
     other rounding, and training would go on with those. They have no dropout of their own.
     """
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     resting = [m for m in model.modules() if m.training and not isinstance(m, Linear4bit)]
     for module in resting:

@@ -47,7 +47,7 @@ class FakeMlflow:
 
     def get_experiment_by_name(self, name: str) -> object:
         if self.is_down:
-            raise MlflowException("connection refused")
+            raise MlflowException("http://me:secret@mlflow:5000/api: connection refused")
         return SimpleNamespace(experiment_id=f"id of {name}") if self.runs else None
 
     def create_experiment(self, name: str) -> str:
@@ -70,7 +70,7 @@ class FakeMlflow:
 
     def log_batch(self, run_id: str, metrics: list[tuple[Any, ...]], synchronous: bool) -> None:
         if self.is_down:
-            raise MlflowException("connection refused")
+            raise MlflowException("http://me:secret@mlflow:5000/api: connection refused")
         self.runs[run_id]["metrics"] += [(key, value, step) for key, value, _, step in metrics]
 
     set_terminated = update_run
@@ -79,6 +79,7 @@ class FakeMlflow:
 @pytest.fixture
 def mlflow(monkeypatch: pytest.MonkeyPatch) -> FakeMlflow:
     server = FakeMlflow()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     status = SimpleNamespace(FINISHED="FINISHED", KILLED="KILLED", RUNNING="RUNNING", to_string=str)
     stand_in(monkeypatch, "mlflow")
     stand_in(monkeypatch, "mlflow.entities", Metric=lambda *values: values, RunStatus=status)
@@ -179,7 +180,8 @@ def test_a_server_that_is_lost_is_named_once_and_left_alone(
     told.add(2, {"loss": 1.0})
     told.close(finished=True)
 
-    assert caplog.text.count("connection refused") == 1
+    assert caplog.text.count("http://mlflow:5000/api: connection refused") == 1
+    assert "secret" not in caplog.text
 
 
 def test_a_service_that_refuses_at_first_is_named(
@@ -190,7 +192,10 @@ def test_a_service_that_refuses_at_first_is_named(
     trackers(tmp_path, WANDB_API_KEY="x", MLFLOW_TRACKING_URI="http://mlflow:5000").add(1, {"loss": 2.0})
 
     assert "WANDB_API_KEY: is not told about the training: wrong key" in caplog.text
-    assert "MLFLOW_TRACKING_URI: is not told about the training: connection refused" in caplog.text
+    assert (
+        "MLFLOW_TRACKING_URI: is not told about the training: http://mlflow:5000/api: connection"
+        in caplog.text
+    )
 
 
 def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(

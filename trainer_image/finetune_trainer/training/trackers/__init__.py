@@ -7,6 +7,7 @@ of ours; whoever wants it installs it.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Protocol
@@ -23,7 +24,10 @@ TRACKERS: dict[str, tuple[str, str]] = {
 
 
 class TrackerLost(Exception):
-    """The place does not take what it is told."""
+    """The place does not take what it is told. A name and password in an address are left out of the words."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(re.sub(r"//[^/@\s]*@", "//", words))
 
 
 class Tracker(Protocol):

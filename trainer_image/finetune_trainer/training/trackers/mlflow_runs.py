@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 
@@ -14,6 +15,8 @@ from finetune_trainer.training.trackers import TrackerLost
 
 EXPERIMENT = "finetune"
 KEY_TAG = "finetune.run_key"
+MOST_RETRIES = "2"
+"""Its own number, 7, would let a training wait for minutes for a server that is gone."""
 
 
 class MlflowRun:
@@ -42,6 +45,7 @@ class MlflowRun:
 
 def open_tracker(context: StageContext) -> MlflowRun:
     """The run of this run key in the experiment MLFLOW_EXPERIMENT_NAME, or a new one."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", MOST_RETRIES)
     client = MlflowClient(tracking_uri=context.environment["MLFLOW_TRACKING_URI"])
     try:
         name = context.environment.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT
