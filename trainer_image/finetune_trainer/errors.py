@@ -12,6 +12,7 @@
     ├── StoreUnavailable         no answer; retried
     ├── KnowledgeBaseUnavailable no answer; retried
     ├── CudaOutOfMemory          the operator takes the next rung
+    ├── HostOutOfMemory          more memory or a smaller training; never retried
     └── Preempted                told to stop; a checkpoint was written
 
 Messages name the place (a path in the spec), the fact and the remedy. Never a secret.
@@ -94,6 +95,12 @@ class CudaOutOfMemory(TrainerError):
     """The GPU's memory is too small for this micro-batch and sequence length."""
 
     exit_code = ExitCode.CUDA_OUT_OF_MEMORY
+
+
+class HostOutOfMemory(TrainerError):
+    """The container's memory limit is too low for training on a CPU with these settings."""
+
+    exit_code = ExitCode.HOST_OUT_OF_MEMORY
 
 
 class Preempted(TrainerError):

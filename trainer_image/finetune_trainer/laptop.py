@@ -25,6 +25,7 @@ from finetune_contract.stage_protocol import ExitCode, Stage, StageReport
 from finetune_trainer.__main__ import StopSignal, run_stage
 from finetune_trainer.dataset_command_line import add_dataset_commands
 from finetune_trainer.dataset_commands import run_dataset_command
+from finetune_trainer.estimate_command import add_estimate_command, run_estimate_command
 from finetune_trainer.run_log import JsonProgress, Progress, TerminalProgress
 from finetune_trainer.run_settings import load_run
 from finetune_trainer.workspace import open_workspace
@@ -127,11 +128,13 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="examples:\n"
         "  finetune run examples/quickstart/finetunerun.yaml --workspace out --set training.maxSteps=10\n"
         "  finetune dataset build examples/quickstart/finetunerun.yaml --workspace out\n"
-        "  finetune dataset inspect --workspace out --kind grounded",
+        "  finetune dataset inspect --workspace out --kind grounded\n"
+        "  finetune estimate examples/quickstart/finetunerun.yaml --gpu-memory 24Gi --config base/config.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     add_dataset_commands(commands)
+    add_estimate_command(commands)
     run = commands.add_parser(
         "run",
         help="run every stage of a FineTuneRun",
@@ -175,6 +178,8 @@ def main(argv: list[str] | None = None) -> None:
     stop.install()
     if arguments.command == "dataset":
         sys.exit(run_dataset_command(arguments, dict(os.environ), lambda: stop.received))
+    if arguments.command == "estimate":
+        sys.exit(run_estimate_command(arguments))
     try:
         metadata, spec = load_run(arguments.file, arguments.set)
     except InvalidRunDocument as error:

@@ -1,0 +1,141 @@
+"""`finetune estimate`: what is printed, and where the base model's config.json is looked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from finetune_contract.artifact_layout import base_model_folder
+from finetune_contract.stage_protocol import ExitCode
+from finetune_trainer.estimate_command import find_config
+from finetune_trainer.laptop import main
+from finetune_trainer.training.model_shape import UnknownShape
+
+RUN = Path(__file__).parents[2] / "examples/quickstart/finetunerun.yaml"
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(CONFIG))
+    return file
+
+
+def estimate(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["estimate", str(RUN), *map(str, arguments)])
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+def printed_json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, int]:
+    assert estimate(*arguments, "-o", "json") == ExitCode.OK
+    printed: dict[str, int] = json.loads(capsys.readouterr().out)
+    return printed
+
+
+def test_the_table_names_the_parts_their_sum_and_the_largest_micro_batch(
+    config: Path, capsys: pytest.CaptureFixture[str]
+):
+    code = estimate("--config", config, "--gpu-memory", "24Gi")
+
+    shown = capsys.readouterr().out
+    assert code == ExitCode.OK
+    for part in ("weights", "adapter", "optimizer", "activations", "process", "total"):
+        assert part in shown
+    assert "8 examples of 384 tokens on cuda" in shown
+    assert "largest microBatchSize that fits 24.0 GiB: " in shown
+
+
+def test_the_json_adds_up_and_more_memory_never_makes_the_micro_batch_smaller(
+    config: Path, capsys: pytest.CaptureFixture[str]
+):
+    found = [
+        printed_json(capsys, "--config", config, "--gpu-memory", size)
+        for size in ("4Gi", "12Gi", "24Gi", "80Gi")
+    ]
+
+    sizes = [entry["largestMicroBatchSize"] for entry in found]
+    parts = ("weights", "adapter", "gradients", "optimizer", "activations", "process")
+    assert found[0]["totalBytes"] == sum(found[0][f"{part}Bytes"] for part in parts)
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (0, 8)
+    assert (found[0]["fits"], found[-1]["fits"]) == (False, True)
+
+
+def test_a_run_without_a_gpu_is_estimated_on_the_cpu_against_its_own_memory(
+    config: Path, capsys: pytest.CaptureFixture[str]
+):
+    found = printed_json(capsys, "--config", config.parent)
+
+    assert (found["device"], found["limitBytes"]) == ("cpu", 6 * 2**30)
+
+
+def test_settings_change_the_estimate(config: Path, capsys: pytest.CaptureFixture[str]):
+    plain = printed_json(capsys, "--config", config)
+    saving = printed_json(capsys, "--config", config, "--set", "training.gradientCheckpointing=true")
+    short = printed_json(capsys, "--config", config, "--answer-tokens", "8")
+
+    assert saving["activationsBytes"] < plain["activationsBytes"]
+    assert short["activationsBytes"] <= plain["activationsBytes"]
+
+
+def test_a_base_model_that_is_not_here_is_named_with_the_way_out(capsys: pytest.CaptureFixture[str]):
+    assert estimate() == ExitCode.BASE_MODEL_REJECTED
+
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "spec.baseModel.uri: s3://models/base/smollm2-135m-instruct/ is not on this machine"
+    )
+    assert "--config" in told
+
+
+def test_a_run_that_is_not_valid_is_refused(config: Path, capsys: pytest.CaptureFixture[str]):
+    assert estimate("--config", config, "--set", "training.microBatchSize=3") == ExitCode.INVALID_RUN
+
+    assert "microBatchSize" in capsys.readouterr().err
+
+
+def test_a_size_that_is_none_is_refused(config: Path, capsys: pytest.CaptureFixture[str]):
+    assert estimate("--config", config, "--gpu-memory", "24 apples") == 2
+
+    assert "'24 apples' is no size; write 24Gi" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("revision", ["", "@main", "@" + "c" * 40])
+def test_a_hugging_face_model_is_found_in_the_workspace(tmp_path: Path, revision: str):
+    folder = tmp_path / "store" / base_model_folder("meta-llama", "Llama-2-7b-hf", "c" * 40)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+
+    assert find_config(f"hf://meta-llama/Llama-2-7b-hf{revision}", tmp_path) == folder / "config.json"
+
+
+def test_another_commit_of_it_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "store" / base_model_folder("meta-llama", "Llama-2-7b-hf", "c" * 40)
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+
+    with pytest.raises(UnknownShape, match="not on this machine"):
+        find_config(f"hf://meta-llama/Llama-2-7b-hf@{'d' * 40}", tmp_path)
+
+
+def test_a_model_in_the_hugging_face_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: "/cache/config.json")
+
+    assert find_config("hf://a/b", None) == Path("/cache/config.json")
+
+
+def test_a_folder_is_taken_as_it_is():
+    assert find_config("file:///models/my%20model", None) == Path("/models/my model/config.json")

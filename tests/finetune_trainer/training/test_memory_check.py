@@ -1,0 +1,195 @@
+"""Training that cannot fit is refused before the model is loaded, with numbers and with what would fit."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from finetune_contract.run_spec import TrainingSpec
+from finetune_trainer.errors import CudaOutOfMemory, HostOutOfMemory
+from finetune_trainer.training import memory_check
+from finetune_trainer.training.encoding import EncodedExample
+from finetune_trainer.training.memory_check import check_memory, container_memory_limit
+from finetune_trainer.training.memory_estimate import HOST_PROCESS_BYTES, MemoryEstimate
+from finetune_trainer.training.packing import TrainingPlan
+
+CPU = torch.device("cpu")
+GPU = torch.device("cuda", 0)
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "head_dim": 64,
+    "vocab_size": 49152,
+    "tie_word_embeddings": True,
+}
+TRAINING = TrainingSpec.model_validate({"sequenceLength": 384, "effectiveBatchSize": 8, "microBatchSize": 8})
+LIMIT = "memory.max"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    return tmp_path
+
+
+def plan_of(training: TrainingSpec, tokens: int = 300) -> TrainingPlan:
+    rows = tuple(
+        EncodedExample(str(number), tuple(range(number * 1000, number * 1000 + tokens - 40)), (7,) * 40)
+        for number in range(24)
+    )
+    return TrainingPlan(
+        rows,
+        epochs=training.epochs,
+        effective_batch_size=training.effective_batch_size,
+        micro_batch_size=training.micro_batch_size,
+        max_steps=training.max_steps,
+        seed=training.seed,
+    )
+
+
+def check_on_cpu(folder: Path, limit: str, training: TrainingSpec = TRAINING) -> MemoryEstimate | None:
+    (folder / LIMIT).write_text(f"{limit}\n")
+    return check_memory(folder, training, plan_of(training), CPU, torch.float32, [folder / LIMIT])
+
+
+def test_the_quickstart_is_never_refused_in_its_6_gib(folder: Path):
+    """8 examples of 300 tokens with nothing in common are more than its longest row."""
+    estimate = check_on_cpu(folder, str(6 * 2**30))
+
+    assert estimate is not None
+    assert 3 * 2**30 < estimate.total < 6 * 2**30
+
+
+def test_a_container_that_is_too_small_is_refused_with_numbers_and_the_micro_batch_that_fits(folder: Path):
+    with pytest.raises(HostOutOfMemory) as refused:
+        check_on_cpu(folder, str(3 * 2**30))
+
+    message = str(refused.value)
+    assert message.startswith("spec.training.microBatchSize: 8 examples (2400 tokens) need about ")
+    assert "3.0 GiB are the container's memory limit" in message
+    assert "set spec.training.microBatchSize: 4, or raise spec.resources.train.memory to 4Gi" in message
+
+
+def test_what_is_advised_is_not_refused(folder: Path):
+    advised = TRAINING.model_copy(update={"micro_batch_size": 4})
+
+    assert check_on_cpu(folder, str(3 * 2**30), advised) is not None
+
+
+def test_checkpointing_is_advised_where_no_micro_batch_fits_without_it(folder: Path):
+    room = HOST_PROCESS_BYTES + 500 * 2**20
+
+    with pytest.raises(
+        HostOutOfMemory, match=r"microBatchSize: 4 and spec.training.gradientCheckpointing: true, or"
+    ):
+        check_on_cpu(folder, str(room))
+
+
+def test_nothing_is_advised_but_more_memory_where_nothing_fits(folder: Path):
+    with pytest.raises(HostOutOfMemory, match=r"memory limit; raise spec.resources.train.memory to 4Gi"):
+        check_on_cpu(folder, str(HOST_PROCESS_BYTES + 2**20))
+
+
+def test_an_estimate_that_is_over_within_its_own_accuracy_is_a_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    estimate = check_on_cpu(folder, "max")
+    assert estimate is not None
+
+    check_on_cpu(folder, str(estimate.process + int(estimate.tensors / 1.05)))
+
+    assert "within its own accuracy" in caplog.text
+
+
+def test_a_container_without_a_limit_refuses_nothing_and_the_estimate_is_one_log_line(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+
+    assert check_on_cpu(folder, "max") is not None
+
+    [record] = caplog.records
+    assert "memory estimated: device=cpu micro_batch=8 row_tokens=2400 weights_gib=0.1" in record.getMessage()
+    assert record.getMessage().endswith("room_gib=unknown")
+
+
+def test_a_model_whose_sizes_are_not_known_is_trained_all_the_same(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
+    (folder / "config.json").write_text(json.dumps({"model_type": "mamba"}))
+
+    assert check_on_cpu(folder, "1000") is None
+
+    assert (
+        "memory is not estimated: config.json: the sizes of model_type 'mamba' are not known" in caplog.text
+    )
+
+
+def test_a_gpu_that_is_too_small_is_refused_before_anything_is_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (2**30, 2 * 2**30))
+
+    with pytest.raises(
+        CudaOutOfMemory,
+        match=r"8 examples \(2400 tokens\) need about \d\.\d GiB \(weights 0.1, .*1.0 GiB are free on the GPU; "
+        r"set spec.training.microBatchSize: \d, or take a larger GPU",
+    ):
+        check_memory(folder, TRAINING, plan_of(TRAINING), GPU, torch.bfloat16)
+
+
+def test_a_gpu_with_room_is_not_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (23 * 2**30, 24 * 2**30))
+
+    assert check_memory(folder, TRAINING, plan_of(TRAINING), GPU, torch.bfloat16) is not None
+
+
+def test_the_heaviest_micro_batch_counts_and_a_long_plan_is_looked_at_in_places(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looked_at: list[int] = []
+    original = TrainingPlan.step_micro_batches
+
+    def watched(plan: TrainingPlan, step: int) -> Sequence[object]:
+        looked_at.append(step)
+        return original(plan, step)
+
+    monkeypatch.setattr(TrainingPlan, "step_micro_batches", watched)
+    training = TRAINING.model_copy(update={"epochs": 100.0})
+
+    check_on_cpu(folder, "max", training)
+
+    assert len(looked_at) == memory_check.STEPS_LOOKED_AT
+    assert looked_at[0] == 0
+    assert looked_at[-1] > 0.9 * plan_of(training).total_steps
+
+
+@pytest.mark.parametrize(
+    ("v2", "v1", "limit"),
+    [
+        ("max", None, None),
+        ("6442450944", None, 6 * 2**30),
+        (None, "6442450944", 6 * 2**30),
+        (None, "9223372036854771712", None),
+        (None, None, None),
+    ],
+)
+def test_the_containers_limit_is_read_from_either_generation_of_cgroups(
+    tmp_path: Path, v2: str | None, v1: str | None, limit: int | None
+):
+    files = [tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"]
+    for file, text in zip(files, (v2, v1), strict=True):
+        if text is not None:
+            file.write_text(text + "\n")
+
+    assert container_memory_limit(files) == limit

@@ -1,0 +1,173 @@
+"""Is there room for the training that the spec asks for? Asked before the model is loaded; only a clear no refuses."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from finetune_contract.run_spec import TrainingSpec
+from finetune_trainer.errors import CudaOutOfMemory, HostOutOfMemory
+from finetune_trainer.training.memory_estimate import (
+    BranchSize,
+    MemoryEstimate,
+    Numbers,
+    RowSize,
+    estimate_memory,
+    first_that_fits,
+    remedies,
+)
+from finetune_trainer.training.model_shape import ModelShape, UnknownShape, read_model_shape
+from finetune_trainer.training.packing import PackedBatch, TrainingPlan
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1.1
+"""The estimate may be this much too high: only what is over the room even then is refused."""
+STEPS_LOOKED_AT = 40
+"""The heaviest micro-batch is looked for in so many steps of the plan, spread over it."""
+LIMIT_FILES = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""The container's memory limit, in cgroup v2 and v1."""
+_NO_LIMIT = 2**60
+"""cgroup v1 writes a number over this when there is none."""
+_GIB = 2**30
+
+
+def check_memory(
+    base_folder: Path,
+    training: TrainingSpec,
+    plan: TrainingPlan,
+    device: torch.device,
+    dtype: torch.dtype,
+    limit_files: Sequence[Path] = LIMIT_FILES,
+) -> MemoryEstimate | None:
+    """Estimate, say so in the log, and compare with what is there. None for a model whose sizes are not known.
+
+    Raises:
+        CudaOutOfMemory: it clearly does not fit the GPU.
+        HostOutOfMemory: it clearly does not fit the container.
+    """
+    try:
+        shape = read_model_shape(base_folder / "config.json")
+    except UnknownShape as error:
+        logger.info("memory is not estimated: %s", error)
+        return None
+    numbers = Numbers(device.type, dtype.itemsize)
+    row = heaviest_row(plan, training, shape, numbers)
+    if row is None:
+        return None
+    estimate = estimate_memory(shape, training, numbers, row)
+    room = _room(device, estimate, limit_files)
+    logger.info(
+        "memory estimated: device=%s micro_batch=%d row_tokens=%d weights_gib=%.2f adapter_gib=%.2f "
+        "optimizer_gib=%.2f activations_gib=%.2f total_gib=%.2f room_gib=%s",
+        device.type,
+        training.micro_batch_size,
+        row.tokens,
+        estimate.weights / _GIB,
+        (estimate.adapter + estimate.gradients) / _GIB,
+        estimate.optimizer / _GIB,
+        estimate.activations / _GIB,
+        estimate.total / _GIB,
+        "unknown" if room is None else f"{(room + estimate.process) / _GIB:.2f}",
+    )
+    if room is None or estimate.tensors <= room:
+        return estimate
+    if estimate.tensors <= room * TOLERANCE:
+        logger.warning("memory will be short: the estimate is over what is there, within its own accuracy")
+        return estimate
+    fitting = first_that_fits(
+        remedies(training),
+        shape,
+        numbers,
+        lambda changed: heaviest_row(plan, changed, shape, numbers),
+        room,
+    )
+    raise _refusal(training, row, estimate, room, fitting, device)
+
+
+def heaviest_row(
+    plan: TrainingPlan, training: TrainingSpec, shape: ModelShape, numbers: Numbers
+) -> RowSize | None:
+    """Of the micro-batches that the plan would make with this training, the one that needs most."""
+    rows = tuple(row for row in plan.rows if len(row) <= training.sequence_length)
+    if not rows:
+        return None
+    plan = replace(plan, rows=rows, micro_batch_size=training.micro_batch_size)
+    sizes = {row_size(batch) for step in _some_steps(plan) for batch in plan.step_micro_batches(step)}
+    return max(sizes, key=lambda size: estimate_memory(shape, training, numbers, size).activations)
+
+
+def row_size(batch: PackedBatch) -> RowSize:
+    """The sizes of a packed row."""
+    branches = tuple(BranchSize(branch.end - branch.start, len(branch.past)) for branch in batch.branches)
+    return RowSize(tuple(branch for branch in branches if branch.new), len(batch.labels))
+
+
+def container_memory_limit(files: Sequence[Path] = LIMIT_FILES) -> int | None:
+    """Bytes that this container may use; None when nothing limits it."""
+    for file in files:
+        try:
+            text = file.read_text(encoding="ascii").strip()
+        except OSError:
+            continue
+        if text.isdigit() and int(text) < _NO_LIMIT:
+            return int(text)
+    return None
+
+
+def changes_in_words(training: TrainingSpec, fitting: TrainingSpec) -> str:
+    """The fields to change, as they are written in the spec."""
+    changes: list[str] = []
+    if fitting.micro_batch_size != training.micro_batch_size:
+        changes.append(f"spec.training.microBatchSize: {fitting.micro_batch_size}")
+    if fitting.gradient_checkpointing != training.gradient_checkpointing:
+        changes.append("spec.training.gradientCheckpointing: true")
+    if fitting.sequence_length != training.sequence_length:
+        changes.append(f"spec.training.sequenceLength: {fitting.sequence_length}")
+    return " and ".join(changes)
+
+
+def _room(device: torch.device, estimate: MemoryEstimate, limit_files: Sequence[Path]) -> int | None:
+    """Bytes for tensors: what is free on the GPU, where the process is already; in a container all but the process."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    limit = container_memory_limit(limit_files)
+    return None if limit is None else max(0, limit - estimate.process)
+
+
+def _some_steps(plan: TrainingPlan) -> Iterable[int]:
+    total = plan.total_steps
+    if total <= STEPS_LOOKED_AT:
+        return range(total)
+    return (number * total // STEPS_LOOKED_AT for number in range(STEPS_LOOKED_AT))
+
+
+def _refusal(
+    training: TrainingSpec,
+    row: RowSize,
+    estimate: MemoryEstimate,
+    room: int,
+    fitting: TrainingSpec | None,
+    device: torch.device,
+) -> CudaOutOfMemory | HostOutOfMemory:
+    on_gpu = device.type == "cuda"
+    need = (estimate.tensors if on_gpu else estimate.total) / _GIB
+    there = (room if on_gpu else room + estimate.process) / _GIB
+    parts = (
+        f"weights {estimate.weights / _GIB:.1f}, adapter {(estimate.adapter + estimate.gradients) / _GIB:.1f}, "
+        f"optimizer {estimate.optimizer / _GIB:.1f}, activations {estimate.activations / _GIB:.1f}"
+    )
+    more = "take a larger GPU" if on_gpu else f"raise spec.resources.train.memory to {math.ceil(need)}Gi"
+    remedy = f"set {changes_in_words(training, fitting)}, or {more}" if fitting else more
+    where = "are free on the GPU" if on_gpu else "are the container's memory limit"
+    message = (
+        f"spec.training.microBatchSize: {training.micro_batch_size} examples ({row.tokens} tokens) need about "
+        f"{need:.1f} GiB ({parts}), and {there:.1f} GiB {where}; {remedy}"
+    )
+    return CudaOutOfMemory(message) if on_gpu else HostOutOfMemory(message)
