@@ -23,6 +23,7 @@ from finetune_trainer.training.adapter import add_adapter, load_quantized_base
 from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
 from finetune_trainer.training.encoding import EncodedRows, encode_rows, load_tokenizer
 from finetune_trainer.training.loop import StepRecord, TrainingLoop
+from finetune_trainer.training.memory_check import check_memory
 from finetune_trainer.training.packing import TrainingPlan
 from finetune_trainer.training.step_watch import StepWatch, last_evaluation_loss, watch_steps
 
@@ -78,13 +79,6 @@ def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows) -
     training = context.spec.training
     device = choose_device()
     dtype = choose_dtype(training.quantization.compute_dtype, device)
-    context.progress(message=f"loading the base model in 4 bits on {device.type}")
-    try:
-        model = add_adapter(load_quantized_base(base_folder, training, device, dtype), training)
-    except torch.OutOfMemoryError as error:
-        raise CudaOutOfMemory(
-            f"spec.resources.train.gpu: the 4-bit base model does not fit the GPU ({error}); take a larger GPU"
-        ) from error
     plan = TrainingPlan(
         rows=rows.rows,
         epochs=training.epochs,
@@ -93,6 +87,14 @@ def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows) -
         max_steps=training.max_steps,
         seed=training.seed,
     )
+    check_memory(base_folder, training, plan, device, dtype)
+    context.progress(message=f"loading the base model in 4 bits on {device.type}")
+    try:
+        model = add_adapter(load_quantized_base(base_folder, training, device, dtype), training)
+    except torch.OutOfMemoryError as error:
+        raise CudaOutOfMemory(
+            f"spec.resources.train.gpu: the 4-bit base model does not fit the GPU ({error}); take a larger GPU"
+        ) from error
     return TrainingLoop(model, plan, training, device, dtype)
 
 
