@@ -10,8 +10,8 @@ from finetune_chat.settings import ChatSettings
 from finetune_contract.artifacts import Document
 from finetune_contract.prompt import MAX_PASSAGES, cited_numbers, conversation
 from finetune_contract.sections import Passage, leans_on_previous
-from finetune_trainer.dataset.examples.corpus import MIN_SCORE, Corpus
-from finetune_trainer.dataset.examples.follow_up import make_follow_ups, with_pronoun
+from finetune_trainer.dataset.examples.corpus import MIN_SCORE, Corpus, Fact
+from finetune_trainer.dataset.examples.follow_up import make_follow_ups, second_questions, with_pronoun
 
 
 @pytest.fixture
@@ -88,3 +88,16 @@ def test_the_chat_finds_the_same_sources_for_a_follow_up(loaves):
 )
 def test_a_thing_that_both_speak_of_becomes_a_pronoun(first, second, asked):
     assert with_pronoun(first, second) == asked
+
+
+@pytest.mark.parametrize(
+    ("heading", "question"),
+    [
+        ("5. How deep is the pond?", "And how deep is the pond?"),
+        ("TTS: how does it speak?", "And TTS: how does it speak?"),
+    ],
+)
+def test_a_heading_loses_its_number_and_an_acronym_keeps_its_letters(corpus, heading, question):
+    fact = Fact(corpus.documents[0], Passage("Wheel", heading, "It is so.", "http://s/w"), "It is so.")
+
+    assert question in {way.question for way in second_questions(corpus, "Who was it?", fact)}

@@ -27,7 +27,7 @@ _LOWER_WORD = re.compile(r"\b[a-z][a-z'’-]+\b")
 _NAME_INSIDE = re.compile(r"(?<=[a-z,;] )[A-Z][\w'’-]*")
 _THE_NOUN = re.compile(r"\b[Tt]he ([a-z]{3,})\b")
 _SOMETHING_OF = re.compile(r"[a-z]+ of ")
-_NUMBERING = re.compile(r"^(?:\d{1,2}[.)]|[-–—•]) +")
+NUMBERING = re.compile(r"^(?:\d{1,2}[.)]|[-–—•]) +")
 _ASKS_ITSELF = re.compile(r"^(?:What|Why|How|Where|Which|Who|When|If) ")
 _SENTENCE = re.compile(
     r"\b(?:is|are|was|were|be|isn|aren|we|you|they|it|don|can|will|should|must|has|have)\b|[’'](?:re|ll|ve|t)\b|\b(?:[Ii]t|[Tt]hat|[Hh]ere|[Tt]here)[’']s\b"
@@ -208,7 +208,7 @@ class Corpus:
 
     def as_topic(self, heading: str, text: str) -> str:
         """A heading as the thing that a question is about, with `the` where the text says so; a sentence is quoted."""
-        heading = _NUMBERING.sub("", heading)
+        heading = NUMBERING.sub("", heading)
         if not _ASKS_ITSELF.match(heading) and (
             _SENTENCE.search(heading) or len(heading.split()) > MAX_TOPIC_WORDS
         ):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from finetune_contract.prompt import MAX_PASSAGES
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.examples.answers import fact_strings
-from finetune_trainer.dataset.examples.corpus import Corpus, Fact
+from finetune_trainer.dataset.examples.corpus import NUMBERING, Corpus, Fact
 from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
@@ -24,6 +24,7 @@ TOPIC_FORMS = ("And what about {t}?", "What about {t}?", "And {t}?", "Tell me ab
 RESERVED_TOPIC_FORMS = ("How about {t}?", "And is there anything on {t}?")
 
 _THING = re.compile(r"(?=\b((?:the|a|an|our) [a-z][\w’'-]*(?: [a-z][\w’'-]*){0,2}))")
+_ACRONYM = re.compile(r"(?:I|\w*[A-Z]\w*[A-Z]\w*)\b")
 _PLACE_BEFORE = re.compile(r"\b(?:at|in|inside) $")
 _MAY_FOLLOW = re.compile(
     r"\?|[ ](?:is|are|was|were|be|do|does|did|can|will|has|have|had|cost|open|close|start|end|begin|happen|work|take"
@@ -65,11 +66,13 @@ def with_pronoun(first: str, second: str) -> str:
 def second_questions(corpus: Corpus, first_question: str, second: Fact) -> list[Phrasing]:
     """Ways to ask for the second fact once the first was asked for."""
     heading = " ".join((second.passage.heading or second.passage.title).split()).rstrip(" .:…!")
+    heading = NUMBERING.sub("", heading)
     if not heading.endswith("?"):
         topic = corpus.as_topic(heading, second.passage.text)
         return _filled("topic", TOPIC_FORMS, RESERVED_TOPIC_FORMS, {"{t}": topic})
     asked = with_pronoun(first_question, heading)
-    words = {"{Q}": asked or heading, "{q}": (asked or heading)[:1].lower() + (asked or heading)[1:]}
+    whole = asked or heading
+    words = {"{Q}": whole, "{q}": whole if _ACRONYM.match(whole) else whole[:1].lower() + whole[1:]}
     if asked:
         return _filled("pronoun", PRONOUN_FORMS, RESERVED_PRONOUN_FORMS, words)
     return _filled("question", QUESTION_FORMS, RESERVED_QUESTION_FORMS, words)
