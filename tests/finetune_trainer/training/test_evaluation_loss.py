@@ -60,8 +60,8 @@ def trained(folder: Path, base: Path, **training: object) -> list[dict[str, floa
 @pytest.mark.parametrize(
     ("steps", "batch", "asked", "expected"),
     [
-        (28, 8, 0, EvaluationSchedule(6, 0)),
-        (600, 16, 0, EvaluationSchedule(32, 36)),
+        (28, 8, 0, EvaluationSchedule(4, 0)),
+        (600, 16, 0, EvaluationSchedule(32, 55)),
         (100_000, 64, 0, EvaluationSchedule(32, 5264)),
         (2, 4, 0, EvaluationSchedule(0, 0)),
         (28, 8, 5, EvaluationSchedule(32, 5)),
