@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 LARGEST_SHARE = 0.02
 """Measuring takes this part of the training's time at most, unless the spec asks for more."""
 FORWARD_SHARE = 1 / 2
-"""A row that is only read costs this part of one that is learned: with a frozen base, backward costs what forward does."""
+"""A row that is only read costs this part of one that is learned: with a frozen base, backward costs as much."""
 MOST_QUESTIONS = 32
 MOST_MEASUREMENTS = 20
 
