@@ -17,6 +17,14 @@ from finetune_trainer.training.encoding import EncodedExample
 from finetune_trainer.training.memory_check import check_memory, container_memory_limit
 from finetune_trainer.training.memory_estimate import HOST_PROCESS_BYTES, MemoryEstimate
 from finetune_trainer.training.packing import TrainingPlan
+from finetune_trainer.training.train import train
+from tests.finetune_trainer.training.tiny_model import (
+    context_for,
+    example,
+    publish_dataset,
+    save_tiny_model,
+    spec_for,
+)
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)
@@ -193,3 +201,19 @@ def test_the_containers_limit_is_read_from_either_generation_of_cgroups(
             file.write_text(text + "\n")
 
     assert container_memory_limit(files) == limit
+
+
+def test_the_train_stage_refuses_before_it_loads_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    base = save_tiny_model(tmp_path / "base")
+    context = context_for(tmp_path, spec_for(base))
+    publish_dataset(context, [example(number) for number in range(10)])
+    loaded: list[object] = []
+    monkeypatch.setattr(
+        "finetune_trainer.training.train.load_quantized_base", lambda *given: loaded.append(given)
+    )
+    monkeypatch.setattr(memory_check, "container_memory_limit", lambda _: HOST_PROCESS_BYTES + 2**20)
+
+    with pytest.raises(HostOutOfMemory, match=r"2 examples \(\d+ tokens\) need about"):
+        train(context)
+
+    assert loaded == []
