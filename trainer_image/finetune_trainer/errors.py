@@ -7,7 +7,7 @@
     ├── StoreRejected            bucket missing, access denied; never retried
     ├── KnowledgeBaseRejected    key refused, another schema; never retried
     ├── BaseModelRejected        unknown model, licence, unsafe files; never retried
-    ├── Diverged                 the loss is no number any more; never retried
+    ├── Diverged                 the loss is no number any more, or ran away; never retried
     ├── SourceUnavailable        no answer; retried
     ├── StoreUnavailable         no answer; retried
     ├── KnowledgeBaseUnavailable no answer; retried
@@ -68,7 +68,7 @@ class BaseModelRejected(TrainerError):
 
 
 class Diverged(TrainerError):
-    """The loss stopped being a number."""
+    """The loss stopped being a number, or stayed far above what it had been."""
 
     exit_code = ExitCode.DIVERGED
 

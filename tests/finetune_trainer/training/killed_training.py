@@ -26,7 +26,7 @@ from tests.finetune_trainer.training.tiny_model import SilentProgress, save_tiny
 from tests.finetune_trainer.training.tiny_run import context_with_checkpoints
 
 STEPS = 10
-KILLS = 6
+KILLS = 4
 FINISHED = 100
 """Exit code of a child that resumed from step 0; one more for each step."""
 
