@@ -12,7 +12,13 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from finetune_contract.artifact_layout import TRAIN_FILE, TRAINING_REPORT_FILE, adapter_folder, dataset_folder
+from finetune_contract.artifact_layout import (
+    EVALUATION_FILE,
+    TRAIN_FILE,
+    TRAINING_REPORT_FILE,
+    adapter_folder,
+    dataset_folder,
+)
 from finetune_contract.artifacts import ArtifactKind, Example, Manifest
 from finetune_contract.stage_protocol import Stage, StageReport, TrainingFacts
 from finetune_trainer.artifact_files import Fact, fetch_folder, publish_folder, read_manifest
@@ -55,7 +61,8 @@ def train(context: StageContext) -> StageReport:
 def _read_rows(context: StageContext, base_folder: Path) -> EncodedRows:
     context.progress(message="reading the training rows")
     folder = context.work_folder / "dataset"
-    fetch_folder(context.store, dataset_folder(context.dataset_digest), folder)
+    rows_alone = (TRAIN_FILE, EVALUATION_FILE)  # what tells of them may be stored anew meanwhile
+    fetch_folder(context.store, dataset_folder(context.dataset_digest), folder, only_below=rows_alone)
     with (folder / TRAIN_FILE).open(encoding="utf-8") as lines:
         examples = [Example.model_validate_json(line) for line in lines]
     tokenizer = load_tokenizer(base_folder, context.spec.dataset.prompt_format)
@@ -64,6 +71,10 @@ def _read_rows(context: StageContext, base_folder: Path) -> EncodedRows:
     if not rows.rows:
         raise DataRejected(
             f"spec.training.sequenceLength: none of {len(examples)} training rows fits {limit} tokens; raise it"
+        )
+    if rows.broken_off:
+        logger.warning(
+            "rows whose answer holds a token that ends a turn are left out: left_out=%d", len(rows.broken_off)
         )
     if rows.too_long:
         logger.warning(
@@ -157,7 +168,7 @@ def _publish_adapter(
         "memoryBytes": max(record.memory_bytes for record in log),
         "rows": len(rows.rows),
         "rowsTooLong": len(rows.too_long),
-        "rowsBrokenOff": 0,
+        "rowsBrokenOff": len(rows.broken_off),
         "quantization": training.quantization.type,
         "computeDtype": str(loop.dtype).removeprefix("torch."),
         "device": loop.device.type,
