@@ -16,7 +16,8 @@ from finetune_trainer.training.model_shape import ModelShape
 CUDA_CONTEXT_BYTES = 512 * 2**20
 """What a process takes on a GPU before its first tensor: context, kernels, cuBLAS workspace. Assumed, not measured."""
 HOST_PROCESS_BYTES = 640 * 2**20
-"""Python with torch, transformers and peft loaded, before its first tensor."""
+"""Python with torch, transformers and peft loaded: 0.5 GiB measured, and some room. Not in it: pages of libraries,
+which the kernel may drop, and what malloc keeps between tensors."""
 QUANTIZATION_BLOCK = 64
 """Weights that share a scale."""
 SCALE_BLOCK = 256
