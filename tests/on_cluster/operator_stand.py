@@ -101,7 +101,10 @@ class Stand:
         self.cluster.kubectl(
             "apply", "--server-side", "--force-conflicts", f"--filename={ROOT / 'crds/finetuneruns.yaml'}"
         )
-        self.cluster.kubectl("wait", "--for=condition=Established", "crd/finetuneruns.finetune-operator.io")
+        crd = "crd/finetuneruns.finetune-operator.io"
+        # A CRD that was made this moment has no list of conditions yet, and `wait` fails on that.
+        self.cluster.kubectl("wait", "--for=jsonpath={.status.acceptedNames.kind}=FineTuneRun", crd)
+        self.cluster.kubectl("wait", "--for=condition=Established", crd)
         rendered = subprocess.run(
             [
                 str(tools_folder() / "helm"),

@@ -75,6 +75,8 @@ def api(cluster: Any) -> Iterator[Api]:
     api = Api(Path(cluster.kubeconfig), f"crd-{uuid.uuid4().hex[:8]}")
     was_there = api.call("get", CRD_NAME).returncode == 0
     api.accepted("apply", "--server-side", "--force-conflicts", f"--filename={CRD}")
+    # A CRD that was made this moment has no list of conditions yet, and `wait` fails on that.
+    api.accepted("wait", "--for=jsonpath={.status.acceptedNames.kind}=FineTuneRun", CRD_NAME, "--timeout=60s")
     api.accepted("wait", "--for=condition=Established", CRD_NAME, "--timeout=60s")
     api.accepted("create", "namespace", api.namespace)
     yield api
