@@ -76,10 +76,18 @@ class SmallCluster:
         self.stale_until = now
         self.pointer: ModelPointer = OLD_MODEL
         self.target_exists = True
+        self.times_made_anew = 0
         self.broken_model = False
         self.dies_before_writing = False
         self.created: list[CreateJob] = []
         self.patches: list[ModelPointer] = []
+
+    def let_target_exist(self, exists: bool) -> None:
+        """A Deployment that was deleted comes back as another one, with the model that its manifest names."""
+        if exists and not self.target_exists:
+            self.times_made_anew += 1
+            self.pointer = OLD_MODEL
+        self.target_exists = exists
 
     async def read_run(self, key: RunKey) -> dict[str, Any] | None:
         metadata = {
@@ -95,7 +103,7 @@ class SmallCluster:
         jobs = self.seen_before if self.now < self.stale_until else tuple(self.jobs.values())
         if not self.target_exists:
             return Observed(jobs=jobs)
-        target = a_deployment(self.pointer)
+        target = replace(a_deployment(self.pointer), uid=f"chat-uid-{self.times_made_anew}")
         pod = PodFacts("chat-1", created_at=to_rfc3339(self.now), ready=True, pointer=self.pointer)
         if self.broken_model and self.pointer == NEW_MODEL:
             target = replace(target, available_replicas=0)
@@ -202,7 +210,8 @@ class Story:
             self.edit(cancel=True)
 
     def the_target_comes_and_goes(self, number: int) -> None:
-        self.cluster.target_exists = number % 2 == 0
+        if self.status.phase not in OVER:  # what others do to it afterwards is not this run's doing
+            self.cluster.let_target_exist(number % 2 == 0)
 
     def the_new_model_is_broken_or_not(self, number: int) -> None:
         self.cluster.broken_model = number % 2 == 1
@@ -260,7 +269,7 @@ class Story:
     def settle(self) -> None:
         """When all goes well from now on, the run ends, and nothing is left running or half rolled out."""
         self.edit(suspend=False)
-        self.cluster.target_exists = True
+        self.cluster.let_target_exist(True)
         for _ in range(60):
             if self.status.phase in OVER:
                 break
