@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -19,12 +18,12 @@ from finetune_contract import VERSION
 from finetune_contract.run_spec import GeneratorSpec
 from finetune_contract.stage_protocol import ENV_GENERATOR_API_KEY
 from finetune_trainer.errors import InvalidRun, SourceRejected, SourceUnavailable
+from finetune_trainer.http_failures import MAX_WAIT_SECONDS, seconds_to_wait
 
 logger = logging.getLogger(__name__)
 
 PLACE = "spec.dataset.generator"
 MAX_TRIES = 5
-MAX_WAIT_SECONDS = 120.0
 TIMEOUT_SECONDS = (5.0, 300.0)
 """To connect, and between two bytes: a long answer on a CPU takes minutes."""
 QUOTED_CHARACTERS = 200
@@ -138,7 +137,7 @@ class ChatEndpoint:
                 if response.status_code == 501:
                     return response
                 fact = f"it answers {response.status_code}"
-                wait = _retry_after_seconds(response) or wait
+                wait = seconds_to_wait(response.headers.get("Retry-After", ""), datetime.now(UTC)) or wait
             if number < MAX_TRIES:
                 logger.info("the generator is asked again: url=%s fact=%r wait_seconds=%.1f", url, fact, wait)
                 self._sleep(wait)
@@ -212,16 +211,3 @@ def _json(response: requests.Response) -> Any:
         return response.json()
     except ValueError:
         return None
-
-
-def _retry_after_seconds(response: requests.Response) -> float | None:
-    """Seconds or a date, as HTTP allows; at most MAX_WAIT_SECONDS."""
-    value = response.headers.get("Retry-After", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (TypeError, ValueError):
-            return None
-    return min(MAX_WAIT_SECONDS, max(0.0, seconds)) if seconds == seconds else None

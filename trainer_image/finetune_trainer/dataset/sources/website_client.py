@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -21,13 +20,13 @@ from requests.adapters import HTTPAdapter
 from finetune_contract import VERSION
 from finetune_trainer.dataset.sources.website_addresses import LookUp, Site, why_not_public
 from finetune_trainer.errors import SourceRejected
+from finetune_trainer.http_failures import MAX_WAIT_SECONDS, innermost_cause, seconds_to_wait
 
 logger = logging.getLogger(__name__)
 
 AGENT = "finetune-operator"
 """Our name in robots.txt."""
 MAX_TRIES = 5
-MAX_WAIT_SECONDS = 120.0
 MAX_REDIRECTS = 5
 MAX_PAGE_BYTES = 10 << 20
 MAX_SECONDS = 120.0
@@ -164,14 +163,14 @@ class WebsiteClient:
                     if status != 429 and status < 500:
                         return self._answer(response, url, kinds, max_bytes)
                     fact = f"answers {status}"
-                    wait = _retry_after_seconds(response) or wait
+                    wait = seconds_to_wait(response.headers.get("Retry-After", ""), datetime.now(UTC)) or wait
             except AddressRefused as error:
                 raise SourceRejected(
                     f"{self._place}.url: {error}; set allowPrivateAddresses if this intranet is meant"
                 ) from error
             except requests.RequestException as error:
                 self._adapter.turn += 1
-                fact, status = f"gives no answer ({_cause(error)})", 0
+                fact, status = f"gives no answer ({innermost_cause(error)})", 0
             if number < MAX_TRIES:
                 logger.info("the site is asked again: url=%s fact=%r wait_seconds=%.1f", url, fact, wait)
                 self._sleep(wait)
@@ -203,26 +202,3 @@ class WebsiteClient:
         if (wait := self._last_request + self.interval_seconds - self._clock()) > 0:
             self._sleep(wait)
         self._last_request = self._clock()
-
-
-def _retry_after_seconds(response: requests.Response) -> float | None:
-    """Seconds, or the time until a date."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return min(MAX_WAIT_SECONDS, float(value))
-    try:
-        when = parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    seconds = ((when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
-    return min(MAX_WAIT_SECONDS, max(0.0, seconds))
-
-
-def _cause(error: requests.RequestException) -> str:
-    """The innermost reason, without the object addresses that urllib3 prints."""
-    reason: BaseException = error
-    while (
-        inner := getattr(reason, "reason", None) or next(iter(reason.args), None)
-    ) is not None and isinstance(inner, BaseException):
-        reason = inner
-    return str(reason).rpartition(">: ")[2] or type(error).__name__

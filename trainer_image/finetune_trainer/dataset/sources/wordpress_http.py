@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -21,11 +22,11 @@ import requests
 from finetune_contract import VERSION
 from finetune_trainer.dataset.sources.wordpress_sign_in import SignIn
 from finetune_trainer.errors import SourceRejected, SourceUnavailable
+from finetune_trainer.http_failures import innermost_cause, seconds_to_wait
 
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 5
-MAX_WAIT_SECONDS = 120.0
 JITTER = 0.25
 """Waits are longer by up to this share, so that jobs that failed together do not come back together."""
 TIMEOUT_SECONDS = (5.0, 30.0)
@@ -159,10 +160,11 @@ class WordPressHttp:
         except requests.RequestException as error:
             if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise SourceRejected(
-                    f"{self.place}.url: the certificate of {self.site_url} is not trusted ({_cause(error)}); renew it, "
-                    "or name a file with your own authority in the environment variable REQUESTS_CA_BUNDLE"
+                    f"{self.place}.url: the certificate of {self.site_url} is not trusted "
+                    f"({innermost_cause(error)}); renew it, or name a file with your own authority "
+                    "in the environment variable REQUESTS_CA_BUNDLE"
                 ) from None
-            raise PassingFailure(f"no answer ({_cause(error)})", is_heavy=True) from None
+            raise PassingFailure(f"no answer ({innermost_cause(error)})", is_heavy=True) from None
         answer = Answer(response)
         if answer.status in _ASKS_TO_WAIT or answer.status >= 500:
             raise PassingFailure(
@@ -225,21 +227,7 @@ def shortened(url: str) -> str:
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Seconds, or a date, which is taken against the server's own clock."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isdigit():
-        return min(MAX_WAIT_SECONDS, float(value))
-    try:
-        wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("Date", ""))
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(MAX_WAIT_SECONDS, max(0.0, wait.total_seconds()))
-
-
-def _cause(error: requests.RequestException) -> str:
-    """The innermost reason, without the object addresses that urllib3 prints."""
-    reason: BaseException = error
-    while (
-        inner := getattr(reason, "reason", None) or next(iter(reason.args), None)
-    ) is not None and isinstance(inner, BaseException):
-        reason = inner
-    return str(reason).rpartition(">: ")[2] or type(error).__name__
+    server_clock: datetime | None = None
+    with suppress(ValueError, TypeError, OverflowError):
+        server_clock = parsedate_to_datetime(headers.get("Date", ""))
+    return seconds_to_wait(headers.get("Retry-After", ""), server_clock)
