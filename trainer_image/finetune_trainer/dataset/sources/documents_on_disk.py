@@ -9,12 +9,36 @@ import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import overload
+from typing import Generic, TypeVar, overload
 
 from finetune_trainer.dataset.sources.raw_document import RawDocument
 
+Place = TypeVar("Place")
 
-class DocumentsOnDisk(Sequence[RawDocument]):
+
+class DocumentsByPlace(Sequence[RawDocument], Generic[Place]):
+    """Documents that are read when they are asked for; memory holds where each is found."""
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        self._places = places
+
+    def _document(self, place: Place) -> RawDocument:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> RawDocument: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RawDocument]: ...
+    def __getitem__(self, index: int | slice) -> RawDocument | Sequence[RawDocument]:
+        if isinstance(index, slice):
+            return tuple(self._document(place) for place in self._places[index])
+        return self._document(self._places[index])
+
+
+class DocumentsOnDisk(DocumentsByPlace[tuple[int, int]]):
     """In the order of their identities. The file has no name and goes with its last user."""
 
     def __init__(self, documents: Iterable[RawDocument], folder: Path | None = None) -> None:
@@ -31,19 +55,7 @@ class DocumentsOnDisk(Sequence[RawDocument]):
                 size = file.write(json.dumps(asdict(document)).encode())
                 places.append((document.post_id, start, size))
                 start += size
-        self._places = [(start, size) for _, start, size in sorted(places)]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    @overload
-    def __getitem__(self, index: int) -> RawDocument: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[RawDocument]: ...
-    def __getitem__(self, index: int | slice) -> RawDocument | Sequence[RawDocument]:
-        if isinstance(index, slice):
-            return tuple(self._document(place) for place in self._places[index])
-        return self._document(self._places[index])
+        super().__init__([(start, size) for _, start, size in sorted(places)])
 
     def _document(self, place: tuple[int, int]) -> RawDocument:
         start, size = place

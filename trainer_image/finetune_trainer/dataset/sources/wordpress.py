@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import overload
 from urllib.parse import urlsplit
 
 from finetune_contract.run_spec import SourceSpec, WordPressSource
 from finetune_trainer.dataset.sources import wordpress_bodies
 from finetune_trainer.dataset.sources.dates import UNDATED, as_utc
+from finetune_trainer.dataset.sources.documents_on_disk import DocumentsByPlace
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.dataset.sources.wordpress_api import WordPressApi
@@ -235,7 +235,7 @@ def _identities(posts: Mapping[int, Listed]) -> dict[int, str]:
     return identities
 
 
-class Documents(Sequence[RawDocument]):
+class Documents(DocumentsByPlace[Listed]):
     """The posts with texts and names joined, each read from disk when it is asked for."""
 
     def __init__(
@@ -247,24 +247,12 @@ class Documents(Sequence[RawDocument]):
         taxonomies: Sequence[Taxonomy],
         authors: Mapping[int, str],
     ) -> None:
+        super().__init__(posts)
         self._source = source
-        self._posts = posts
         self._identities = identities
         self._bodies = bodies
         self._taxonomies = taxonomies
         self._authors = authors
-
-    def __len__(self) -> int:
-        return len(self._posts)
-
-    @overload
-    def __getitem__(self, index: int) -> RawDocument: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[RawDocument]: ...
-    def __getitem__(self, index: int | slice) -> RawDocument | Sequence[RawDocument]:
-        if isinstance(index, slice):
-            return tuple(self._document(post) for post in self._posts[index])
-        return self._document(self._posts[index])
 
     def _document(self, post: Listed) -> RawDocument:
         body = self._bodies[post.number]
