@@ -26,7 +26,6 @@ from tests.finetune_trainer.training.tiny_model import (
     SilentProgress,
     context_for,
     publish_dataset,
-    save_tiny_model,
     spec_for,
 )
 from tests.finetune_trainer.training.tiny_run import (
@@ -38,18 +37,6 @@ from tests.finetune_trainer.training.tiny_run import (
     losses,
     run,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(folder, base)
-    return folder
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 4, 7])

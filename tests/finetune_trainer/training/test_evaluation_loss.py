@@ -25,7 +25,6 @@ from tests.finetune_trainer.training.tiny_model import (
     context_for,
     example,
     publish_dataset,
-    save_tiny_model,
     spec_for,
     tiny_tokenizer,
 )
@@ -33,11 +32,6 @@ from tests.finetune_trainer.training.tiny_model import (
 ROWS = [example(number) for number in range(10)]
 QUESTIONS = [example(number, kind=ExampleKind.GROUNDED) for number in range(20, 26)]
 NEVER_STOP: Callable[[], bool] = lambda: False  # noqa: E731
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("base"))
 
 
 def ready_loop(base: Path, **training: object) -> TrainingLoop:

@@ -19,17 +19,11 @@ from tests.finetune_trainer.training.tiny_model import (
     context_for,
     example,
     publish_dataset,
-    save_tiny_model,
     spec_for,
 )
 
 ROWS = [example(number) for number in range(10)]
 QUESTIONS = [example(number) for number in range(20, 24)]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("base"))
 
 
 class StopAfterStep:

@@ -18,7 +18,6 @@ from tests.finetune_trainer.training.tiny_model import (
     RUN_KEY,
     SilentProgress,
     context_for,
-    save_tiny_model,
     spec_for,
 )
 from tests.finetune_trainer.training.tiny_run import (
@@ -26,18 +25,6 @@ from tests.finetune_trainer.training.tiny_run import (
     losses,
     run,
 )
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(folder, base)
-    return folder
 
 
 def test_training_lowers_the_loss_and_publishes_the_adapter_with_its_facts(undisturbed: Path, base: Path):

@@ -19,7 +19,7 @@ from finetune_contract.artifact_layout import checkpoints_folder
 from finetune_trainer.errors import Preempted
 from finetune_trainer.stores.local_folder import LocalFolder
 from finetune_trainer.training.train import train
-from tests.finetune_trainer.training.tiny_model import RUN_KEY, save_tiny_model
+from tests.finetune_trainer.training.tiny_model import RUN_KEY
 from tests.finetune_trainer.training.tiny_run import assert_same_run, context_with_checkpoints
 
 ROOT = Path(__file__).parents[3]
@@ -53,11 +53,6 @@ class DyingStore(LocalFolder):
         self.left -= 1
         if self.left < 0:
             raise Killed
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
