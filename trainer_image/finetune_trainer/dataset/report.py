@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_spec import ExampleKind
@@ -26,6 +25,7 @@ from finetune_trainer.dataset.summary import (
     histogram,
     summarise,
 )
+from finetune_trainer.page_template import page_template
 
 SAMPLES_PER_KIND = 6
 SHOWN_DOCUMENTS = 200
@@ -150,9 +150,6 @@ def _lengths(built: BuiltDataset) -> list[tuple[str, Histogram]]:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    return page_template(
+        "finetune_trainer.dataset", "report_template.html", {"thousands": lambda number: f"{number:,}"}
     )
-    environment.filters["thousands"] = lambda number: f"{number:,}"
-    source = files("finetune_trainer.dataset").joinpath("report_template.html").read_text(encoding="utf-8")
-    return environment.from_string(source)

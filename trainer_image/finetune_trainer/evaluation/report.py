@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 
 from finetune_contract.artifacts import Example
 from finetune_contract.run_spec import ExampleKind, GateMetric
@@ -15,6 +14,7 @@ from finetune_contract.stage_protocol import EvaluationFacts
 from finetune_trainer.evaluation.answers import Answer, AnswerPair, wilson_interval
 from finetune_trainer.evaluation.gates import GateResult
 from finetune_trainer.evaluation.metrics import METRICS, Measured, measure
+from finetune_trainer.page_template import page_template
 
 SHOWN = 8
 """Questions in each list of examples."""
@@ -152,8 +152,8 @@ def _kind_rows(rows: Sequence[AnswerRow]) -> list[KindRow]:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    return page_template(
+        "finetune_trainer.evaluation",
+        "report.html.j2",
+        {"percent": lambda value: "–" if value is None else f"{100 * value:.0f} %"},
     )
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.0f} %"
-    return environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))

@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from statistics import fmean
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.artifact_files import Fact
+from finetune_trainer.page_template import page_template
 from finetune_trainer.training.curves import Frame, Point, frame_around, short_number, smoothed, thinned
 from finetune_trainer.training.loop import LARGEST_GRADIENT_NORM, LOWEST_RATE_SHARE, StepRecord
 
@@ -252,9 +252,6 @@ def _strips(log: Sequence[StepRecord], frame: Frame) -> tuple[Strip, ...]:
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    return page_template(
+        "finetune_trainer.training", "training_report.html.j2", {"thousands": lambda number: f"{number:,.0f}"}
     )
-    environment.filters["thousands"] = lambda number: f"{number:,.0f}"
-    source = files("finetune_trainer.training").joinpath("training_report.html.j2")
-    return environment.from_string(source.read_text(encoding="utf-8"))
