@@ -192,7 +192,7 @@ def _telling_pod(job: JobFacts) -> PodFacts | None:
     if not job.pods:
         return None
     told = [pod for pod in job.pods if _ended(pod) is not None and not pod.disruption]
-    return told[-1] if told and not job.live else job.pods[-1]
+    return told[-1] if told and job.over else job.pods[-1]
 
 
 def _ended(pod: PodFacts | None) -> Termination | None:

@@ -10,6 +10,7 @@ from finetune_contract.stage_protocol import Stage
 
 NO_MODEL = ModelPointer()
 """A template that pins no model."""
+UNENDED_PHASES = frozenset({"Pending", "Running", "Unknown"})
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,11 @@ class PodFacts:
     pointer: ModelPointer = NO_MODEL
     """MODEL_URI, MODEL_MANIFEST_SHA256 and MODEL_ID in its template; empty for pods of stages."""
 
+    @property
+    def may_run(self) -> bool:
+        """Its containers may hold what they asked for; a pod that ended holds nothing, even while it is listed."""
+        return self.phase in UNENDED_PHASES
+
     def container(self, name: str) -> ContainerFacts | None:
         """The container of that name."""
         return next((container for container in self.containers if container.name == name), None)
@@ -112,9 +118,14 @@ class JobFacts:
     """None when the log was not asked for or could not be read."""
 
     @property
+    def over(self) -> bool:
+        """It makes no more pods."""
+        return self.complete or bool(self.failed_reason)
+
+    @property
     def live(self) -> bool:
-        """It may still run pods."""
-        return not self.complete and not self.failed_reason
+        """A pod of it may run, now or later. A Job can be called failed while its pods still shut down."""
+        return not self.over or any(pod.may_run for pod in self.pods)
 
 
 @dataclass(frozen=True)

@@ -394,6 +394,20 @@ def test_suspending_stops_the_job_and_resuming_starts_the_next_attempt_for_free(
     assert resumed.actions == (CreateJob(Stage.TRAIN, 1, KEY, DIGEST),)
 
 
+@pytest.mark.parametrize("phase", ["Pending", "Running", "Unknown"])
+def test_a_run_is_not_called_suspended_while_a_pod_of_its_failed_job_has_not_ended(phase):
+    run = a_run(a_status([Stage.DATASET], [an_attempt(Stage.TRAIN)]), suspend=True)
+    leaving = a_failed_job(Stage.TRAIN, 32, deleting=True)
+    ended = replace(leaving, pods=tuple(replace(pod, phase="Failed") for pod in leaving.pods))
+    leaving = replace(leaving, pods=tuple(replace(pod, phase=phase) for pod in leaving.pods))
+
+    early, later_on = decide(run, seen(leaving), NOON), decide(run, seen(ended), NOON)
+
+    assert early.status.phase is not Phase.SUSPENDED
+    assert condition(early, "Reconciling").message.startswith("stopping ")
+    assert later_on.status.phase is Phase.SUSPENDED
+
+
 def test_cancelling_ends_the_run_once_nothing_runs():
     status = a_status([Stage.DATASET], [an_attempt(Stage.TRAIN)])
     job = a_job(Stage.TRAIN, pod=a_pod())
