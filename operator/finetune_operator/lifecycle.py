@@ -6,68 +6,21 @@ what it decided it decides nothing new. It knows no clock, no client and no logg
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import Enum, auto
 
 from finetune_contract.run_spec import RolloutMode
-from finetune_contract.run_status import (
-    Attempt,
-    ConditionType,
-    FineTuneRunStatus,
-    Phase,
-    Reason,
-    RolloutPhase,
-    RolloutStatus,
-)
-from finetune_contract.stage_protocol import Stage
-from finetune_operator.actions import Action, CreateJob, Decision, DeleteJob
-from finetune_operator.attempts import RUNNING, SUCCEEDED, Book, read_book
-from finetune_operator.child_names import job_name
+from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Phase, Reason, RolloutPhase
+from finetune_operator.actions import Decision, DeleteJob
+from finetune_operator.attempts import RUNNING, Book, read_book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
-from finetune_operator.failures import Budget, Outcome, allowed, backoff_seconds, budget_of
 from finetune_operator.observed import Observed, Run
-from finetune_operator.progress import read_progress, started, without_estimate
+from finetune_operator.outlook import OVER, REFUSED_SECONDS, STOPPING_SECONDS, Mood, Outlook
 from finetune_operator.rollout.patch import pointer_to
-from finetune_operator.rollout.preflight import obstacle_to_start
-from finetune_operator.rollout.states import OBSTACLE_SECONDS, TOUCHED, Step, advance
-from finetune_operator.stages import STAGES, StageDefinition
-from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
-
-RUNNING_SECONDS = 5.0
-"""How often the log of a running stage is read."""
-WAITING_SECONDS = 15.0
-STOPPING_SECONDS = 3.0
-REFUSED_SECONDS = 60.0
-
-OVER = frozenset({Phase.SUCCEEDED, Phase.NOT_PROMOTED, Phase.ROLLED_BACK, Phase.FAILED, Phase.CANCELLED})
-
-
-class Mood(Enum):
-    """What kstatus should think of the run."""
-
-    WORKING = auto()
-    """Reconciling."""
-    NEEDS_PERSON = auto()
-    """Stalled, but not for good: it goes on when the obstacle is gone."""
-    PAUSED = auto()
-    """Neither: the user asked for it."""
-    SUCCEEDED = auto()
-    FAILED = auto()
-
-
-@dataclass(frozen=True)
-class Outlook:
-    """Where the run is, before it is put into the words of a status."""
-
-    phase: Phase
-    mood: Mood
-    reason: Reason
-    message: str
-    conditions: tuple[Wanted, ...] = ()
-    actions: tuple[Action, ...] = ()
-    requeue_after: float | None = None
-    rollout: RolloutStatus | None = None
+from finetune_operator.rollout.states import TOUCHED, Step, advance
+from finetune_operator.stage_work import work_on
+from finetune_operator.stages import STAGES
+from finetune_operator.status_writing import status_of
 
 
 def is_over(status: FineTuneRunStatus) -> bool:
@@ -107,7 +60,7 @@ def decide(run: Run, observed: Observed, now: datetime) -> Decision:
         return _decide_nothing(run, observed, now)
     book = read_book(run, observed, now)
     book, outlook = _look(run, book, observed, now)
-    return Decision(_status(run, book, outlook, now), outlook.actions, outlook.requeue_after)
+    return Decision(status_of(run, book, outlook, now), outlook.actions, outlook.requeue_after)
 
 
 def refused(run: Run, message: str, now: datetime) -> Decision:
@@ -142,7 +95,7 @@ def _look(run: Run, book: Book, observed: Observed, now: datetime) -> tuple[Book
         return _stop(run, book, Reason.SUSPENDED, now)
     for definition in STAGES:
         if not book.done(definition.stage):
-            return _work_on(run, book, definition, observed, now)
+            return work_on(run, book, definition, observed, now)
     return book, _after_stages(run, book, observed, now)
 
 
@@ -168,131 +121,6 @@ def _stop(run: Run, book: Book, reason: Reason, now: datetime) -> tuple[Book, Ou
         )
     words = "suspended; set spec.suspend to false to go on from the last checkpoint"
     return book, Outlook(Phase.SUSPENDED, Mood.PAUSED, reason, words, conditions)
-
-
-def _work_on(
-    run: Run, book: Book, definition: StageDefinition, observed: Observed, now: datetime
-) -> tuple[Book, Outlook]:
-    """The first stage that is not done."""
-    latest = book.latest(definition.stage)
-    if latest is not None and latest.result == RUNNING:
-        return _follow(run, book, definition, latest, now)
-    if latest is None:
-        return _start(run, book, definition, 0, observed, now)
-    budget = budget_of(latest.result)
-    failures = book.failures(definition.stage, budget)
-    limit = allowed(budget, run.spec.policy.retries)
-    if limit is not None and failures > limit:
-        return book, _failed(book, definition, latest, budget, limit)
-    wait = backoff_seconds(budget, failures) - seconds_since(latest.finished_at, now)
-    if book.occupied(definition.stage) or wait > 0:
-        words = f"{latest.result}: {latest.message or 'no message'}"
-        if budget is Budget.FREE:
-            words = "waiting for the suspended Job to end"
-        elif wait > 0:
-            words += f" (attempt {latest.number + 2} starts {_backoff_words(budget, failures)} after the end)"
-        return book, Outlook(
-            definition.phase,
-            Mood.WORKING,
-            Reason.RETRYING,
-            words,
-            (unknown(definition.condition, Reason.RETRYING, words),),
-            tuple(
-                DeleteJob(j.name) for j in book.live_jobs() if j.stage == definition.stage and not j.deleting
-            ),
-            max(1.0, wait) if wait > 0 else STOPPING_SECONDS,
-        )
-    return _start(run, book, definition, latest.number + 1, observed, now)
-
-
-def _backoff_words(budget: Budget, failures: int) -> str:
-    return in_words(backoff_seconds(budget, failures))
-
-
-def _start(
-    run: Run, book: Book, definition: StageDefinition, number: int, observed: Observed, now: datetime
-) -> tuple[Book, Outlook]:
-    """Make the Job of an attempt; before the very first one, make sure that the end can be reached."""
-    stage = definition.stage
-    target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
-    first = not book.status.attempts
-    if first and run.spec.rollout.mode is not RolloutMode.NONE and target is not None:
-        obstacle = obstacle_to_start(target, observed)
-        if obstacle is not None:
-            return book, Outlook(
-                Phase.PENDING,
-                Mood.NEEDS_PERSON,
-                obstacle.reason,
-                f"nothing is started: {obstacle.message}",
-                (false(ConditionType.ROLLED_OUT, obstacle.reason, obstacle.message),),
-                (),
-                OBSTACLE_SECONDS,
-            )
-    digest = book.status.dataset.digest if book.status.dataset else ""
-    action = CreateJob(stage, number, book.status.run_key, digest)
-    name = job_name(run.name, run.uid, stage, number)
-    book = book.with_attempt(Attempt(stage=stage, number=number, job=name, started_at=to_rfc3339(now)))
-    progress = started(book.status.progress, stage, now)
-    book = replace(book, status=book.status.model_copy(update={"progress": progress}))
-    words = f"Job {name} started"
-    return book, Outlook(
-        definition.phase,
-        Mood.WORKING,
-        Reason.RUNNING,
-        words,
-        (unknown(definition.condition, Reason.RUNNING, words),),
-        (action,),
-        RUNNING_SECONDS,
-    )
-
-
-def _follow(
-    run: Run, book: Book, definition: StageDefinition, latest: Attempt, now: datetime
-) -> tuple[Book, Outlook]:
-    """An attempt that runs: its progress, or what it waits for."""
-    judgement = book.judgements.get(latest.job)
-    job = next((job for job in book.jobs if job.name == latest.job), None)
-    if judgement is None or judgement.outcome is Outcome.WAITING:
-        reason = judgement.reason if judgement else Reason.WAITING
-        words = f"Job {latest.job}: {(judgement.message if judgement else '') or 'not seen yet'}"
-        person = judgement is not None and judgement.needs_person
-        return book, Outlook(
-            definition.phase,
-            Mood.NEEDS_PERSON if person else Mood.WORKING,
-            reason,
-            words,
-            (unknown(definition.condition, reason, words),),
-            (),
-            WAITING_SECONDS if judgement and job and job.pods else STOPPING_SECONDS,
-        )
-    log_tail = job.log_tail if job else None
-    progress = read_progress(book.status.progress, definition.stage, log_tail, now)
-    book = replace(book, status=book.status.model_copy(update={"progress": progress}))
-    words = f"Job {latest.job} is running" + (f": {progress.message}" if progress.message else "")
-    return book, Outlook(
-        definition.phase,
-        Mood.WORKING,
-        Reason.RUNNING,
-        words,
-        (unknown(definition.condition, Reason.RUNNING, words),),
-        (),
-        RUNNING_SECONDS,
-    )
-
-
-def _failed(book: Book, definition: StageDefinition, latest: Attempt, budget: Budget, limit: int) -> Outlook:
-    reason = Reason(latest.result)
-    words = latest.message or f"Job {latest.job} failed"
-    if budget is not Budget.NONE:
-        words += f" (tried {limit + 1} times; spec.policy.retries.{budget.value} is {limit})"
-    return Outlook(
-        Phase.FAILED,
-        Mood.FAILED,
-        reason,
-        f"stage {definition.stage.value}: {words}",
-        (false(definition.condition, reason, words),),
-        tuple(DeleteJob(job.name) for job in book.live_jobs() if not job.deleting),
-    )
 
 
 def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Outlook:
@@ -395,76 +223,3 @@ def _decide_nothing(run: Run, observed: Observed, now: datetime) -> Decision:
     status = run.status.model_copy(update={"observed_generation": run.generation, "conditions": conditions})
     stray = tuple(DeleteJob(job.name) for job in observed.jobs if job.live and not job.deleting)
     return Decision(status, stray, None)
-
-
-def _status(run: Run, book: Book, outlook: Outlook, now: datetime) -> FineTuneRunStatus:
-    status = book.status
-    over = outlook.phase in OVER
-    wanted = {condition.type: condition for condition in _stage_conditions(book)}
-    wanted |= {condition.type: condition for condition in outlook.conditions}
-    wanted |= {condition.type: condition for condition in _kstatus(outlook)}
-    changes: dict[str, object] = {
-        "observed_generation": run.generation,
-        "phase": outlook.phase,
-        "conditions": merged(run.status.conditions, wanted.values(), run.generation, now),
-    }
-    if outlook.rollout is not None:
-        changes["rollout"] = outlook.rollout
-    if not status.start_time and status.attempts:
-        changes["start_time"] = status.attempts[0].started_at
-    if over:
-        changes["completion_time"] = to_rfc3339(now)
-    if over or outlook.phase is not run.status.phase:
-        changes["progress"] = (
-            status.progress
-            if any(a.result == RUNNING for a in status.attempts)
-            else without_estimate(status.progress)
-        )
-    return status.model_copy(update=changes)
-
-
-def _kstatus(outlook: Outlook) -> tuple[Wanted, ...]:
-    reason, message = outlook.reason, outlook.message
-    stalled = outlook.mood in (Mood.NEEDS_PERSON, Mood.FAILED)
-    working = outlook.mood is Mood.WORKING
-    ready = outlook.mood is Mood.SUCCEEDED
-    return (
-        (true if ready else false)(ConditionType.READY, reason, message),
-        (true if working else false)(ConditionType.RECONCILING, reason, message if working else ""),
-        (true if stalled else false)(ConditionType.STALLED, reason, message if stalled else ""),
-    )
-
-
-def _stage_conditions(book: Book) -> tuple[Wanted, ...]:
-    """What is known of every stage; the current one is overwritten by the outlook."""
-    known: list[Wanted] = []
-    for definition in STAGES:
-        if not book.done(definition.stage):
-            known.append(unknown(definition.condition, Reason.WAITING, "not started"))
-            continue
-        if definition.stage is Stage.EVALUATE and book.status.evaluation is not None:
-            known.append(_evaluated(book))
-            continue
-        adopted = book.status.adopted and definition.stage is not Stage.DATASET
-        latest = book.latest(definition.stage)
-        words = latest.message if latest and latest.result == SUCCEEDED else ""
-        known.append(
-            true(
-                definition.condition,
-                Reason.ADOPTED if adopted else Reason.COMPLETED,
-                "a finished model with the same run key was found in the store" if adopted else words,
-            )
-        )
-    known.append(unknown(ConditionType.ROLLED_OUT, Reason.WAITING, "not started"))
-    return tuple(known)
-
-
-def _evaluated(book: Book) -> Wanted:
-    evaluation = book.status.evaluation
-    if evaluation is None:
-        raise ValueError("no evaluation to speak of")
-    if not evaluation.passed:
-        return false(ConditionType.EVALUATED, Reason.GATES_FAILED, evaluation.gate)
-    adopted = book.status.adopted
-    words = "the verdict of the adopted model holds" if adopted else "all gates hold"
-    return true(ConditionType.EVALUATED, Reason.ADOPTED if adopted else Reason.GATES_PASSED, words)

@@ -12,7 +12,6 @@ from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.api_group import ANNOTATION_RUN, LABEL_ATTEMPT, LABEL_RUN, LABEL_STAGE
 from finetune_operator.errors import InvalidRun
-from finetune_operator.lifecycle import OVER
 from finetune_operator.observed import (
     ConditionFacts,
     ContainerFacts,
@@ -25,6 +24,7 @@ from finetune_operator.observed import (
     TemplateContainer,
     Termination,
 )
+from finetune_operator.outlook import OVER
 from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MODEL_URI
 
 Json = Mapping[str, Any]

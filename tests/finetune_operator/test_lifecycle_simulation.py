@@ -28,7 +28,6 @@ from finetune_operator.actions import Action, CreateJob, DeleteJob, PatchTarget
 from finetune_operator.child_names import job_name
 from finetune_operator.errors import ClusterUnavailable, StaleObject
 from finetune_operator.events import RunEvent
-from finetune_operator.lifecycle import OVER
 from finetune_operator.observed import (
     ContainerFacts,
     JobFacts,
@@ -39,6 +38,7 @@ from finetune_operator.observed import (
     ServedModel,
     Termination,
 )
+from finetune_operator.outlook import OVER
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.timestamps import to_rfc3339
 from tests.finetune_operator.samples import (
