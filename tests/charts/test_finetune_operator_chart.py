@@ -103,6 +103,8 @@ def test_defaults_make_one_operator_with_its_rights_and_the_crd(defaults: list[d
     assert sorted((document["kind"], document["metadata"]["name"]) for document in defaults) == [
         ("CustomResourceDefinition", "finetuneruns.finetune-operator.io"),
         ("Deployment", "tuner-finetune-operator"),
+        ("NetworkPolicy", "tuner-finetune-operator-stages"),
+        ("NetworkPolicy", "tuner-finetune-operator-training"),
         ("Role", "tuner-finetune-operator"),
         ("Role", "tuner-finetune-operator-lease"),
         ("RoleBinding", "tuner-finetune-operator"),
@@ -118,8 +120,12 @@ def test_defaults_make_one_operator_with_its_rights_and_the_crd(defaults: list[d
         ["replicaCount=2", "podDisruptionBudget.enabled=true", "networkPolicy.enabled=true"],
         ["watch.allNamespaces=true"],
         ['watch.namespaces=["a","b"]', 'tolerations=[{"key":"infra","operator":"Exists"}]'],
+        [
+            'stageNetworkPolicy.egress=[{"to":[{"ipBlock":{"cidr":"10.0.0.5/32"}}],"ports":[{"port":9000}]}]',
+            'watch.namespaces=["a","b"]',
+        ],
     ],
-    ids=["defaults", "two replicas with fences", "all namespaces", "two namespaces"],
+    ids=["defaults", "two replicas with fences", "all namespaces", "two namespaces", "fenced stages"],
 )
 def test_every_object_is_valid(settings: list[str]) -> None:
     for document in render(*settings):
@@ -297,7 +303,7 @@ def test_all_namespaces_and_some_namespaces_contradict_each_other() -> None:
 def test_rights_may_be_left_to_an_administrator() -> None:
     kinds = {document["kind"] for document in render("rbac.create=false")}
 
-    assert kinds == {"CustomResourceDefinition", "Deployment", "ServiceAccount"}
+    assert kinds == {"CustomResourceDefinition", "Deployment", "NetworkPolicy", "ServiceAccount"}
 
 
 def test_an_existing_service_account_is_used() -> None:
@@ -384,7 +390,12 @@ def test_a_disruption_budget_lets_one_pod_go() -> None:
 
 
 def test_a_network_policy_leaves_probes_names_and_the_api_server() -> None:
-    policy = the(render("networkPolicy.enabled=true", "networkPolicy.apiServerPorts=[6443]"), "NetworkPolicy")
+    documents = render("networkPolicy.enabled=true", "networkPolicy.apiServerPorts=[6443]")
+    (policy,) = [
+        found
+        for found in of_kind(documents, "NetworkPolicy")
+        if found["metadata"]["name"] == "tuner-finetune-operator"
+    ]
 
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
     reached = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
@@ -426,3 +437,4 @@ def test_notes_name_the_next_steps() -> None:
     assert "kubectl --namespace ops rollout status deployment/tuner-finetune-operator" in notes
     assert "kubectl --namespace docs-team apply -f finetunerun.yaml" in notes
     assert "not pinned" in notes
+    assert "name the store in stageNetworkPolicy.egress" in notes

@@ -50,6 +50,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Namespaces whose stages are fenced in, as a JSON list in an object: those watched, or with allNamespaces those named. */}}
+{{- define "finetune-operator.stageNamespaces" -}}
+{{- $policy := .Values.stageNetworkPolicy -}}
+{{- if .Values.watch.allNamespaces -}}
+{{- if and $policy.egress (not $policy.namespaces) -}}
+{{- fail "stageNetworkPolicy.egress is set and watch.allNamespaces is true: name the namespaces of the runs in stageNetworkPolicy.namespaces" -}}
+{{- end -}}
+{{- dict "names" ($policy.namespaces | uniq) | toJson -}}
+{{- else -}}
+{{- if $policy.namespaces -}}
+{{- fail "stageNetworkPolicy.namespaces is for watch.allNamespaces only: the watched namespaces are fenced in anyway" -}}
+{{- end -}}
+{{- include "finetune-operator.watchNamespaces" . -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the operator may do where runs are. It reads no Secrets and starts nothing in other pods. */}}
 {{- define "finetune-operator.rules" -}}
 - apiGroups: [finetune-operator.io]
