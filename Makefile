@@ -35,7 +35,7 @@ test: setup ## unit tests, then tests on the real WordPress, Weaviate, S3, Kuber
 	@scripts/test
 
 test-unit: setup ## unit tests only: no root, no services, no network
-	@$(PYTHON) -m pytest -m "not together and not on_cluster and not in_browser and not slow"
+	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not together and not on_cluster and not in_browser and not slow"
 
 verify: setup ## rules, types, import contracts, generated files, chart
 	@scripts/verify
