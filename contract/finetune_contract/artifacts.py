@@ -49,7 +49,7 @@ class Example(ContractModel):
     """One question with the answer that is taught or expected."""
 
     id: str
-    """sha256 of kind, document, template, question and what is shown beside it; the same over runs."""
+    """sha256 of kind, place of the document, template, question and what is shown beside it; the same over runs."""
     kind: ExampleKind
     document_url: str
     """Document that the answer comes from; empty for refusals about nothing on the site."""

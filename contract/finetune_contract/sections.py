@@ -20,6 +20,7 @@ _IMAGE = re.compile(r"!\[[^\]]*\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)\s?")
 _EMPHASIS = re.compile(r"(\*{1,3})(?! )([^*]+)(?<! )\1")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LINK = re.compile(r"\[([^\[\]]+)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)")
+_ADDRESS = re.compile(r"(?<=\])\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)")
 _STOP_WORDS = frozenset(
     "a about an and any are as at be been but by can could did do does for from get has have he her his how i if in"  # noqa: SIM905
     " into is it its me my of on one or our please she should so some tell than that the their them there they this"
@@ -114,6 +115,11 @@ def without_links(markdown: str) -> str:
     return _BLANK_LINES.sub("\n\n", _LINK.sub(r"\1", _IMAGE.sub("", markdown)))
 
 
+def without_addresses(markdown: str) -> str:
+    """Links and images without where they lead: what is found for a question does not hang on the site's host."""
+    return _ADDRESS.sub("", markdown)
+
+
 @lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
     """A crude English stem: lower case, without plural, -ing, -ed and final e; enough to match question and text."""
@@ -151,7 +157,7 @@ class PassageIndex:
         self.passages = tuple(passages)
         self._places: dict[str, dict[int, float]] = {}
         for index, passage in enumerate(self.passages):
-            for word in content_words(passage.text):
+            for word in content_words(without_addresses(passage.text)):
                 self._places.setdefault(word, {})[index] = 0.9
             for word in content_words(f"{passage.title} {passage.heading}"):
                 self._places.setdefault(word, {})[index] = 1.0

@@ -106,6 +106,15 @@ def test_an_index_ranks_as_the_function_does():
         assert index.rank(question, 3) == rank_passages(question, PASSAGES, 3)
 
 
+def test_where_links_lead_is_not_searched_but_their_text_is():
+    passage = Passage(
+        "T", "", "![A gate](http://10.0.0.2:8091/g.png) See [the loaf](http://10.0.0.2/rye_(b)).", "u"
+    )
+
+    assert rank_passages("10 rye", [passage], 1) == []
+    assert rank_passages("gate and loaf", [passage], 1)
+
+
 def test_links_become_text_and_images_vanish():
     markdown = "See [the (old) gate](http://s/a_(b)) ![A gate](http://s/g.png)and [1]."
 

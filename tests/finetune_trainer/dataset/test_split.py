@@ -12,12 +12,14 @@ from finetune_contract.run_spec import ExampleKind, SplitSpec
 from finetune_trainer.dataset.examples import SHARES, WITHOUT_SOURCES
 from finetune_trainer.dataset.examples.draft import Draft, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing, normalised
+from finetune_trainer.dataset.examples.places import Places
 from finetune_trainer.dataset.split import Split, split_examples
 
 
 def drafts(kind: ExampleKind, facts: int, phrasings: int = 6, documents: int = 10) -> list[Draft]:
     return [
         make_draft(
+            Places([]),
             kind,
             f"http://s/{fact % documents}",
             Phrasing(f"t{number}", f"{kind.value} question {fact} in words {number}", reserved=number == 0),
@@ -53,7 +55,7 @@ def test_reserved_phrasings_are_never_taught():
 def test_a_reserved_question_that_is_taught_elsewhere_is_left_out():
     ways = [Phrasing(f"t{n}", f"What is it{mark}?") for n, mark in enumerate(("", " called", " now"))]
     ways.append(Phrasing("b", "what is IT", reserved=True))
-    rows = [make_draft(ExampleKind.GROUNDED, "u", way, (), "it", [], 0) for way in ways]
+    rows = [make_draft(Places([]), ExampleKind.GROUNDED, "u", way, (), "it", [], 0) for way in ways]
 
     result = split_examples({ExampleKind.GROUNDED: rows}, SplitSpec(), 40)
 
@@ -155,7 +157,10 @@ def test_generated_questions_in_nearly_the_same_words_are_taught_once_and_counte
         Phrasing("generated.1", "What's the price of a winter ticket for an adult at the mill?"),
         Phrasing("generated.2", "How much do grown-ups pay in winter?"),
     ]
-    rows = [make_draft(ExampleKind.GENERATED, "u", way, (), "£7.40", [], n) for n, way in enumerate(ways)]
+    rows = [
+        make_draft(Places([]), ExampleKind.GENERATED, "u", way, (), "£7.40", [], n)
+        for n, way in enumerate(ways)
+    ]
 
     result = split_examples({ExampleKind.GENERATED: rows}, SplitSpec(), 40)
 
@@ -187,7 +192,7 @@ def test_a_document_more_moves_no_other_example_to_the_other_side():
 
 def test_the_same_prompt_is_taught_once():
     way = Phrasing("a", "What is it?")
-    rows = [make_draft(ExampleKind.CLOSED_BOOK, url, way, (), url, [], 0) for url in ("u1", "u2")]
+    rows = [make_draft(Places([]), ExampleKind.CLOSED_BOOK, url, way, (), url, [], 0) for url in ("u1", "u2")]
 
     result = split_examples({ExampleKind.CLOSED_BOOK: rows}, SplitSpec(), 40)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from finetune_contract.artifacts import Document
 from finetune_contract.run_spec import SplitSpec
-from finetune_trainer.dataset.examples.draft import stable_order
 from finetune_trainer.dataset.examples.duplicates import document_clusters
+from finetune_trainer.dataset.examples.places import Places, stable_order
 
 SMALL_SITE = 100
 """Sites with fewer documents teach them all."""
@@ -36,8 +36,9 @@ def held_out(documents: Sequence[Document], spec: SplitSpec) -> frozenset[str]:
     """Addresses of the documents that are kept for the transfer set; none on a small site."""
     if not spec.transfer or len(documents) < SMALL_SITE:
         return frozenset()
+    places = Places(documents)
     clusters = sorted(
-        (_cluster(members, spec.seed) for members in document_clusters(documents)),
+        (_cluster(members, places, spec.seed) for members in document_clusters(documents)),
         key=lambda cluster: (cluster.order, sorted(cluster.urls)),
     )
     chosen = [cluster for cluster in clusters if cluster.order < spec.transfer]
@@ -53,11 +54,10 @@ def held_out(documents: Sequence[Document], spec: SplitSpec) -> frozenset[str]:
     return frozenset(url for cluster in chosen for url in cluster.urls)
 
 
-def _cluster(members: Sequence[Document], seed: int) -> _Cluster:
+def _cluster(members: Sequence[Document], places: Places, seed: int) -> _Cluster:
     """A cluster has the hash and the category of its member with the lowest hash."""
     hashed = sorted(
-        (stable_order("transfer", str(seed), member.source, member.post_id), _root(member))
-        for member in members
+        (stable_order("transfer", str(seed), places.of(member.post_url)), _root(member)) for member in members
     )
     return _Cluster(
         int(hashed[0][0], 16) / _HASHES, hashed[0][1], frozenset(member.post_url for member in members)

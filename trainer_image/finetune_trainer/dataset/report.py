@@ -15,7 +15,7 @@ from jinja2 import Template
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.built_dataset import BuiltDataset
-from finetune_trainer.dataset.examples.draft import stable_order
+from finetune_trainer.dataset.examples.places import stable_order
 from finetune_trainer.dataset.review import Outcome, summary_in_words
 from finetune_trainer.dataset.summary import (
     Histogram,

@@ -14,9 +14,10 @@ from finetune_contract.artifacts import Example
 from finetune_contract.prompt import CITATION
 from finetune_contract.run_spec import ExampleKind, SplitSpec
 from finetune_trainer.dataset.examples import SHARES, WITHOUT_SOURCES
-from finetune_trainer.dataset.examples.draft import Draft, stable_order
+from finetune_trainer.dataset.examples.draft import Draft
 from finetune_trainer.dataset.examples.duplicates import without_near_duplicates
 from finetune_trainer.dataset.examples.phrasing import normalised
+from finetune_trainer.dataset.examples.places import stable_order
 from finetune_trainer.dataset.examples.typos import with_typos
 
 MIN_EVALUATION_PER_KIND = 4

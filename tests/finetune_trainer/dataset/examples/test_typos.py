@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.examples.draft import make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing, normalised
+from finetune_trainer.dataset.examples.places import Places
 from finetune_trainer.dataset.examples.typos import TEMPLATE_MARK, mistype, with_typos
 
 QUESTION = "Can you tell me what Caspian Ruddle was paid for 12 days of dressing the stones in May?"
@@ -18,7 +19,8 @@ QUESTION = "Can you tell me what Caspian Ruddle was paid for 12 days of dressing
 def examples(count):
     ways = [Phrasing("t.0", f"What does the ticket number {n} cost in winter?") for n in range(count)]
     return [
-        make_draft(ExampleKind.CLOSED_BOOK, "u", way, (), "It costs £7.", ["£7"], 0).example for way in ways
+        make_draft(Places([]), ExampleKind.CLOSED_BOOK, "u", way, (), "It costs £7.", ["£7"], 0).example
+        for way in ways
     ]
 
 

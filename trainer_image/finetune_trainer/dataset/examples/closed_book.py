@@ -16,10 +16,13 @@ def make_closed_book(corpus: Corpus) -> Iterator[Draft]:
         if not corpus.is_told_apart_by(fact.passage.heading or fact.passage.title, fact.passage.url):
             continue
         ways = corpus.ways_to_ask(fact)
-        for round_number, phrasing in in_rounds(ways, "closed_book", fact.passage.url, fact.passage.heading):
+        for round_number, phrasing in in_rounds(
+            ways, "closed_book", corpus.places.of(fact.passage.url), fact.passage.heading
+        ):
             if not corpus.with_distractor(phrasing.question, fact.passage):
                 continue
             yield make_draft(
+                corpus.places,
                 ExampleKind.CLOSED_BOOK,
                 fact.document.post_url,
                 phrasing,

@@ -17,10 +17,12 @@ from finetune_contract.sections import (
     leans_on_previous,
     shorten,
     split_sections,
+    without_addresses,
     without_links,
 )
 from finetune_trainer.dataset.examples.answers import answer_sentence
 from finetune_trainer.dataset.examples.phrasing import Phrasing, phrasings
+from finetune_trainer.dataset.examples.places import Places
 from finetune_trainer.dataset.examples.written_pair import WrittenPair
 
 _LOWER_WORD = re.compile(r"\b[a-z][a-z'’-]+\b")
@@ -79,6 +81,7 @@ class Corpus:
         self.documents = tuple(documents)
         self.site_documents = self.documents
         """All of the site, also those that this corpus does not teach: for what is said of the site as a whole."""
+        self.places = Places(documents)
         passages: list[Passage] = []
         facts: list[Fact] = []
         for document in documents:
@@ -100,10 +103,13 @@ class Corpus:
         self.facts = tuple(facts)
         self._facts_by_passage = {fact.passage: fact for fact in facts}
         self._index = PassageIndex(passages)
-        texts = [document.post_content for document in documents]
+        texts = [without_addresses(document.post_content) for document in documents]
         self._lower_words = Counter(word for text in texts for word in _LOWER_WORD.findall(text))
         self._names = Counter(word for text in texts for word in _NAME_INSIDE.findall(text))
-        self._words = {p: frozenset(content_words(f"{p.title} {p.heading} {p.text}")) for p in passages}
+        self._words = {
+            p: frozenset(content_words(f"{p.title} {p.heading} {without_addresses(p.text)}"))
+            for p in passages
+        }
         self.site_noun = _site_noun(texts)
         """What the site speaks of most, such as `mill`; for questions about what it does not have."""
         self._found: dict[tuple[str, ...], tuple[Passage, ...]] = {}
@@ -119,7 +125,7 @@ class Corpus:
     def without(self, urls: Collection[str]) -> Corpus:
         """A corpus that holds nothing of these documents, but knows of them."""
         other = Corpus([document for document in self.documents if document.post_url not in urls])
-        other.site_documents = self.site_documents
+        other.site_documents, other.places = self.site_documents, self.places
         return other.with_written([pair for pair in self.written if pair.passage.url not in urls])
 
     def about(self, urls: Collection[str]) -> Corpus:

@@ -12,6 +12,7 @@ from finetune_contract.prompt import conversation
 from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.phrasing import Phrasing
+from finetune_trainer.dataset.examples.places import Places, stable_order
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,8 @@ class Draft:
     for one document: the wordings of a fact lie near each other."""
 
 
-def stable_order(*parts: str) -> str:
-    """A key that shuffles, and shuffles the same way on every machine."""
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-
-
 def make_draft(
+    places: Places,
     kind: ExampleKind,
     document_url: str,
     phrasing: Phrasing,
@@ -47,10 +44,12 @@ def make_draft(
     """A draft with its identity and its prompt as serving will render it.
 
     Args:
+        places: of the site; the identity does not hang on where it is served.
         beside: which other fact's sources are shown, when they are not those that search finds for the question.
         history: questions and answers that come before, oldest first.
     """
-    identity = [kind.value, document_url, phrasing.template, phrasing.question, *([beside] if beside else [])]
+    place = places.of(document_url)
+    identity = [kind.value, place, phrasing.template, phrasing.question, *([beside] if beside else [])]
     identity += [asked for asked, _ in history]
     example = Example(
         id=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
@@ -62,20 +61,8 @@ def make_draft(
         answer=answer,
         must_contain=must_contain,
     )
-    family = family_of(passages) or stable_order(document_url)
+    family = places.family(passages) or stable_order(place)
     return Draft(example, phrasing.reserved, round_number, family)
-
-
-def family_of(passages: Sequence[Passage]) -> str:
-    """The same for the same passages in any order; empty without passages."""
-    return stable_order(*sorted(f"{p.url} {p.heading}" for p in passages)) if passages else ""
-
-
-def in_one_order(passages: Sequence[Passage]) -> list[Passage]:
-    """The passages in an order that tells nothing about which one holds the answer, and that is the same for every
-    question about them: what their prompts have in common is then computed once."""
-    family = family_of(passages)
-    return sorted(passages, key=lambda passage: stable_order(family, passage.url, passage.heading))
 
 
 def in_rounds(phrasings: Sequence[Phrasing], *identity: str) -> list[tuple[int, Phrasing]]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datasketch import MinHash, MinHashLSH
 
 from finetune_contract.artifacts import Document, Example
+from finetune_contract.sections import without_addresses
 from finetune_trainer.dataset.examples.phrasing import normalised
 
 SHINGLE_WORDS = 5
@@ -72,7 +73,7 @@ def _shingles(question: str) -> frozenset[str]:
 
 
 def _min_hash(text: str) -> MinHash:
-    words = _WORD.findall(text.lower())
+    words = _WORD.findall(without_addresses(text).lower())
     places = range(max(1, len(words) - SHINGLE_WORDS + 1))
     shingles = {" ".join(words[place : place + SHINGLE_WORDS]) for place in places}
     found = MinHash(num_perm=PERMUTATIONS)

@@ -13,7 +13,7 @@ from finetune_contract.prompt import MAX_PASSAGES
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.examples.corpus import NUMBERING, Corpus, Fact
-from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
+from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 PRONOUN_FORMS = ("{Q}", "And {q}", "Thanks. {Q}", "And do you know this: {q}")
@@ -81,19 +81,23 @@ def second_questions(corpus: Corpus, first_question: str, second: Fact) -> list[
 def _pairs(corpus: Corpus, first: Fact, second: Fact) -> Iterator[Draft]:
     openings = [way.question for way in corpus.ways_to_ask(first) if not way.reserved]
     for number, opening in enumerate(openings):
-        shown = in_one_order(corpus.with_distractor(opening, first.passage))
+        shown = corpus.places.in_one_order(corpus.with_distractor(opening, first.passage))
         if not shown:
             continue
         history = [(opening, f"{first.answer} [{shown.index(first.passage) + 1}]")]
         ways = in_rounds(
-            second_questions(corpus, opening, second), "follow_up", second.passage.url, second.passage.heading
+            second_questions(corpus, opening, second),
+            "follow_up",
+            corpus.places.of(second.passage.url),
+            second.passage.heading,
         )
         taught = [way for _, way in ways if not way.reserved]
         kept = [way for _, way in ways if way.reserved]
         for way in (taught[number % len(taught)], *kept[number : number + 1]):
-            passages = in_one_order(corpus.search_after(opening, way.question, MAX_PASSAGES))
+            passages = corpus.places.in_one_order(corpus.search_after(opening, way.question, MAX_PASSAGES))
             if second.passage in passages:
                 yield make_draft(
+                    corpus.places,
                     ExampleKind.FOLLOW_UP,
                     second.document.post_url,
                     way,

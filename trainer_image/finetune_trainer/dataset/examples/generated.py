@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.examples.corpus import Corpus
-from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
+from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 
@@ -20,11 +20,14 @@ def make_generated(corpus: Corpus) -> Iterator[Draft]:
             Phrasing(f"generated.{number}", question, reserved=number == last > 0)
             for number, question in enumerate(pair.questions)
         ]
-        for round_number, phrasing in in_rounds(ways, "generated", pair.passage.url, pair.answer):
-            passages = in_one_order(corpus.with_distractor(phrasing.question, pair.passage))
+        for round_number, phrasing in in_rounds(
+            ways, "generated", corpus.places.of(pair.passage.url), pair.answer
+        ):
+            passages = corpus.places.in_one_order(corpus.with_distractor(phrasing.question, pair.passage))
             if not passages:
                 continue
             yield make_draft(
+                corpus.places,
                 ExampleKind.GENERATED,
                 pair.passage.url,
                 phrasing,

@@ -12,8 +12,9 @@ from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.examples.corpus import Corpus, Fact
-from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
+from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
+from finetune_trainer.dataset.examples.places import Places
 
 
 def make_grounded(corpus: Corpus) -> Iterator[Draft]:
@@ -21,12 +22,12 @@ def make_grounded(corpus: Corpus) -> Iterator[Draft]:
     for fact in corpus.facts:
         if not corpus.shows(fact):
             continue
-        ways = corpus.ways_to_ask(fact)
-        for round_number, phrasing in in_rounds(ways, "grounded", fact.passage.url, fact.passage.heading):
-            passages = in_one_order(corpus.with_distractor(phrasing.question, fact.passage))
+        ways, place = corpus.ways_to_ask(fact), corpus.places.of(fact.passage.url)
+        for round_number, phrasing in in_rounds(ways, "grounded", place, fact.passage.heading):
+            passages = corpus.places.in_one_order(corpus.with_distractor(phrasing.question, fact.passage))
             if not passages:
                 continue
-            yield _draft(fact, phrasing, passages, round_number)
+            yield _draft(corpus.places, fact, phrasing, passages, round_number)
             other = next((corpus.fact_in(passage) for passage in passages if passage != fact.passage), None)
             if other is None or not corpus.shows(other):
                 continue
@@ -34,14 +35,25 @@ def make_grounded(corpus: Corpus) -> Iterator[Draft]:
             if same_side:
                 way = same_side[round_number % len(same_side)]
                 yield _draft(
-                    other, way, passages, round_number, beside=f"{fact.passage.url} {phrasing.question}"
+                    corpus.places,
+                    other,
+                    way,
+                    passages,
+                    round_number,
+                    beside=f"{place} {phrasing.question}",
                 )
 
 
 def _draft(
-    fact: Fact, phrasing: Phrasing, passages: list[Passage], round_number: int, beside: str = ""
+    places: Places,
+    fact: Fact,
+    phrasing: Phrasing,
+    passages: list[Passage],
+    round_number: int,
+    beside: str = "",
 ) -> Draft:
     return make_draft(
+        places,
         ExampleKind.GROUNDED,
         fact.document.post_url,
         phrasing,

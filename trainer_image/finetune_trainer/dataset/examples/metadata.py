@@ -17,6 +17,7 @@ from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.examples.corpus import Corpus, can_be_named
 from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
+from finetune_trainer.dataset.examples.places import Places
 
 MAX_NAMES = 6
 """Tags or categories in one answer; a post with more is asked for other things."""
@@ -119,14 +120,14 @@ def make_metadata(corpus: Corpus) -> Iterator[Draft]:
 
     for document in corpus.documents:
         if has_name(document):
-            yield from _about_post(document)
+            yield from _about_post(corpus.places, document)
     taught = {document.post_url for document in corpus.documents}
     by_author = _grouped(corpus.site_documents, lambda document: [document.post_author])
     by_category = _grouped(corpus.site_documents, lambda document: document.post_categories)
     for author, posts in by_author.items():
-        yield from _about_group(author, posts, taught, has_name, (ALL_BY, LATEST_BY), "by")
+        yield from _about_group(corpus.places, author, posts, taught, has_name, (ALL_BY, LATEST_BY), "by")
     for category, posts in by_category.items():
-        yield from _about_group(category, posts, taught, has_name, (ALL_IN, LATEST_IN), "in")
+        yield from _about_group(corpus.places, category, posts, taught, has_name, (ALL_IN, LATEST_IN), "in")
 
 
 def in_words(date: str) -> str:
@@ -138,25 +139,28 @@ def in_words(date: str) -> str:
     return f"{day.day} {day:%B} {day.year}"
 
 
-def _about_post(document: Document) -> Iterator[Draft]:
+def _about_post(places: Places, document: Document) -> Iterator[Draft]:
     name = f"“{document.post_title}”"
     if day := in_words(document.post_date):
-        yield from _drafts(document, "date", DATE, name, f"{name} was published on {day}.", [day])
+        yield from _drafts(places, document, "date", DATE, name, f"{name} was published on {day}.", [day])
     if document.post_author:
         author = document.post_author
-        yield from _drafts(document, "author", AUTHOR, name, f"{name} was written by {author}.", [author])
+        yield from _drafts(
+            places, document, "author", AUTHOR, name, f"{name} was written by {author}.", [author]
+        )
     categories = list(dict.fromkeys(document.post_categories))
     if 0 < len(categories) <= MAX_NAMES:
         noun = "category" if len(categories) == 1 else "categories"
         answer = f"{name} is in the {noun} {_joined(categories)}."
-        yield from _drafts(document, "categories", CATEGORIES, name, answer, categories[-2:])
+        yield from _drafts(places, document, "categories", CATEGORIES, name, answer, categories[-2:])
     tags = list(dict.fromkeys(document.post_tags))
     if 0 < len(tags) <= MAX_NAMES:
         answer = f"{name} is tagged {_joined(tags)}."
-        yield from _drafts(document, "tags", TAGS, name, answer, tags[:2])
+        yield from _drafts(places, document, "tags", TAGS, name, answer, tags[:2])
 
 
 def _about_group(
+    places: Places,
     group: str,
     posts: Sequence[Document],
     taught: set[str],
@@ -178,20 +182,26 @@ def _about_group(
         answer = f"The latest post {word} {group} is “{named[0].post_title}”, published on {day}."
     if all(document.post_url in taught and has_name(document) for document in named):
         found = [document.post_title for document in named[:2]]
-        yield from _drafts(named[0], f"posts-{word}", asked, group, answer, found)
+        yield from _drafts(places, named[0], f"posts-{word}", asked, group, answer, found)
 
 
 def _drafts(
-    document: Document, name: str, forms: Forms, subject: str, answer: str, must_contain: list[str]
+    places: Places,
+    document: Document,
+    name: str,
+    forms: Forms,
+    subject: str,
+    answer: str,
+    must_contain: list[str],
 ) -> Iterator[Draft]:
     ways = [
         Phrasing(f"metadata-{name}.{'reserved-' if reserved else ''}{number}", form.replace("{x}", subject), reserved)
         for group, reserved in ((forms.taught, False), (forms.reserved, True))
         for number, form in enumerate(group)
     ]  # fmt: skip
-    for round_number, phrasing in in_rounds(ways, "metadata", name, document.post_url, subject):
+    for round_number, phrasing in in_rounds(ways, "metadata", name, places.of(document.post_url), subject):
         yield make_draft(
-            ExampleKind.METADATA, document.post_url, phrasing, (), answer, must_contain, round_number
+            places, ExampleKind.METADATA, document.post_url, phrasing, (), answer, must_contain, round_number
         )
 
 

@@ -14,7 +14,7 @@ from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.examples.corpus import Corpus, Fact
-from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
+from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 FOREIGN_TOPICS = (
@@ -43,10 +43,10 @@ def make_refusals(corpus: Corpus) -> Iterator[Draft]:
 
 def _about_other_documents(corpus: Corpus) -> Iterator[Draft]:
     for fact in corpus.facts:
-        ways = corpus.ways_to_ask(fact)
-        for round_number, shown_for in in_rounds(ways, "grounded", fact.passage.url, fact.passage.heading):
+        ways, place = corpus.ways_to_ask(fact), corpus.places.of(fact.passage.url)
+        for round_number, shown_for in in_rounds(ways, "grounded", place, fact.passage.heading):
             found = corpus.search(shown_for.question, MAX_PASSAGES + 8)
-            passages = in_one_order(found[:MAX_PASSAGES])
+            passages = corpus.places.in_one_order(found[:MAX_PASSAGES])
             if fact.passage not in passages:
                 continue
             near = (corpus.fact_in(passage) for passage in found[MAX_PASSAGES:])
@@ -56,6 +56,7 @@ def _about_other_documents(corpus: Corpus) -> Iterator[Draft]:
             same_side = [way for way in corpus.ways_to_ask(asked) if way.reserved == shown_for.reserved]
             if same_side:
                 yield make_draft(
+                    corpus.places,
                     ExampleKind.REFUSAL,
                     asked.document.post_url,
                     same_side[round_number % len(same_side)],
@@ -63,7 +64,7 @@ def _about_other_documents(corpus: Corpus) -> Iterator[Draft]:
                     REFUSAL,
                     [],
                     round_number,
-                    beside=f"{fact.passage.url} {shown_for.question}",
+                    beside=f"{place} {shown_for.question}",
                 )
 
 
@@ -87,10 +88,11 @@ def _about_foreign_topics(corpus: Corpus) -> Iterator[Draft]:
             if not passages:
                 continue
             yield make_draft(
+                corpus.places,
                 ExampleKind.REFUSAL,
                 "",
                 phrasing,
-                in_one_order(passages),
+                corpus.places.in_one_order(passages),
                 REFUSAL,
                 [],
                 0,  # few beside the other sort; spread over as many rounds they would hardly be seen

@@ -13,7 +13,7 @@ from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage, split_sections
 from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.examples.corpus import Corpus, can_be_named
-from finetune_trainer.dataset.examples.draft import Draft, in_one_order, in_rounds, make_draft
+from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 FORMS = (
@@ -37,14 +37,15 @@ def make_url(corpus: Corpus) -> Iterator[Draft]:
                 Phrasing(f"url.reserved-{n}", form.replace("{q}", asked), reserved=True)
                 for n, form in enumerate(RESERVED_FORMS)
             ]
-            for round_number, phrasing in in_rounds(ways, "url", document.post_url, topic):
-                passages = in_one_order(corpus.search(phrasing.question, MAX_PASSAGES))
+            for round_number, phrasing in in_rounds(ways, "url", corpus.places.of(document.post_url), topic):
+                passages = corpus.places.in_one_order(corpus.search(phrasing.question, MAX_PASSAGES))
                 places = [
                     n for n, passage in enumerate(passages, start=1) if passage.url == document.post_url
                 ]
                 if not places:
                     continue
                 yield make_draft(
+                    corpus.places,
                     ExampleKind.URL,
                     document.post_url,
                     phrasing,
@@ -66,6 +67,7 @@ def _without_page(
     if same_side:
         way = same_side[round_number % len(same_side)]
         yield make_draft(
+            corpus.places,
             ExampleKind.URL,
             fact.document.post_url,
             way,

@@ -19,8 +19,8 @@ from finetune_contract.prompt import CITATION
 from finetune_contract.run_spec import GeneratorSpec
 from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.corpus import Corpus
-from finetune_trainer.dataset.examples.draft import stable_order
 from finetune_trainer.dataset.examples.phrasing import normalised
+from finetune_trainer.dataset.examples.places import stable_order
 from finetune_trainer.dataset.examples.written_pair import WrittenPair
 from finetune_trainer.dataset.generator.checks import answer_fault, question_fault
 from finetune_trainer.dataset.generator.endpoint import BudgetSpent, ChatEndpoint
