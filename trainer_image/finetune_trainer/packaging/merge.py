@@ -1,77 +1,153 @@
-"""The adapter merged into the 16-bit base, never into its 4-bit copy, which would round the weights twice."""
+"""The adapter merged into the 16-bit base, never into its 4-bit copy, which would round the weights twice.
+
+One weight is in memory at a time: the base's files are copied and changed where a layer has an adapter. Names, shards,
+number formats and tied embeddings stay as the base has them.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
-import warnings
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune_trainer.errors import BaseModelRejected
+import torch
+
+from finetune_trainer.errors import BaseModelRejected, Diverged, Preempted
+from finetune_trainer.packaging.lora_weights import LoraWeights, read_lora
+from finetune_trainer.packaging.safetensors_file import (
+    DTYPES,
+    TensorPlace,
+    open_to_change,
+    read_places,
+    read_tensor,
+    write_tensor,
+)
 from finetune_trainer.training.encoding import turn_end_ids
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-_SHARD = "5GB"
 _FROM_THE_BASE = ("*.json", "*.jinja", "tokenizer*", "*.model", "merges.txt", "vocab.txt", "LICENSE*")
+_GENERATION_FILE = "generation_config.json"
 
 
 def save_merged(
-    base_folder: Path, adapter_folder: Path | None, tokenizer: PreTrainedTokenizerBase, target: Path
+    base_folder: Path,
+    adapter_folder: Path | None,
+    tokenizer: PreTrainedTokenizerBase,
+    target: Path,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> None:
     """Write the merged model and its tokenizer as safetensors; with no adapter, the base model.
 
     Args:
         tokenizer: carries the chat template that was trained; it goes with the model.
-    """
-    from transformers.utils import logging as transformers_logging
+        stop_requested: asked before each file.
 
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    Raises:
+        BaseModelRejected: a layer of the adapter is not in the base's files, or has another shape or number format.
+        Diverged: a merged weight is no number.
+        Preempted: told to stop.
+    """
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for pattern in _FROM_THE_BASE:
         for path in base_folder.glob(pattern):
-            if not path.name.endswith(".safetensors.index.json"):
-                shutil.copyfile(path, target / path.name)
-    model = _load(base_folder)
-    if adapter_folder is not None:
-        model = _merge(model, adapter_folder)
-    ends = _turn_ends(tokenizer, model)
-    if model.generation_config is not None and ends:
-        model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
-    model.save_pretrained(target, max_shard_size=_SHARD)
+            shutil.copyfile(path, target / path.name)
+    shards = sorted(base_folder.glob("*.safetensors"))
+    lora = None if adapter_folder is None else read_lora(adapter_folder)
+    places = {shard: _places_of(shard) for shard in shards}
+    changes = {} if lora is None else _changes_by_shard(lora, places)
+    for shard in shards:
+        if stop_requested():
+            raise Preempted("told to stop while the model was merged; the next attempt merges it anew")
+        shutil.copyfile(shard, target / shard.name)
+        if lora is not None and shard in changes:
+            _change(target / shard.name, lora, changes[shard], places[shard])
+    _name_turn_ends(base_folder, tokenizer, target)
     if _template_of(base_folder, tokenizer) != tokenizer.chat_template:
         tokenizer.save_pretrained(target)
 
 
-def _load(folder: Path) -> PreTrainedModel:
-    from transformers import AutoModelForCausalLM
+def tensor_of_layer(layer: str, names: Iterable[str]) -> str | None:
+    """The tensor that holds a layer's weight, or None.
 
+    A checkpoint may call the outer parts otherwise than the loaded model does (`h.0` for `transformer.h.0`): what
+    counts is the name from the layer's number on, if one tensor alone has it.
+    """
+    exact = f"{layer}.weight"
+    parts = exact.split(".")
+    number = next((place for place, part in enumerate(parts) if part.isdigit()), 0)
+    tail = ".".join(parts[max(0, number - 1) :])
+    found = [name for name in names if name in (exact, tail) or name.endswith(f".{tail}")]
+    if exact in found:
+        return exact
+    return found[0] if len(found) == 1 else None
+
+
+def _places_of(shard: Path) -> dict[str, TensorPlace]:
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", local_files_only=True, use_safetensors=True
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise BaseModelRejected(
-            f"spec.baseModel.uri: transformers cannot load the model ({error})"
-        ) from error
-    return model
+        return read_places(shard)
+    except ValueError as error:
+        raise BaseModelRejected(f"spec.baseModel.uri: {error}; fetch the model again") from error
 
 
-def _merge(model: PreTrainedModel, adapter_folder: Path) -> PreTrainedModel:
-    from peft import PeftModel
+def _changes_by_shard(
+    lora: LoraWeights, places: Mapping[Path, Mapping[str, TensorPlace]]
+) -> dict[Path, dict[str, str]]:
+    """For each file the tensors to change, and the layers that they are of. All is checked before a byte is written."""
+    shard_of = {name: shard for shard, tensors in places.items() for name in tensors}
+    changes: dict[Path, dict[str, str]] = {}
+    for layer in lora.layers:
+        name = tensor_of_layer(layer, shard_of)
+        if name is None:
+            raise BaseModelRejected(
+                f"spec.baseModel.uri: the files of the base model hold no weight of {layer}, which the adapter changes"
+            )
+        shard = shard_of[name]
+        dtype = places[shard][name].dtype
+        if dtype not in DTYPES:
+            raise BaseModelRejected(
+                f"spec.baseModel.uri: {name} is held as {dtype}, and an adapter is merged into 16 bits or more; "
+                "take the model's 16-bit form"
+            )
+        changes.setdefault(shard, {})[name] = layer
+    return changes
 
-    with warnings.catch_warnings():  # peft still asks for a property that transformers renames
-        warnings.simplefilter("ignore", FutureWarning)
-        adapted: Any = PeftModel.from_pretrained(model, adapter_folder)
-    merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
-    return merged
+
+def _change(
+    path: Path, lora: LoraWeights, layers: Mapping[str, str], places: Mapping[str, TensorPlace]
+) -> None:
+    with open_to_change(path) as file:
+        for name, layer in layers.items():
+            change = lora.change_of(layer)
+            if tuple(change.shape) != places[name].shape:
+                raise BaseModelRejected(
+                    f"spec.baseModel.uri: {name} has the shape {places[name].shape}, the adapter of {layer} has "
+                    f"{tuple(change.shape)}; it was trained on another model"
+                )
+            merged = read_tensor(file, places[name]).float().add_(change)
+            del change
+            merged = merged.to(DTYPES[places[name].dtype])
+            if not bool(torch.isfinite(merged).all()):
+                raise Diverged(
+                    f"{layer}: a merged weight is no number in {places[name].dtype}; "
+                    "lower spec.training.learningRate or spec.training.lora.alpha"
+                )
+            write_tensor(file, places[name], merged)
 
 
-def _turn_ends(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
-    """Every token that ends an answer: what the base stops at, and what the template writes after a turn."""
-    declared = model.generation_config.eos_token_id if model.generation_config is not None else None
+def _name_turn_ends(base_folder: Path, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+    """Every token that ends an answer: what the template writes after a turn, and what the base stops at."""
+    path = target / _GENERATION_FILE
+    config = json.loads((base_folder / "config.json").read_text(encoding="utf-8"))
+    settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.is_file():
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        settings = {"_from_model_config": True, **{n: config[n] for n in names if config.get(n) is not None}}
+    declared = settings.get("eos_token_id")
     ends = [declared] if isinstance(declared, int) else list(declared or [])
     turn = str(
         tokenizer.apply_chat_template(
@@ -80,7 +156,10 @@ def _turn_ends(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> li
     )
     last_turn = list(tokenizer(turn, add_special_tokens=False)["input_ids"])
     trained = next((token for token in reversed(last_turn) if token in turn_end_ids(tokenizer)), None)
-    return [*dict.fromkeys([*([] if trained is None else [trained]), *ends])]
+    ends = [*dict.fromkeys([*([] if trained is None else [trained]), *ends])]
+    if ends:
+        settings["eos_token_id"] = ends if len(ends) > 1 else ends[0]
+    path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
 def _template_of(base_folder: Path, tokenizer: PreTrainedTokenizerBase) -> object:
