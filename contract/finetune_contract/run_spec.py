@@ -542,9 +542,12 @@ class GpuSpec(ContractModel):
     """GPUs for one pod."""
 
     count: Annotated[int, Field(ge=1, le=16)] = 1
-    """How many."""
+    """How many; training runs one process on each."""
     resource_name: Annotated[str, Field(min_length=3, max_length=253)] = "nvidia.com/gpu"
     """Extended resource of the device plugin."""
+    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Pods of one training, each with `count` GPUs, on different nodes where it can be. Evaluation takes one pod and
+    one GPU."""
 
 
 class StageResources(ContractModel):
@@ -595,8 +598,10 @@ class SchedulingSpec(ContractModel):
     """Taints that the pods accept."""
     priority_class_name: ObjectName | None = None
     """Priority class of the pods."""
+    runtime_class_name: ObjectName | None = None
+    """RuntimeClass of the pods, such as `nvidia`, where the container runtime needs one for GPUs."""
     queue_name: ObjectName | None = None
-    """Kueue LocalQueue; sets the label on GPU Jobs."""
+    """Kueue LocalQueue. GPU Jobs are made suspended with its label, and wait until Kueue lets them run."""
 
 
 class RetriesSpec(ContractModel):
@@ -698,6 +703,8 @@ class FineTuneRunSpec(ContractModel):
     """Limits of a run."""
     trainer_image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
     """Image of the stages; the operator's own setting when left out. Pin it by digest in production."""
+    service_account_name: ObjectName | None = None
+    """Service account of all stages' pods: for a cloud identity, or for registry credentials. They get no API token."""
     suspend: bool = False
     """Stop the running stage and wait. May be changed."""
     cancel: bool = False

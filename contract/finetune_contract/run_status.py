@@ -283,6 +283,8 @@ class FineTuneRunStatus(ContractModel):
     """Ready, Reconciling and Stalled as in kstatus, then one a stage."""
     run_key: Text = ""
     """sha256 of the training part of the spec, base model, dataset and trainer version."""
+    base_model: Text = ""
+    """The base model at its commit; every stage after the dataset takes exactly this one."""
     adopted: bool = False
     """A finished model with the same run key was found in the store; nothing was trained."""
     progress: Progress | None = None

@@ -1,6 +1,6 @@
 """How the operator starts a stage and what it gets back. Both sides import this; neither imports the other.
 
-Start: `finetune-stage NAME --run FILE [--run-key K --dataset-digest D]`, credentials by environment.
+Start: `finetune-stage NAME --run FILE [--run-key K --dataset-digest D --base-model URI]`, credentials by environment.
 Back: progress lines on stdout, one JSON object a line with `"finetune": "progress"`; at the end a StageReport in
 the termination message (Kubernetes cuts it at 4096 bytes), and an exit code of ExitCode.
 """
@@ -23,6 +23,18 @@ WORK_FOLDER = "/work"
 TERMINATION_MESSAGE_PATH = "/dev/termination-log"
 REPORT_LIMIT_BYTES = 4096
 CONTAINER_NAME = "stage"
+
+ENV_NODES = "PET_NNODES"
+"""Pods of the training. This and the four after it are torchrun's own names for its options: a stage that finds them
+starts its processes by itself, and `torchrun --no-python finetune-stage ...` would read them too."""
+ENV_PROCESSES = "PET_NPROC_PER_NODE"
+"""Processes in this pod, one a GPU."""
+ENV_NODE_RANK = "PET_NODE_RANK"
+"""Number of this pod, from 0."""
+ENV_MASTER_ADDRESS = "PET_MASTER_ADDR"
+"""Where the pod with number 0 answers."""
+ENV_MASTER_PORT = "PET_MASTER_PORT"
+MASTER_PORT = 29400
 
 ENV_S3_ACCESS_KEY_ID = "AWS_ACCESS_KEY_ID"
 ENV_S3_SECRET_ACCESS_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
@@ -190,6 +202,8 @@ class DatasetFacts(ContractModel):
     """sha256 of the sorted rows."""
     run_key: str
     """sha256 of training spec, base model, dataset and trainer version."""
+    base_model: str = ""
+    """Address of the base model, at its commit: the later stages take exactly this one, from the store."""
     documents: int
     training_examples: int
     evaluation_examples: int

@@ -16,6 +16,8 @@ class CreateJob:
     attempt: int
     run_key: str = ""
     dataset_digest: str = ""
+    base_model: str = ""
+    """At its commit, as the dataset stage found it."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from finetune_contract.stage_protocol import Stage
 
 MAX_LENGTH = 63
 """Of a label value; a Job's name becomes one on its pods."""
+JOB_LENGTH = 60
+"""A pod of an Indexed Job has the Job's name and its index, up to `-63`, as host name, which is a label too."""
 HASH_LENGTH = 8
 
 
@@ -18,7 +20,12 @@ def config_map_name(run_name: str, run_uid: str) -> str:
 
 def job_name(run_name: str, run_uid: str, stage: Stage, attempt: int) -> str:
     """The Job of one attempt of one stage."""
-    return _name(run_name, run_uid, f"{stage.value}-{attempt}")
+    return _name(run_name, run_uid, f"{stage.value}-{attempt}", JOB_LENGTH).replace(".", "-")
+
+
+def service_name(run_uid: str, stage: Stage) -> str:
+    """The Service by which the pods of a stage find each other. It must start with a letter; a run need not."""
+    return f"{stage.value}-{_digest(run_uid)}"
 
 
 def run_label(run_name: str, run_uid: str) -> str:
@@ -28,7 +35,10 @@ def run_label(run_name: str, run_uid: str) -> str:
     return _name(run_name, run_uid, "")
 
 
-def _name(run_name: str, run_uid: str, ending: str) -> str:
-    digest = hashlib.sha256(run_uid.encode()).hexdigest()[:HASH_LENGTH]
-    tail = f"-{digest}-{ending}" if ending else f"-{digest}"
-    return run_name[: MAX_LENGTH - len(tail)].rstrip("-.") + tail
+def _name(run_name: str, run_uid: str, ending: str, length: int = MAX_LENGTH) -> str:
+    tail = f"-{_digest(run_uid)}-{ending}" if ending else f"-{_digest(run_uid)}"
+    return run_name[: length - len(tail)].rstrip("-.") + tail
+
+
+def _digest(run_uid: str) -> str:
+    return hashlib.sha256(run_uid.encode()).hexdigest()[:HASH_LENGTH]

@@ -1,4 +1,4 @@
-"""The ConfigMap and the Job of a run, as plain dictionaries. Pure: values in, dict out, no client.
+"""The ConfigMap, the Service and the Job of a run, as plain dictionaries. Pure: values in, dict out, no client.
 
 A Job is created once and never applied again: Kueue and others own parts of it afterwards.
 """
@@ -6,10 +6,10 @@ A Job is created once and never applied again: Kueue and others own parts of it 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Any
 
-from finetune_contract.run_spec import StageResources
 from finetune_contract.stage_protocol import (
     CONTAINER_NAME,
     RUN_FILE,
@@ -29,10 +29,19 @@ from finetune_operator.api_group import (
     LABEL_RUN_UID,
     LABEL_STAGE,
 )
-from finetune_operator.child_names import config_map_name, job_name, run_label
+from finetune_operator.child_names import config_map_name, job_name, run_label, service_name
 from finetune_operator.observed import Run
 from finetune_operator.stages import STAGE_BY_NAME, StageDefinition
+from finetune_operator.training_group import (
+    TrainingGroup,
+    environment,
+    group_of,
+    service,
+    spread_over_nodes,
+)
 
+STOPPED_CODES = frozenset({ExitCode.PREEMPTED.value, 143})
+"""A stage that was told to stop ends so: by itself, or by SIGTERM before it could listen."""
 USER_ID = 65532
 TEMPORARY_FOLDER_SIZE = "1Gi"
 
@@ -45,15 +54,16 @@ def config_map(run: Run) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {
-            "name": config_map_name(run.name, run.uid),
-            "namespace": run.namespace,
-            "labels": {LABEL_RUN: run_label(run.name, run.uid), LABEL_RUN_UID: run.uid},
-            "ownerReferences": [_owner(run)],
-        },
+        "metadata": {"name": config_map_name(run.name, run.uid), **_metadata(run)},
         "immutable": True,
         "data": {RUN_FILE_KEY: json.dumps(run_file.to_wire(), indent=2, ensure_ascii=False) + "\n"},
     }
+
+
+def service_of(run: Run, start: CreateJob) -> Manifest | None:
+    """The Service by which the pods of the attempt find each other; None when there is one pod alone."""
+    group = group_of(run, start.stage)
+    return service(run, start.stage, _metadata(run)) if group and group.spans_nodes else None
 
 
 def job(run: Run, start: CreateJob, trainer_image: str) -> Manifest:
@@ -70,32 +80,46 @@ def job(run: Run, start: CreateJob, trainer_image: str) -> Manifest:
         LABEL_ATTEMPT: str(start.attempt),
     }
     annotations = {ANNOTATION_RUN: run.name}
-    job_labels = dict(labels)
-    if definition.uses_gpu and run.spec.scheduling.queue_name:
-        job_labels[LABEL_KUEUE_QUEUE] = run.spec.scheduling.queue_name
-    return {
+    group = group_of(run, start.stage)
+    nodes = group.nodes if group else 1
+    queue = run.spec.scheduling.queue_name if definition.uses_gpu else None
+    manifest: Manifest = {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": job_name(run.name, run.uid, start.stage, start.attempt),
             "namespace": run.namespace,
-            "labels": job_labels,
+            "labels": labels | ({LABEL_KUEUE_QUEUE: queue} if queue else {}),
             "annotations": annotations,
             "ownerReferences": [_owner(run)],
         },
         "spec": {
             "backoffLimit": 0,
-            "completions": 1,
-            "parallelism": 1,
+            "completions": nodes,
+            "parallelism": nodes,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": _pod_failure_policy(),
+            "podFailurePolicy": _pod_failure_policy(alone=nodes == 1, queued=bool(queue)),
             "activeDeadlineSeconds": run.spec.policy.stage_deadline_seconds,
             "ttlSecondsAfterFinished": run.spec.ttl_seconds_after_finished,
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
-                "spec": _pod(run, definition, start, run.spec.trainer_image or trainer_image),
+                "spec": _pod(run, definition, start, run.spec.trainer_image or trainer_image, group),
             },
         },
+    }
+    if queue:
+        manifest["spec"]["suspend"] = True
+    if nodes > 1:
+        manifest["spec"]["completionMode"] = "Indexed"
+    return manifest
+
+
+def _metadata(run: Run) -> Manifest:
+    """Of what belongs to the run as a whole, without the name."""
+    return {
+        "namespace": run.namespace,
+        "labels": {LABEL_RUN: run_label(run.name, run.uid), LABEL_RUN_UID: run.uid},
+        "ownerReferences": [_owner(run)],
     }
 
 
@@ -110,21 +134,35 @@ def _owner(run: Run) -> Manifest:
     }
 
 
-def _pod_failure_policy() -> Manifest:
-    """A pod that Kubernetes took away is replaced; every exit code that we know ends the Job under its number."""
-    codes = sorted(code.value for code in ExitCode if code is not ExitCode.OK)
+def _pod_failure_policy(*, alone: bool, queued: bool) -> Manifest:
+    """Every exit code that we know ends the Job under its number; what Kubernetes did to the pod does not count.
+
+    Args:
+        alone: a pod that was taken away is replaced. One of several is not: the others hang without it.
+        queued: Kueue may suspend the Job, which stops its pods; it goes on when Kueue lets it.
+    """
+    codes = {code.value for code in ExitCode if code is not ExitCode.OK}
+    disrupted = {"type": "DisruptionTarget", "status": "True"}
+    rules: list[Manifest] = [
+        {"action": "Ignore" if alone else "FailJob", "onPodConditions": [disrupted]},
+    ]
+    if queued:
+        codes -= STOPPED_CODES
+        rules.append(_on_exit("Ignore", STOPPED_CODES))
+    return {"rules": [*rules, _on_exit("FailJob", codes)]}
+
+
+def _on_exit(action: str, codes: Collection[int]) -> Manifest:
+    values = sorted(codes)
     return {
-        "rules": [
-            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-            {
-                "action": "FailJob",
-                "onExitCodes": {"containerName": CONTAINER_NAME, "operator": "In", "values": codes},
-            },
-        ]
+        "action": action,
+        "onExitCodes": {"containerName": CONTAINER_NAME, "operator": "In", "values": values},
     }
 
 
-def _pod(run: Run, definition: StageDefinition, start: CreateJob, image: str) -> Manifest:
+def _pod(
+    run: Run, definition: StageDefinition, start: CreateJob, image: str, group: TrainingGroup | None
+) -> Manifest:
     resources = run.spec.resources.train if definition.uses_gpu else run.spec.resources.other
     run_folder = str(PurePosixPath(RUN_FILE).parent)
     pod: Manifest = {
@@ -145,14 +183,8 @@ def _pod(run: Run, definition: StageDefinition, start: CreateJob, image: str) ->
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
                 "command": _command(definition, start),
-                "env": [
-                    {
-                        "name": secret.env,
-                        "valueFrom": {"secretKeyRef": {"name": secret.secret, "key": secret.key}},
-                    }
-                    for secret in definition.secrets(run.spec)
-                ],
-                "resources": _resources(resources, with_gpu=definition.uses_gpu),
+                "env": _environment(run, definition, start, group),
+                "resources": _resources(run, definition),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
                     "capabilities": {"drop": ["ALL"]},
@@ -173,24 +205,47 @@ def _pod(run: Run, definition: StageDefinition, start: CreateJob, image: str) ->
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": resources.shared_memory}},
         ],
     }
+    if run.spec.service_account_name:
+        pod["serviceAccountName"] = run.spec.service_account_name
     if definition.uses_gpu:
         _schedule(pod, run)
+    if group and group.spans_nodes:
+        pod["subdomain"] = service_name(run.uid, start.stage)
+        pod["affinity"] = spread_over_nodes(run, start.attempt)
     return pod
+
+
+def _environment(
+    run: Run, definition: StageDefinition, start: CreateJob, group: TrainingGroup | None
+) -> list[Manifest]:
+    """Credentials by reference; and no way to Hugging Face for a stage whose base model lies in the store."""
+    entries: list[Manifest] = [
+        {"name": secret.env, "valueFrom": {"secretKeyRef": {"name": secret.secret, "key": secret.key}}}
+        for secret in definition.secrets(run.spec)
+    ]
+    if definition.needs_key and start.base_model:
+        entries.append({"name": "HF_HUB_OFFLINE", "value": "1"})
+    if group:
+        entries += environment(run, start.stage, start.attempt, group)
+    return entries
 
 
 def _command(definition: StageDefinition, start: CreateJob) -> list[str]:
     command = ["finetune-stage", start.stage.value, "--run", RUN_FILE]
     if definition.needs_key:
         command += ["--run-key", start.run_key, "--dataset-digest", start.dataset_digest]
+        if start.base_model:
+            command += ["--base-model", start.base_model]
     return command
 
 
-def _resources(resources: StageResources, *, with_gpu: bool) -> Manifest:
+def _resources(run: Run, definition: StageDefinition) -> Manifest:
     """Requests equal limits, but CPU has no limit: a throttled stage only takes longer."""
+    resources = run.spec.resources.train if definition.uses_gpu else run.spec.resources.other
     requests: Manifest = {"cpu": resources.cpu, "memory": resources.memory}
     limits: Manifest = {"memory": resources.memory}
-    if with_gpu and resources.gpu is not None:
-        count = str(resources.gpu.count)
+    if definition.uses_gpu and resources.gpu is not None:
+        count = str(resources.gpu.count if definition.spreads else 1)
         requests[resources.gpu.resource_name] = count
         limits[resources.gpu.resource_name] = count
     return {"requests": requests, "limits": limits}
@@ -204,3 +259,5 @@ def _schedule(pod: Manifest, run: Run) -> None:
         pod["tolerations"] = [toleration.to_wire() for toleration in scheduling.tolerations]
     if scheduling.priority_class_name:
         pod["priorityClassName"] = scheduling.priority_class_name
+    if scheduling.runtime_class_name:
+        pod["runtimeClassName"] = scheduling.runtime_class_name

@@ -80,7 +80,7 @@ def _start(
                 OBSTACLE_SECONDS,
             )
     digest = book.status.dataset.digest if book.status.dataset else ""
-    action = CreateJob(stage, number, book.status.run_key, digest)
+    action = CreateJob(stage, number, book.status.run_key, digest, book.status.base_model)
     name = job_name(run.name, run.uid, stage, number)
     book = book.with_attempt(Attempt(stage=stage, number=number, job=name, started_at=to_rfc3339(now)))
     progress = started(book.status.progress, stage, now)

@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from finetune_contract.stage_protocol import RunFile, Stage
+from finetune_contract.stage_protocol import ExitCode, RunFile, Stage
 from finetune_operator import job_manifest
 from finetune_operator.actions import CreateJob
 from tests.finetune_operator.samples import DIGEST, KEY, UID, a_run
@@ -29,15 +29,34 @@ GPU_CHANGES: dict[str, Any] = {
         "nodeSelector": {"gpu": "l4"},
         "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
         "priorityClassName": "batch",
-        "queueName": "gpu-queue",
+        "runtimeClassName": "nvidia",
     },
+    "serviceAccountName": "trainer",
     "policy": {"stageDeadlineSeconds": 7200},
     "ttlSecondsAfterFinished": 3600,
 }
 
 
+SEVERAL_NODES = {
+    "resources": {"train": {"gpu": {"count": 8, "nodes": 2}}, "other": {"cpu": "2", "memory": "8Gi"}}
+}
+QUEUED = {"scheduling": {"queueName": "gpu-queue"}}
+
+
 def a_job(stage: Stage, **changes: Any) -> dict[str, Any]:
     return job_manifest.job(a_run(**changes), CreateJob(stage, 1, KEY, DIGEST), IMAGE)
+
+
+def actions_of(manifest: dict[str, Any]) -> dict[str, str]:
+    """What the Job does about each exit code, and about a disruption."""
+    return {
+        str(what): rule["action"]
+        for rule in manifest["spec"]["podFailurePolicy"]["rules"]
+        for what in [
+            *rule.get("onExitCodes", {}).get("values", []),
+            *(condition["type"] for condition in rule.get("onPodConditions", [])),
+        ]
+    }
 
 
 def pod_of(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +87,7 @@ def test_a_gpu_training_job_is_exactly_this():
         "metadata": {
             "name": "blog-49df072f-train-1",
             "namespace": "demo",
-            "labels": labels | {"kueue.x-k8s.io/queue-name": "gpu-queue"},
+            "labels": labels,
             "annotations": {"finetune-operator.io/run": "blog"},
             "ownerReferences": [owner],
         },
@@ -105,6 +124,8 @@ def test_a_gpu_training_job_is_exactly_this():
                     "nodeSelector": {"gpu": "l4"},
                     "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
                     "priorityClassName": "batch",
+                    "runtimeClassName": "nvidia",
+                    "serviceAccountName": "trainer",
                     "containers": [
                         {
                             "name": "stage",
@@ -161,15 +182,17 @@ def test_a_gpu_training_job_is_exactly_this():
 
 @pytest.mark.parametrize("stage", list(Stage))
 def test_every_job_is_valid_for_the_api_server(stage):
-    kubernetes_validate.validate(a_job(stage, **GPU_CHANGES), "1.37", strict=True)
+    for changes in (GPU_CHANGES, GPU_CHANGES | SEVERAL_NODES, GPU_CHANGES | QUEUED):
+        kubernetes_validate.validate(a_job(stage, **changes), "1.37", strict=True)
 
 
 @pytest.mark.parametrize("stage", [Stage.DATASET, Stage.PACKAGE])
 def test_cpu_stages_never_hold_a_gpu_nor_wait_for_one(stage):
-    manifest = a_job(stage, **GPU_CHANGES)
+    manifest = a_job(stage, **GPU_CHANGES | SEVERAL_NODES | QUEUED)
 
     assert "nvidia.com/gpu" not in json.dumps(manifest)
-    assert "nodeSelector" not in pod_of(manifest)
+    assert not {"nodeSelector", "runtimeClassName"} & set(pod_of(manifest))
+    assert "suspend" not in manifest["spec"]
     assert "kueue.x-k8s.io/queue-name" not in manifest["metadata"]["labels"]
     assert pod_of(manifest)["containers"][0]["resources"]["requests"] == {"cpu": "2", "memory": "8Gi"}
 
@@ -179,6 +202,56 @@ def test_evaluation_runs_on_the_gpu_too():
         "memory": "32Gi",
         "nvidia.com/gpu": "1",
     }
+
+
+def test_every_exit_code_of_the_contract_ends_the_job_and_a_disruption_does_not():
+    actions = actions_of(a_job(Stage.TRAIN))
+
+    assert actions.pop("DisruptionTarget") == "Ignore"
+    assert actions == {str(code.value): "FailJob" for code in ExitCode if code is not ExitCode.OK}
+
+
+@pytest.mark.parametrize("stage", [Stage.TRAIN, Stage.EVALUATE])
+def test_a_gpu_job_with_a_queue_waits_for_kueue_and_being_stopped_by_it_is_no_failure(stage):
+    manifest = a_job(stage, **GPU_CHANGES | QUEUED)
+
+    assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu-queue"
+    assert manifest["spec"]["suspend"] is True
+    actions = actions_of(manifest)
+    assert {code for code, action in actions.items() if action == "Ignore"} == {
+        "32",
+        "143",
+        "DisruptionTarget",
+    }
+    assert actions["30"] == "FailJob"
+
+
+def test_without_a_queue_no_job_waits_for_kueue():
+    assert "suspend" not in a_job(Stage.TRAIN, **GPU_CHANGES)["spec"]
+
+
+@pytest.mark.parametrize("stage", [Stage.TRAIN, Stage.PACKAGE, Stage.EVALUATE])
+def test_stages_after_the_dataset_take_the_base_model_that_it_found_and_ask_nobody_else(stage):
+    start = CreateJob(stage, 1, KEY, DIGEST, "hf://google/gemma-2-2b@" + "c" * 40)
+
+    container = pod_of(job_manifest.job(a_run(), start, IMAGE))["containers"][0]
+
+    assert container["command"][-2:] == ["--base-model", "hf://google/gemma-2-2b@" + "c" * 40]
+    assert {"name": "HF_HUB_OFFLINE", "value": "1"} in container["env"]
+
+
+def test_evaluation_takes_one_pod_and_one_gpu_of_many():
+    manifest = a_job(Stage.EVALUATE, **SEVERAL_NODES)
+
+    assert manifest["spec"]["completions"] == 1
+    assert "completionMode" not in manifest["spec"]
+    assert pod_of(manifest)["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_a_service_account_is_for_every_stage_and_none_gets_its_token():
+    for stage in Stage:
+        pod = pod_of(a_job(stage, serviceAccountName="cloud"))
+        assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("cloud", False)
 
 
 def test_the_dataset_stage_gets_every_credential_and_no_run_key():

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from finetune_contract.exit_reasons import STAGE_REASONS
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
+from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import (
     RUN_FILE,
     TERMINATION_MESSAGE_PATH,
@@ -57,6 +58,13 @@ def read_run(path: Path) -> RunFile:
         raise InvalidRun(f"{path}: is no run file ({error}); was the ConfigMap changed by hand?") from error
 
 
+def at_commit(spec: FineTuneRunSpec, base_model: str) -> FineTuneRunSpec:
+    """The spec with the base model that the dataset stage found: a branch may have moved since."""
+    if not base_model:
+        return spec
+    return spec.model_copy(update={"base_model": spec.base_model.model_copy(update={"uri": base_model})})
+
+
 def run_stage(stage: Stage, context: StageContext, function: StageFunction | None = None) -> StageReport:
     """Run one stage, or `function` in its place; every error becomes a report with its exit code."""
     try:
@@ -94,6 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset-digest", default="", help="dataset to use, from the dataset stage's report"
     )
     parser.add_argument(
+        "--base-model",
+        default="",
+        help="take this base model in the place of spec.baseModel.uri: the same at its commit, from the store",
+    )
+    parser.add_argument(
         "--work", type=Path, default=Path(WORK_FOLDER), help="scratch folder (default: %(default)s)"
     )
     parser.add_argument(
@@ -118,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     stage: Stage = arguments.stage
     try:
         run = read_run(arguments.run)
-        spec = parse_spec(run.spec)
+        spec = at_commit(parse_spec(run.spec), arguments.base_model)
         context = StageContext(
             run_name=run.name,
             spec=spec,

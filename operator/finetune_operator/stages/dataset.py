@@ -21,7 +21,7 @@ from finetune_contract.stage_protocol import (
     wordpress_token_env,
     wordpress_username_env,
 )
-from finetune_operator.stages.definition import SecretEnv, StageDefinition, store_secrets
+from finetune_operator.stages.definition import MAX_TEXT_LENGTH, SecretEnv, StageDefinition, store_secrets
 from finetune_operator.stages.evaluate import evaluation_status
 from finetune_operator.stages.package import artifact_status
 
@@ -87,6 +87,7 @@ def _absorb(status: FineTuneRunStatus, report: StageReport) -> FineTuneRunStatus
         return None
     changes: dict[str, object] = {
         "run_key": facts.run_key,
+        "base_model": facts.base_model[:MAX_TEXT_LENGTH],
         "adopted": facts.adopted,
         "dataset": DatasetStatus(
             digest=facts.digest,

@@ -47,6 +47,8 @@ class StageDefinition:
     """What a report of success adds to the status; None when the report lacks what the next stage needs."""
     absorbed: Callable[[FineTuneRunStatus], bool]
     """Whether the status holds what this stage's report had to bring."""
+    spreads: bool = False
+    """It takes every GPU and node of `spec.resources.train.gpu`; else it takes one GPU."""
 
 
 def store_secrets(spec: FineTuneRunSpec) -> tuple[SecretEnv, ...]:

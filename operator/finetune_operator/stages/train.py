@@ -16,4 +16,5 @@ TRAIN = StageDefinition(
     secrets=store_secrets,
     absorb=lambda status, report: status,
     absorbed=lambda status: True,
+    spreads=True,
 )

@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from finetune_contract.artifact_layout import dataset_folder
 from finetune_contract.artifacts import Document
@@ -50,18 +50,21 @@ from finetune_trainer.errors import DataRejected, Preempted
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stage_context import StageContext
 
+if TYPE_CHECKING:
+    from finetune_trainer.training.base_model_files import ResolvedBaseModel
+
 logger = logging.getLogger(__name__)
 
 
-def base_model_digest(context: StageContext) -> str:
-    """Identity of the base model's files; a Hugging Face model is copied into the store on the way."""
+def resolve_base_model(context: StageContext) -> ResolvedBaseModel:
+    """Which base model exactly; a Hugging Face model is copied into the store on the way."""
     from finetune_trainer.training.base_model import resolve
 
-    return resolve(context).digest
+    return resolve(context)
 
 
 def build_dataset(
-    context: StageContext, resolve_digest: Callable[[StageContext], str] = base_model_digest
+    context: StageContext, resolve_base: Callable[[StageContext], ResolvedBaseModel] = resolve_base_model
 ) -> StageReport:
     """Build, store and identify the dataset; say whether its model has been made before."""
     context = replace(context, progress=until_stopped(context))
@@ -83,7 +86,7 @@ def build_dataset(
     if generator is not None and spec.generator is not None:
         check_generator(generator, spec.generator, context.store)
     progress(0, 0, message="resolving the base model")
-    base_digest = resolve_digest(context)
+    base = resolve_base(context)
 
     harvests = {name: source.read(progress) for name, source in sources.items()}
     documents, dropped, noted = clean_harvests(harvests, progress)
@@ -120,7 +123,7 @@ def build_dataset(
         reviewed=rows.reviewed,
     )
     digest = store_dataset(context, built)
-    key = run_key(context.spec, base_digest, digest)
+    key = run_key(context.spec, base.digest, digest)
     model, evaluation = find_finished(context.store, key)
     adopted = model is not None and evaluation is not None
     logger.info(
@@ -135,6 +138,7 @@ def build_dataset(
         dataset=DatasetFacts(
             digest=digest,
             run_key=key,
+            base_model=base.uri,
             documents=len(documents),
             training_examples=len(split.training),
             evaluation_examples=len(split.evaluation),
