@@ -175,7 +175,7 @@ class TrainingLoop:
             if number and stop_requested():
                 return None
             with self.autocast():
-                loss = summed_loss(self.model, batch, self.device) / all_answer_tokens
+                loss = summed_loss(self.model, batch, self.device, all_answer_tokens)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total)

@@ -1,32 +1,108 @@
-"""Answer-only loss of a micro-batch: logits are made where an answer token is predicted, and nowhere else."""
+"""Answer-only loss of a micro-batch: logits are made where an answer token is predicted, and nowhere else.
+
+Head and cross entropy are one operation that makes the logits of some tokens at a time, takes the gradient while it
+has them, and lets them go. So the logits of a batch are never held, however large the vocabulary.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from finetune_trainer.training import attention
+from finetune_trainer.training import attention, row_attention
+from finetune_trainer.training.head_chunks import tokens_at_once
 from finetune_trainer.training.packing import PackedBatch
 
+PLAIN_HEADS = frozenset(
+    {
+        "gemma", "gemma2", "gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3",
+    }
+)  # fmt: skip
+"""Families whose logits are the head's product, with a soft cap where the config names one, and nothing else."""
 
-def summed_loss(model: torch.nn.Module, batch: PackedBatch, device: torch.device) -> Tensor:
-    """Cross entropy summed over the answer tokens; divide by their number in the whole effective batch."""
-    if model.config._attn_implementation == attention.NAME:  # type: ignore[union-attr]
-        return _packed_loss(model, batch, device)
-    return _one_by_one_loss(model, batch, device)
+
+def summed_loss(
+    model: torch.nn.Module, batch: PackedBatch, device: torch.device, divisor: int = 1, padded_to: int = 0
+) -> Tensor:
+    """Cross entropy summed over the answer tokens.
+
+    Args:
+        divisor: the sum is divided by it, before the gradient is taken: the answer tokens of the effective batch.
+        padded_to: length of the row on a GPU, so that all rows of a run have one of few shapes; 0 for its own.
+    """
+    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    implementation: str = causal.config._attn_implementation
+    if implementation not in (attention.NAME, row_attention.NAME):
+        return _one_by_one_loss(model, batch, device) / divisor
+    padding = max(0, padded_to - len(batch)) if implementation == row_attention.NAME else 0
+    inputs: dict[str, Any] = {
+        "input_ids": torch.tensor([(*batch.token_ids, *(0,) * padding)], device=device),
+        "position_ids": torch.tensor([(*batch.positions, *(0,) * padding)], device=device),
+        "use_cache": False,
+    }
+    if implementation == attention.NAME:
+        inputs["branches"] = attention.branch_masks(batch, device)
+    else:
+        inputs["row"] = row_attention.row_mask(batch, padding, causal.config, device)
+    places = torch.tensor(batch.label_places, device=device)
+    labels = torch.tensor(batch.labels, device=device)
+    head: torch.nn.Module = causal.get_output_embeddings()
+    if causal.config.model_type not in PLAIN_HEADS or any(p.requires_grad for p in head.parameters()):
+        logits: Tensor = model(**inputs, logits_to_keep=places).logits[0]
+        return cross_entropy(logits.float(), labels, reduction="sum") / divisor
+    hidden: Tensor = causal.base_model(**inputs).last_hidden_state[:, places]
+    return head_loss(hidden, labels, head, getattr(causal.config, "final_logit_softcapping", None), divisor)
 
 
-def _packed_loss(model: torch.nn.Module, batch: PackedBatch, device: torch.device) -> Tensor:
-    output = model(
-        input_ids=torch.tensor([batch.token_ids], device=device),
-        position_ids=torch.tensor([batch.positions], device=device),
-        logits_to_keep=torch.tensor(batch.label_places, device=device),
-        branches=attention.branch_masks(batch, device),
-        use_cache=False,
-    )
-    logits: Tensor = output.logits[0]
-    return cross_entropy(logits.float(), torch.tensor(batch.labels, device=device), reduction="sum")
+def head_loss(
+    hidden: Tensor, labels: Tensor, head: torch.nn.Module, softcap: float | None, divisor: int
+) -> Tensor:
+    """Cross entropy behind a frozen head, summed and divided. Logits of `tokens_at_once` tokens live at a time.
+
+    Args:
+        hidden: (1, T, width)
+        labels: (T,)
+    """
+    total: Tensor = _HeadLoss.apply(hidden, labels, head, softcap, divisor)
+    return total
+
+
+class _HeadLoss(torch.autograd.Function):
+    """The gradient of `hidden` is made on the way forward, piece by piece; the way back only hands it on."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, labels: Tensor, head: torch.nn.Module, softcap: float | None, divisor: int
+    ) -> Tensor:
+        learns: bool = ctx.needs_input_grad[0]
+        size = tokens_at_once(next(head.parameters()).shape[0])
+        total = torch.zeros((), device=hidden.device)
+        gradients: list[Tensor] = []
+        for start in range(0, len(labels), size):
+            piece = hidden[:, start : start + size].detach().requires_grad_(learns)
+            with torch.set_grad_enabled(learns):
+                loss = _piece_loss(piece, labels[start : start + size], head, softcap) / divisor
+            if learns:
+                gradients += torch.autograd.grad(loss, [piece])
+            total += loss.detach()
+        if learns:
+            ctx.save_for_backward(gradients[0] if len(gradients) == 1 else torch.cat(gradients, dim=1))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * given[0].to(gradient.dtype), None, None, None, None
+
+
+def _piece_loss(piece: Tensor, labels: Tensor, head: torch.nn.Module, softcap: float | None) -> Tensor:
+    logits: Tensor = head(piece)[0]
+    if softcap is not None:
+        logits = torch.tanh(logits / softcap) * softcap
+    return cross_entropy(logits.float(), labels, reduction="sum")
 
 
 def _one_by_one_loss(model: torch.nn.Module, batch: PackedBatch, device: torch.device) -> Tensor:
