@@ -188,6 +188,15 @@ PRINTER_COLUMNS: tuple[Schema, ...] = (
         "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
         "priority": 1,
     },
+    {
+        "name": "TOKENS/S",
+        "type": "string",
+        "jsonPath": ".status.progress.tokensPerSecond",
+        "priority": 1,
+    },
+    {"name": "GPU-SECONDS", "type": "integer", "jsonPath": ".status.usage.gpuSeconds", "priority": 1},
+    {"name": "LOST", "type": "integer", "jsonPath": ".status.usage.lostGpuSeconds", "priority": 1},
+    {"name": "COST", "type": "string", "jsonPath": ".status.usage.cost", "priority": 1},
     {"name": "RUNKEY", "type": "string", "jsonPath": ".status.runKey", "priority": 1},
     {"name": "AGE", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
 )

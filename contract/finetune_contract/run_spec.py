@@ -605,12 +605,48 @@ class SchedulingSpec(ContractModel):
 
 
 class RetriesSpec(ContractModel):
-    """How often a stage may be started again. Bad input is never retried."""
+    """How often a stage may be started again, by class of failure. Bad input is never retried."""
 
     infrastructure: Annotated[int, Field(ge=0, le=20)] = 3
-    """Failed nodes, servers that do not answer, images that cannot be pulled."""
+    """Servers that do not answer, Jobs that were deleted, pods that stand still."""
     preemption: Annotated[int, Field(ge=0, le=1000)] = 20
-    """Evicted or preempted pods; they resume from the last checkpoint."""
+    """Pods that gave way to more important ones; they resume from the last checkpoint. What Kueue takes is free."""
+    eviction: Annotated[int, Field(ge=0, le=1000)] = 10
+    """Pods that a drained or overfull node put out; they resume from the last checkpoint."""
+    node_loss: Annotated[int, Field(ge=0, le=1000)] = 10
+    """Pods whose node went away; they resume from the last checkpoint."""
+    image_pull: Annotated[int, Field(ge=0, le=20)] = 3
+    """Images that cannot be pulled for five minutes."""
+    out_of_memory: Annotated[int, Field(ge=0, le=20)] = 6
+    """Steps down when the GPU's memory runs out (see `policy.outOfMemory`)."""
+
+
+class OutOfMemoryStrategy(StrEnum):
+    """What to do when the GPU's memory runs out."""
+
+    REDUCE_MEMORY = "ReduceMemory"
+    FAIL = "Fail"
+
+
+class OutOfMemorySpec(ContractModel):
+    """What the next attempt of the training does about it when the GPU's memory ran out."""
+
+    strategy: OutOfMemoryStrategy = OutOfMemoryStrategy.REDUCE_MEMORY
+    """ReduceMemory halves `microBatchSize` down to 1 at the same `effectiveBatchSize`, then sets
+    `gradientCheckpointing`; Fail ends the run."""
+    min_sequence_length: Annotated[int, Field(ge=64, le=131_072)] | None = None
+    """With ReduceMemory: at last halve `sequenceLength`, but not below this. Left out, no example is dropped for it."""
+
+
+class BudgetSpec(ContractModel):
+    """What a run may cost. One that is stopped keeps its checkpoints: a new one with more budget goes on from them."""
+
+    max_gpu_hours: Annotated[
+        Annotated[float, Field(gt=0, le=1_000_000)] | None, Field(alias="maxGPUHours")
+    ] = None
+    """Hours times GPUs over all attempts; the run is stopped before it takes more."""
+    idle_gpu_stop_seconds: Annotated[int, Field(ge=0, le=604_800, alias="idleGPUStopSeconds")] = 1800
+    """A pod that holds a GPU and tells of no new step for this long is stopped and started again; 0 never does."""
 
 
 class PolicySpec(ContractModel):
@@ -618,8 +654,17 @@ class PolicySpec(ContractModel):
 
     retries: RetriesSpec = RetriesSpec()
     """Budgets by class of failure."""
+    out_of_memory: OutOfMemorySpec = OutOfMemorySpec()
+    """When the GPU's memory runs out."""
+    budget: BudgetSpec = BudgetSpec()
+    """What the run may cost."""
     stage_deadline_seconds: Annotated[int, Field(ge=60, le=2_592_000)] = 86_400
     """One attempt of a stage may take this long."""
+    queue_deadline_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 86_400
+    """An attempt may wait this long for a queue or a node; 0 waits as long as it takes."""
+    active_deadline_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 0
+    """Pods of training and evaluation may hold nodes this long, all attempts together; waiting and suspension do not
+    count. 0 sets no limit."""
 
 
 class DeploymentTarget(ContractModel):
@@ -710,7 +755,8 @@ class FineTuneRunSpec(ContractModel):
     cancel: bool = False
     """End the run for good. May be set once."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] = 86_400
-    """Finished Jobs are removed after this long; the run itself stays. May be changed."""
+    """Finished Jobs and their scratch space are removed after this long, ten minutes at the soonest; the run itself
+    stays. May be changed, for Jobs that are still to come."""
 
     @model_validator(mode="after")
     def _rolls_out_only_what_was_judged(self) -> Self:

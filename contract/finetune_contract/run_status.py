@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_contract.model import ContractModel
-from finetune_contract.stage_protocol import Stage
+from finetune_contract.stage_protocol import Stage, TrainingOverlay
 
 Text = Annotated[str, Field(max_length=1024)]
 
@@ -86,9 +86,14 @@ class Reason(StrEnum):
     HOST_OUT_OF_MEMORY = "HostOutOfMemory"
     DIVERGED = "Diverged"
     PREEMPTED = "Preempted"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
+    SCRATCH_FULL = "ScratchFull"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+    BUDGET_EXCEEDED = "BudgetExceeded"
+    GPU_IDLE = "GpuIdle"
     INFRASTRUCTURE = "Infrastructure"
     INTERNAL_ERROR = "InternalError"
     # rollout
@@ -103,6 +108,25 @@ class Reason(StrEnum):
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     WRONG_MODEL_SERVED = "WrongModelServed"
     ROLLBACK_FAILED = "RollbackFailed"
+
+
+class FailureClass(StrEnum):
+    """What kind of failure a reason is; each class has its own rule for trying again."""
+
+    PREEMPTED = "Preempted"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
+    HOST_OUT_OF_MEMORY = "HostOutOfMemory"
+    CUDA_OUT_OF_MEMORY = "CudaOutOfMemory"
+    IMAGE_PULL = "ImagePull"
+    UNSCHEDULABLE = "Unschedulable"
+    DATA = "Data"
+    CONFIG = "Config"
+    INFRASTRUCTURE = "Infrastructure"
+    DEADLINE = "Deadline"
+    BUDGET = "Budget"
+    INTERNAL = "Internal"
+    USER = "User"
 
 
 class Condition(ContractModel):
@@ -140,13 +164,30 @@ class Progress(ContractModel):
     eta_seconds: int = 0
     """Estimated seconds to the end of the stage."""
     eta: Text = ""
-    """The same for people, such as `4m`."""
+    """The same for people, such as `4m10s`; it ends with `(stale)` while `stale` is true."""
     message: Text = ""
     """What is being done."""
     updated_at: Text = ""
     """When the stage said so (RFC 3339, UTC)."""
+    moved_at: Text = ""
+    """When a new step, or a new message, was last seen (RFC 3339, UTC)."""
     stale: bool = False
     """True when the pod's log could not be read or has been silent for 2 minutes."""
+
+
+class PodUse(ContractModel):
+    """A pod's hold on a node."""
+
+    name: Text
+    """The pod; empty for several older pods that are told of together."""
+    pods: int = 1
+    """How many pods this tells of."""
+    since: Text = ""
+    """When the newest of them got its node (RFC 3339, UTC)."""
+    seconds: int = 0
+    """How long they held their nodes; of a running pod in whole minutes."""
+    taken_by: Text = ""
+    """Preempted, Evicted or NodeLost when Kubernetes took it away; else empty."""
 
 
 class Attempt(ContractModel):
@@ -170,8 +211,62 @@ class Attempt(ContractModel):
     """RFC 3339, UTC."""
     finished_at: Text = ""
     """RFC 3339, UTC."""
+    failure_class: FailureClass | None = None
+    """Class of the result, when it failed."""
+    pods: Annotated[list[PodUse], Field(max_length=8)] = []
+    """Pods of the Job that got a node, oldest first."""
+    queue_seconds: int = 0
+    """How long it waited for its first node."""
+    gpu_seconds: int = 0
+    """Seconds times GPUs that its pods held."""
+    lost_gpu_seconds: int = 0
+    """The part of them whose work no later attempt went on from."""
+    from_step: int | None = None
+    """Step that it went on from, as far as was seen."""
+    to_step: int | None = None
+    """Last step that was seen."""
+    overlay: TrainingOverlay | None = None
+    """What it trained with instead of the spec's settings, after memory ran out."""
+    changed: Text = ""
+    """How that differs from the attempt before, in words."""
     last_log_lines: Annotated[list[Text], Field(max_length=20)] = []
     """End of the log of a failed attempt."""
+
+
+class ForgottenAttempts(ContractModel):
+    """Attempts that fell off the list; what they cost still counts."""
+
+    stage: Stage
+    """The stage."""
+    result: Text
+    """What they ended with."""
+    count: int = 0
+    """How many."""
+    taken: Annotated[dict[str, int], Field(max_length=4)] = {}
+    """How often Kubernetes took a pod of theirs away, by class."""
+    held_seconds: int = 0
+    """How long their pods held nodes."""
+    queue_seconds: int = 0
+    """How long they waited."""
+    gpu_seconds: int = 0
+    """Seconds times GPUs."""
+    lost_gpu_seconds: int = 0
+    """The part of them that was lost."""
+
+
+class Usage(ContractModel):
+    """What the run cost so far, all attempts together."""
+
+    gpu_seconds: int = 0
+    """Seconds times GPUs that were held."""
+    lost_gpu_seconds: int = 0
+    """The part of them whose work was lost to failures and preemption."""
+    held_seconds: int = 0
+    """How long pods of training and evaluation held their nodes."""
+    queue_seconds: int = 0
+    """How long attempts waited for their first node."""
+    cost: Text = ""
+    """Price of the GPU seconds, such as `12.40 EUR`; empty when the operator knows no price."""
 
 
 class DatasetStatus(ContractModel):
@@ -290,7 +385,11 @@ class FineTuneRunStatus(ContractModel):
     progress: Progress | None = None
     """The running stage."""
     attempts: Annotated[list[Attempt], Field(max_length=20)] = []
-    """Every Job, newest last."""
+    """Every Job, newest last; older ones fall off when there are more than twenty."""
+    forgotten: Annotated[list[ForgottenAttempts], Field(max_length=64)] = []
+    """What fell off `attempts`."""
+    usage: Usage | None = None
+    """What the run cost so far."""
     dataset: DatasetStatus | None = None
     """The dataset."""
     artifact: ArtifactStatus | None = None

@@ -40,6 +40,8 @@ ENV_S3_ACCESS_KEY_ID = "AWS_ACCESS_KEY_ID"
 ENV_S3_SECRET_ACCESS_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
 ENV_HF_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 ENV_WEAVIATE_API_KEY = "WEAVIATE_API_KEY"
+ENV_TRAINING_OVERLAY = "FINETUNE_TRAINING_OVERLAY"
+"""A TrainingOverlay as JSON; unset while the training runs as the spec says."""
 
 
 ENV_GENERATOR_API_KEY = "GENERATOR_API_KEY"
@@ -154,6 +156,21 @@ class RunFile(ContractModel):
     """metadata.uid; empty on a laptop."""
     spec: dict[str, object]
     """FineTuneRunSpec as JSON; parsed by the stage, so that an older stage can name a field that it lacks."""
+
+
+class TrainingOverlay(ContractModel):
+    """Settings of `spec.training` that need less GPU memory; an optimizer step sees as many examples as before."""
+
+    micro_batch_size: Annotated[int, Field(ge=1)]
+    """Examples in memory at once."""
+    gradient_checkpointing: bool
+    """Recompute activations instead of holding them."""
+    sequence_length: Annotated[int, Field(ge=1)]
+    """Longest example in tokens."""
+
+    def to_json(self) -> str:
+        """The value of ENV_TRAINING_OVERLAY."""
+        return json.dumps(self.to_wire(), separators=(",", ":"), sort_keys=True)
 
 
 class ProgressLine(ContractModel):

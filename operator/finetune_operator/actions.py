@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from finetune_contract.run_status import FineTuneRunStatus
-from finetune_contract.stage_protocol import Stage
+from finetune_contract.stage_protocol import Stage, TrainingOverlay
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class CreateJob:
     dataset_digest: str = ""
     base_model: str = ""
     """At its commit, as the dataset stage found it."""
+    overlay: TrainingOverlay | None = None
+    """What the training changes after memory ran out."""
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from finetune_contract.run_status import Attempt, FineTuneRunStatus, Reason
-from finetune_contract.stage_protocol import ProgressLine, Stage
-from finetune_operator.failures import Budget, Judgement, Outcome, budget_of, judge
+from finetune_contract.stage_protocol import ProgressLine, Stage, StageReport
+from finetune_operator import memory_ladder
+from finetune_operator.failure_classes import Budget, budget_of, class_of
+from finetune_operator.failures import Judgement, Outcome, judge
 from finetune_operator.observed import JobFacts, Observed, Run
+from finetune_operator.pod_use import with_pods
 from finetune_operator.stages import STAGE_BY_NAME
 from finetune_operator.timestamps import seconds_since, to_rfc3339
+from finetune_operator.usage import RUNNING as RUNNING
+from finetune_operator.usage import SUCCEEDED, accounted, with_forgotten
 
-RUNNING = "Running"
-SUCCEEDED = "Succeeded"
 MAX_ATTEMPTS = 20
-MAX_LOG_LINES = 10
+MAX_LOG_LINES = 20
 MAX_LOG_LINE_LENGTH = 300
 MAX_MESSAGE_LENGTH = 2048
 UNSEEN_SECONDS = 10.0
 """A Job that was just made may not be seen yet; only after this is it taken for gone."""
+_FORGOTTEN_FIRST = (Reason.SUSPENDED, Reason.PREEMPTED, Reason.EVICTED, Reason.NODE_LOST)
 
 
 @dataclass(frozen=True)
@@ -59,27 +63,47 @@ class Book:
         return any(job.stage == stage for job in self.live_jobs())
 
     def failures(self, stage: Stage, budget: Budget) -> int:
-        """Failed attempts of a stage that were charged to a budget."""
-        mine = [attempt for attempt in self.status.attempts if attempt.stage == stage]
-        charged = sum(budget_of(attempt.result) is budget for attempt in mine if attempt.result != RUNNING)
-        if budget is Budget.PREEMPTION and mine:
-            forgotten = max(attempt.number for attempt in mine) + 1 - len(mine)
-            charged += forgotten
-        return charged
+        """Failures of a stage that were charged to a budget: attempts, and pods that a Job replaced by itself."""
+        return failures(self.status, stage, budget)
+
+    def new_attempt(self, run: Run, stage: Stage, number: int, job: str, started_at: str) -> Attempt:
+        """An attempt that begins, with what it changes after memory ran out."""
+        return _new_attempt(run, self.status, stage, number, job, started_at)
 
     def with_attempt(self, attempt: Attempt) -> Book:
         """The book with one attempt added."""
         return replace(self, status=_with_attempts(self.status, [*self.status.attempts, attempt]))
 
-    def closed_as(self, jobs: set[str], reason: Reason, now: datetime) -> Book:
-        """The book with the running attempts of these Jobs ended for a reason of the user's."""
+    def closed_as(self, jobs: set[str], reason: Reason, now: datetime, message: str = "") -> Book:
+        """The book with the running attempts of these Jobs ended by the operator."""
+        changes = {
+            "result": reason.value,
+            "failure_class": class_of(reason),
+            "finished_at": to_rfc3339(now),
+        } | ({"message": message[:MAX_MESSAGE_LENGTH]} if message else {})
         attempts = [
-            attempt.model_copy(update={"result": reason.value, "finished_at": to_rfc3339(now)})
+            attempt.model_copy(update=changes)
             if attempt.job in jobs and attempt.result == RUNNING
             else attempt
             for attempt in self.status.attempts
         ]
         return replace(self, status=_with_attempts(self.status, attempts))
+
+
+def failures(status: FineTuneRunStatus, stage: Stage, budget: Budget) -> int:
+    """Failures of a stage in a status that were charged to a budget."""
+    count = 0
+    for attempt in status.attempts:
+        if attempt.stage == stage:
+            taken = sum(use.pods for use in attempt.pods if budget_of(use.taken_by) is budget)
+            own = attempt.result not in (RUNNING, SUCCEEDED) and budget_of(attempt.result) is budget
+            told = bool(attempt.pods) and attempt.pods[-1].taken_by == attempt.result
+            count += taken + (own and not told)
+    for entry in status.forgotten:
+        if entry.stage == stage:
+            taken = sum(number for reason, number in entry.taken.items() if budget_of(reason) is budget)
+            count += max(taken, entry.count if budget_of(entry.result) is budget else 0)
+    return count
 
 
 def read_book(run: Run, observed: Observed, now: datetime) -> Book:
@@ -90,13 +114,16 @@ def read_book(run: Run, observed: Observed, now: datetime) -> Book:
         newest = max((a.number for a in attempts if a.stage == job.stage), default=-1)
         if job.attempt > newest:
             started = job.created_at or to_rfc3339(now)
-            attempts.append(Attempt(stage=job.stage, number=job.attempt, job=job.name, started_at=started))
+            known = status.model_copy(update={"attempts": attempts})
+            attempts.append(_new_attempt(run, known, job.stage, job.attempt, job.name, started))
     jobs = {job.name: job for job in observed.jobs}
     judgements: dict[str, Judgement] = {}
     for index, attempt in enumerate(attempts):
+        job_facts = jobs.get(attempt.job)
+        if job_facts is not None:
+            attempt = attempts[index] = with_pods(attempt, job_facts, now)
         if attempt.result != RUNNING:
             continue
-        job_facts = jobs.get(attempt.job)
         if job_facts is None:
             attempts[index] = _vanished(run, attempt, now)
             continue
@@ -105,20 +132,48 @@ def read_book(run: Run, observed: Observed, now: datetime) -> Book:
             status = STAGE_BY_NAME[attempt.stage].absorb(status, judgement.report) or status
         attempts[index] = _written(attempt, judgement, job_facts, status, now)
         judgements[attempt.job] = judgement
-    return Book(_with_attempts(status, attempts), observed.jobs, judgements)
+    status = _with_attempts(status, accounted(attempts, run.spec))
+    return Book(status, observed.jobs, judgements)
+
+
+def _new_attempt(
+    run: Run, status: FineTuneRunStatus, stage: Stage, number: int, job: str, started_at: str
+) -> Attempt:
+    attempt = Attempt(stage=stage, number=number, job=job, started_at=started_at)
+    if stage is not Stage.TRAIN:
+        return attempt
+    failed = failures(status, stage, Budget.OUT_OF_MEMORY)
+    overlay = memory_ladder.rung(run.spec, failed)
+    if overlay is None:
+        return attempt
+    before = max(
+        (a for a in status.attempts if a.stage == stage and a.number < number),
+        key=lambda a: a.number,
+        default=None,
+    )
+    old = (before.overlay if before else None) or memory_ladder.as_written(run.spec.training)
+    changed = memory_ladder.changes_in_words(old, overlay)
+    return attempt.model_copy(update={"overlay": overlay, "changed": changed})
 
 
 def _vanished(run: Run, attempt: Attempt, now: datetime) -> Attempt:
     """An attempt whose Job is not there."""
     if run.spec.suspend or run.spec.cancel:
         reason = Reason.CANCELLED if run.spec.cancel else Reason.SUSPENDED
-        return attempt.model_copy(update={"result": reason.value, "finished_at": to_rfc3339(now)})
+        return attempt.model_copy(
+            update={
+                "result": reason.value,
+                "failure_class": class_of(reason),
+                "finished_at": to_rfc3339(now),
+            }
+        )
     if seconds_since(attempt.started_at, now) < UNSEEN_SECONDS:
         return attempt
     return attempt.model_copy(
         update={
             "result": Reason.INFRASTRUCTURE.value,
-            "message": attempt.message or f"Job {attempt.job} was deleted before it ended",
+            "failure_class": class_of(Reason.INFRASTRUCTURE),
+            "message": attempt.message or f"Job {attempt.job} was deleted before its end was seen",
             "finished_at": to_rfc3339(now),
         }
     )
@@ -128,7 +183,7 @@ def _written(
     attempt: Attempt, judgement: Judgement, job: JobFacts, status: FineTuneRunStatus, now: datetime
 ) -> Attempt:
     """The attempt with the judgement in it. Exit code and message are kept at first sight."""
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = _steps(attempt, job, judgement.report)
     if judgement.node:
         changes["node"] = judgement.node
     if judgement.exit_code is not None:
@@ -139,6 +194,7 @@ def _written(
         changes |= {"result": SUCCEEDED, "finished_at": to_rfc3339(now)}
         if not STAGE_BY_NAME[attempt.stage].absorbed(status):
             changes["result"] = Reason.INTERNAL_ERROR.value
+            changes["failure_class"] = class_of(Reason.INTERNAL_ERROR)
             changes["message"] = (
                 f"stage {attempt.stage.value} ended well but left no report that this operator can read; "
                 "use a trainer image of the operator's own version"
@@ -146,11 +202,28 @@ def _written(
     elif judgement.outcome is Outcome.FAILED:
         changes |= {
             "result": judgement.reason.value,
+            "failure_class": class_of(judgement.reason),
             "message": judgement.message[:MAX_MESSAGE_LENGTH],
             "finished_at": to_rfc3339(now),
             "last_log_lines": _last_lines(job.log_tail),
         }
     return attempt.model_copy(update=changes) if changes else attempt
+
+
+def _steps(attempt: Attempt, job: JobFacts, report: StageReport | None) -> dict[str, object]:
+    """From which step to which a training went; its report knows better than the end of its log."""
+    if attempt.stage is not Stage.TRAIN:
+        return {}
+    if report is not None and report.training is not None:
+        return {"from_step": report.training.resumed_from_step, "to_step": report.training.steps}
+    lines = (ProgressLine.parse(text) for text in job.log_tail or ())
+    steps = [
+        line.step for line in lines if line is not None and line.stage == attempt.stage and line.step > 0
+    ]
+    if not steps:
+        return {}
+    first = attempt.from_step if attempt.from_step is not None else steps[0] - 1
+    return {"from_step": first, "to_step": max(steps[-1], attempt.to_step or 0)}
 
 
 def _last_lines(log_tail: tuple[str, ...] | None) -> list[str]:
@@ -164,15 +237,17 @@ def _last_lines(log_tail: tuple[str, ...] | None) -> list[str]:
 
 
 def _with_attempts(status: FineTuneRunStatus, attempts: list[Attempt]) -> FineTuneRunStatus:
-    """At most MAX_ATTEMPTS: suspended ones are forgotten first, then preempted ones, then the oldest.
+    """At most MAX_ATTEMPTS: suspended ones fall off first, then those that were taken away, then the oldest.
 
-    The newest of a stage is never forgotten.
+    The newest of a stage never falls off.
     """
     attempts = list(attempts)
+    forgotten = list(status.forgotten)
     while len(attempts) > MAX_ATTEMPTS:
         newest = {stage: max((a.number for a in attempts if a.stage == stage), default=-1) for stage in Stage}
         old = [attempt for attempt in attempts if attempt.number != newest[attempt.stage]]
-        suspended = [attempt for attempt in old if attempt.result == Reason.SUSPENDED]
-        preempted = [attempt for attempt in old if attempt.result == Reason.PREEMPTED]
-        attempts.remove((suspended or preempted or old)[0])
-    return status.model_copy(update={"attempts": attempts})
+        order = [a for reason in _FORGOTTEN_FIRST for a in old if a.result == reason]
+        attempt = (order or old)[0]
+        attempts.remove(attempt)
+        forgotten = with_forgotten(forgotten, attempt)
+    return status.model_copy(update={"attempts": attempts, "forgotten": forgotten})

@@ -1,19 +1,25 @@
-"""From what a Job and its pods show to one word: why, whose budget it costs, and what it is waiting for. Pure."""
+"""From what a Job and its pods show to one word: why it failed, or what it is waiting for. Pure.
+
+What a reason costs is written in failure_classes.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from finetune_contract.exit_reasons import STAGE_REASONS
-from finetune_contract.run_spec import FineTuneRunSpec, RetriesSpec
+from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.run_status import Attempt, Reason
-from finetune_contract.stage_protocol import CONTAINER_NAME, StageReport
+from finetune_contract.stage_protocol import CONTAINER_NAME, ExitCode, StageReport
+from finetune_operator.failure_classes import taker
 from finetune_operator.observed import ContainerFacts, JobFacts, PodFacts, Termination
+from finetune_operator.pod_use import waiting_seconds
 from finetune_operator.stages import STAGE_BY_NAME
-from finetune_operator.timestamps import seconds_since
+from finetune_operator.timestamps import in_words, seconds_since
 
 IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError"})
@@ -25,13 +31,25 @@ PODLESS_SECONDS = 15.0
 """A Job without a pod for this long has a reason that only its events tell."""
 KILLED_FROM_OUTSIDE = frozenset({137, 143})
 """SIGKILL and SIGTERM without a word of Kubernetes why."""
-FIRST_BACKOFF_SECONDS = 10.0
-LONGEST_BACKOFF_SECONDS = 300.0
-PREEMPTION_BACKOFF_SECONDS = 5.0
+KUBELET_REASONS = {
+    "Evicted": Reason.EVICTED,
+    "Preempting": Reason.PREEMPTED,
+    "NodeLost": Reason.NODE_LOST,
+    "Terminated": Reason.EVICTED,
+    "NodeShutdown": Reason.EVICTED,
+}
+"""Reasons of a pod that the kubelet, or the node's shutdown, ended."""
 
+_TOLD_TO_STOP = frozenset({0, ExitCode.PREEMPTED.value, *KILLED_FROM_OUTSIDE})
 _MISSING_SECRET = re.compile(r'secrets? "(?P<name>[^"]+)" not found')
 _MISSING_KEY = re.compile(r"couldn't find key (?P<key>\S+) in Secret (?:\S+/)?(?P<name>\S+)")
 _EXIT_CODE = re.compile(r"exit code (\d+)")
+_FULL_VOLUME = re.compile(r'EmptyDir volume "(?P<volume>[^"]+)" exceeds the limit')
+_FULL_DISK = re.compile(
+    r"ephemeral[- ](local )?storage .*(exceeds|exceeded)|exceeded its local ephemeral storage"
+)
+_SIZES = {"work": "scratch", "shm": "sharedMemory"}
+"""Volumes of a stage's pod, and the field of `spec.resources` that sets their size."""
 
 
 class Outcome(StrEnum):
@@ -59,57 +77,6 @@ class Judgement:
     """It failed while its Job is still there: the Job is to be deleted."""
 
 
-class Budget(StrEnum):
-    """What a failure costs."""
-
-    NONE = "none"
-    """Never tried again."""
-    INFRASTRUCTURE = "infrastructure"
-    PREEMPTION = "preemption"
-    FREE = "free"
-
-
-_BUDGETS: dict[str, Budget] = {
-    Reason.SOURCE_UNAVAILABLE: Budget.INFRASTRUCTURE,
-    Reason.STORE_UNAVAILABLE: Budget.INFRASTRUCTURE,
-    Reason.KNOWLEDGE_BASE_UNAVAILABLE: Budget.INFRASTRUCTURE,
-    Reason.INFRASTRUCTURE: Budget.INFRASTRUCTURE,
-    Reason.IMAGE_PULL_FAILED: Budget.INFRASTRUCTURE,
-    Reason.SECRET_NOT_FOUND: Budget.INFRASTRUCTURE,
-    Reason.PREEMPTED: Budget.PREEMPTION,
-    Reason.SUSPENDED: Budget.FREE,
-}
-
-
-def budget_of(reason: str) -> Budget:
-    """The budget that a failure with this reason is charged to."""
-    return _BUDGETS.get(reason, Budget.NONE)
-
-
-def allowed(budget: Budget, retries: RetriesSpec) -> int | None:
-    """How many failures a budget covers; None when there is no limit."""
-    match budget:
-        case Budget.INFRASTRUCTURE:
-            return retries.infrastructure
-        case Budget.PREEMPTION:
-            return retries.preemption
-        case Budget.FREE:
-            return None
-        case Budget.NONE:
-            return 0
-
-
-def backoff_seconds(budget: Budget, failures: int) -> float:
-    """Wait before the next attempt, after so many failures of one budget."""
-    match budget:
-        case Budget.INFRASTRUCTURE:
-            return min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** max(0, failures - 1))
-        case Budget.PREEMPTION:
-            return PREEMPTION_BACKOFF_SECONDS
-        case _:
-            return 0.0
-
-
 def judge(job: JobFacts, known: Attempt | None, spec: FineTuneRunSpec, now: datetime) -> Judgement:
     """What the Job of an attempt shows now.
 
@@ -126,23 +93,61 @@ def judge(job: JobFacts, known: Attempt | None, spec: FineTuneRunSpec, now: date
     if job.failed_reason:
         reason, message, exit_code = _why(job, pod, ended, exit_code, report, known, spec)
         return Judgement(Outcome.FAILED, reason, message, exit_code, node, report)
-    if pod is None:
-        message = "its queue has not admitted it" if job.suspended else "no pod yet"
-        if not job.suspended and seconds_since(job.created_at, now) > PODLESS_SECONDS:
-            message += f"; `kubectl describe job {job.name}` tells why (a quota, an admission policy)"
-        return Judgement(Outcome.WAITING, Reason.WAITING, message)
+    if pod is None or (job.suspended and (ended is not None or pod.disruption)):
+        return _in_time(_podless(job, pod, now), job, known, spec, now)
     if pod.disruption:
-        words = f"the pod was taken away and a new one follows: {pod.disruption}"
-        return Judgement(Outcome.WAITING, Reason.PREEMPTED, words, None, node)
+        return _in_time(_replaced(pod), job, known, spec, now)
     if ended is not None:
         return Judgement(Outcome.RUNNING, Reason.RUNNING, _said(ended, report), exit_code, node, report)
-    return _unfinished(job, pod, spec, now)
+    return _in_time(_unfinished(job, pod, spec, now), job, known, spec, now)
+
+
+def _podless(job: JobFacts, pod: PodFacts | None, now: datetime) -> Judgement:
+    if job.suspended:
+        message = "its queue has not admitted it" if pod is None else "its queue took its place back"
+        return Judgement(Outcome.WAITING, Reason.WAITING, message)
+    message = "no pod yet"
+    if seconds_since(job.created_at, now) > PODLESS_SECONDS:
+        message += f"; `kubectl describe job {job.name}` tells why (a quota, an admission policy)"
+    return Judgement(Outcome.WAITING, Reason.WAITING, message)
+
+
+def _replaced(pod: PodFacts) -> Judgement:
+    """Kubernetes took the pod away; its Job makes a new one when this one has ended."""
+    reason = taker(pod.disruption)
+    words = f"the pod was taken away and a new one follows: {pod.disruption}"
+    if reason is Reason.NODE_LOST and pod.deleting and pod.may_run:
+        words += (
+            f"; node {pod.node} does not answer: the new pod comes when it is back, or when its Node object is "
+            "deleted"
+        )
+    return Judgement(Outcome.WAITING, reason, words, None, pod.node)
+
+
+def _in_time(
+    judgement: Judgement, job: JobFacts, known: Attempt | None, spec: FineTuneRunSpec, now: datetime
+) -> Judgement:
+    """The same, unless it has waited for a queue or a node for too long."""
+    limit = spec.policy.queue_deadline_seconds
+    if judgement.outcome is not Outcome.WAITING or not limit or known is None:
+        return judgement
+    waited = waiting_seconds(known, job, now)
+    if waited <= limit:
+        return judgement
+    words = (
+        f"spec.policy.queueDeadlineSeconds: no node for {in_words(waited)}: {judgement.message or 'no pod yet'}; "
+        "make room for what spec.resources asks for, or raise it in a new run"
+    )
+    return Judgement(Outcome.FAILED, Reason.UNSCHEDULABLE, words, None, judgement.node, stop=True)
 
 
 def _unfinished(job: JobFacts, pod: PodFacts, spec: FineTuneRunSpec, now: datetime) -> Judgement:
     if pod.unschedulable:
         return Judgement(Outcome.WAITING, Reason.UNSCHEDULABLE, pod.unschedulable)
     container = pod.container(CONTAINER_NAME)
+    if container is not None and container.running and pod.phase == "Running" and not pod.ready:
+        words = f"node {pod.node} does not answer; what the pod did last is kept, and nothing is stopped"
+        return Judgement(Outcome.RUNNING, Reason.NODE_LOST, words, None, pod.node)
     if container is None or container.running:
         outcome = Outcome.RUNNING if container else Outcome.WAITING
         return Judgement(outcome, Reason.RUNNING if container else Reason.WAITING, "", None, pod.node)
@@ -188,11 +193,21 @@ def missing_secret(words: str, job: JobFacts, spec: FineTuneRunSpec) -> str:
 
 
 def _telling_pod(job: JobFacts) -> PodFacts | None:
-    """The newest pod; but one that ended by itself tells more than one that is being taken away."""
-    if not job.pods:
-        return None
+    """The newest pod; but of a Job that is over, one that ended by itself, and of those one that failed.
+
+    Pods that were told to stop, because another one of theirs failed, tell nothing. While a Job is under way, a pod
+    that found no node tells what the others wait for.
+    """
+    if not job.over:
+        homeless = [pod for pod in job.pods if pod.unschedulable]
+        return _last(homeless or job.pods)
     told = [pod for pod in job.pods if _ended(pod) is not None and not pod.disruption]
-    return told[-1] if told and job.over else job.pods[-1]
+    failed = [pod for pod in told if (end := _ended(pod)) and end.exit_code not in _TOLD_TO_STOP]
+    return _last(failed or told or job.pods)
+
+
+def _last(pods: Sequence[PodFacts]) -> PodFacts | None:
+    return pods[-1] if pods else None
 
 
 def _ended(pod: PodFacts | None) -> Termination | None:
@@ -219,24 +234,30 @@ def _why(
     if exit_code is None and (match := _EXIT_CODE.search(job.failed_message)):
         exit_code = int(match[1])
     said = _said(ended, report) or (known.message if known else "")
-    if job.failed_reason == "DeadlineExceeded":
+    if job.failed_reason == "DeadlineExceeded" or (pod is not None and pod.reason == "DeadlineExceeded"):
         limit = spec.policy.stage_deadline_seconds
         words = (
             f"stage {job.stage.value} did not end within {limit} s; raise spec.policy.stageDeadlineSeconds"
         )
         return Reason.DEADLINE_EXCEEDED, words, exit_code
+    if pod is not None and pod.reason == "Evicted" and (words := _full(job, pod, spec)):
+        return Reason.SCRATCH_FULL, words, exit_code
     if pod is not None and pod.disruption:
-        return Reason.PREEMPTED, pod.disruption, exit_code
+        return taker(pod.disruption), pod.disruption, exit_code
+    if pod is not None and pod.reason in KUBELET_REASONS:
+        return KUBELET_REASONS[pod.reason], f"{pod.reason}: {pod.message}", exit_code
     if ended is not None and ended.reason == "OOMKilled":
-        group = "train" if STAGE_BY_NAME[job.stage].uses_gpu else "other"
-        resources = spec.resources.train if group == "train" else spec.resources.other
         words = (
-            f"stage {job.stage.value} needed more than its memory limit of {resources.memory}; "
-            f"raise spec.resources.{group}.memory"
+            f"stage {job.stage.value} needed more than its memory limit of {_memory(job, spec)}; "
+            f"raise {_group(job)}.memory"
         )
         return Reason.HOST_OUT_OF_MEMORY, words, exit_code
+    if exit_code == ExitCode.HOST_OUT_OF_MEMORY and "spec.resources" not in said:
+        words = f"{said or 'out of memory'}; raise {_group(job)}.memory ({_memory(job, spec)})"
+        return Reason.HOST_OUT_OF_MEMORY, words, exit_code
     if exit_code is None:
-        words = said or job.failed_message or "the pod is gone and left no exit code"
+        of_pod = f"{pod.reason}: {pod.message}" if pod is not None and pod.reason else ""
+        words = said or of_pod or job.failed_message or "the pod is gone and left no exit code"
         return Reason.INFRASTRUCTURE, words, None
     if exit_code in STAGE_REASONS and exit_code != 0:
         return STAGE_REASONS[exit_code], said or job.failed_message, exit_code
@@ -248,3 +269,24 @@ def _why(
         )
     words = said or (ended.reason if ended else "") or job.failed_message
     return Reason.INTERNAL_ERROR, f"the stage ended with exit code {exit_code}: {words}", exit_code
+
+
+def _group(job: JobFacts) -> str:
+    """The part of the spec that sizes the stage's pod."""
+    return f"spec.resources.{'train' if STAGE_BY_NAME[job.stage].uses_gpu else 'other'}"
+
+
+def _memory(job: JobFacts, spec: FineTuneRunSpec) -> str:
+    resources = spec.resources.train if STAGE_BY_NAME[job.stage].uses_gpu else spec.resources.other
+    return resources.memory
+
+
+def _full(job: JobFacts, pod: PodFacts, spec: FineTuneRunSpec) -> str:
+    """What to raise when the pod was put out because it wrote too much; empty when it was for another reason."""
+    if (volume := _FULL_VOLUME.search(pod.message)) is not None:
+        field = _SIZES.get(volume["volume"])
+        remedy = f"raise {_group(job)}.{field}" if field else f"its folder {volume['volume']} is full"
+        return f"stage {job.stage.value}: {pod.message.strip()}; {remedy}"
+    if _FULL_DISK.search(pod.message):
+        return f"stage {job.stage.value}: {pod.message.strip()}; raise {_group(job)}.scratch"
+    return ""

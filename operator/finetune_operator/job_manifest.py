@@ -12,6 +12,7 @@ from typing import Any
 
 from finetune_contract.stage_protocol import (
     CONTAINER_NAME,
+    ENV_TRAINING_OVERLAY,
     RUN_FILE,
     RUN_FILE_KEY,
     WORK_FOLDER,
@@ -40,6 +41,8 @@ from finetune_operator.training_group import (
     spread_over_nodes,
 )
 
+SHORTEST_TTL_SECONDS = 600
+"""A finished Job stays so long at least: an operator that was away must find how it ended."""
 STOPPED_CODES = frozenset({ExitCode.PREEMPTED.value, 143})
 """A stage that was told to stop ends so: by itself, or by SIGTERM before it could listen."""
 USER_ID = 65532
@@ -99,8 +102,7 @@ def job(run: Run, start: CreateJob, trainer_image: str) -> Manifest:
             "parallelism": nodes,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": _pod_failure_policy(alone=nodes == 1, queued=bool(queue)),
-            "activeDeadlineSeconds": run.spec.policy.stage_deadline_seconds,
-            "ttlSecondsAfterFinished": run.spec.ttl_seconds_after_finished,
+            "ttlSecondsAfterFinished": max(SHORTEST_TTL_SECONDS, run.spec.ttl_seconds_after_finished),
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
                 "spec": _pod(run, definition, start, run.spec.trainer_image or trainer_image, group),
@@ -167,6 +169,8 @@ def _pod(
     run_folder = str(PurePosixPath(RUN_FILE).parent)
     pod: Manifest = {
         "restartPolicy": "Never",
+        # of the pod, not of the Job: it counts from the node on, and not while it waits for one
+        "activeDeadlineSeconds": run.spec.policy.stage_deadline_seconds,
         "terminationGracePeriodSeconds": definition.grace_seconds,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -225,6 +229,8 @@ def _environment(
     ]
     if definition.needs_key and start.base_model:
         entries.append({"name": "HF_HUB_OFFLINE", "value": "1"})
+    if start.overlay is not None:
+        entries.append({"name": ENV_TRAINING_OVERLAY, "value": start.overlay.to_json()})
     if group:
         entries += environment(run, start.stage, start.attempt, group)
     return entries

@@ -12,7 +12,7 @@ from datetime import datetime
 from finetune_contract.run_spec import RolloutMode
 from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Phase, Reason, RolloutPhase
 from finetune_operator.actions import Decision, DeleteJob
-from finetune_operator.attempts import RUNNING, Book, read_book
+from finetune_operator.attempts import Book, read_book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
 from finetune_operator.observed import Observed, Run
 from finetune_operator.outlook import OVER, REFUSED_SECONDS, STOPPING_SECONDS, Mood, Outlook
@@ -21,6 +21,7 @@ from finetune_operator.rollout.states import TOUCHED, Step, advance
 from finetune_operator.stage_work import work_on
 from finetune_operator.stages import STAGES
 from finetune_operator.status_writing import status_of
+from finetune_operator.usage import NO_PRICES, RUNNING, Prices
 
 
 def is_over(status: FineTuneRunStatus) -> bool:
@@ -54,13 +55,13 @@ def rollout_target(run: Run) -> str | None:
     return target.deployment.name
 
 
-def decide(run: Run, observed: Observed, now: datetime) -> Decision:
+def decide(run: Run, observed: Observed, now: datetime, prices: Prices = NO_PRICES) -> Decision:
     """The run's next status and actions."""
     if is_over(run.status):
         return _decide_nothing(run, observed, now)
     book = read_book(run, observed, now)
     book, outlook = _look(run, book, observed, now)
-    return Decision(status_of(run, book, outlook, now), outlook.actions, outlook.requeue_after)
+    return Decision(status_of(run, book, outlook, now, prices), outlook.actions, outlook.requeue_after)
 
 
 def refused(run: Run, message: str, now: datetime) -> Decision:

@@ -51,6 +51,7 @@ class Termination:
     exit_code: int
     reason: str = ""
     message: str = ""
+    finished_at: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class ContainerFacts:
     init: bool = False
     ready: bool = False
     running: bool = False
+    started_at: str = ""
+    """When it began, while it is running."""
     waiting_reason: str = ""
     waiting_message: str = ""
     terminated: Termination | None = None
@@ -77,8 +80,14 @@ class PodFacts:
     name: str
     created_at: str = ""
     node: str = ""
+    scheduled_at: str = ""
+    """When it got its node."""
     ip: str = ""
     phase: str = ""
+    reason: str = ""
+    """Why the kubelet ended it, such as Evicted or DeadlineExceeded; empty when it did not."""
+    message: str = ""
+    """The same in words."""
     ready: bool = False
     deleting: bool = False
     unschedulable: str = ""
@@ -101,7 +110,11 @@ class PodFacts:
 
 @dataclass(frozen=True)
 class JobFacts:
-    """The Job of one attempt, with its pods, oldest first, and the end of the newest pod's log."""
+    """The Job of one attempt, with its pods and the end of the last one's log.
+
+    The pod that tells most is last: of several nodes the first one's, or the one that the Job failed by; else
+    the newest.
+    """
 
     name: str
     stage: Stage

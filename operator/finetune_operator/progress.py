@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from finetune_contract.run_status import Progress
-from finetune_contract.stage_protocol import ProgressLine, Stage
+from finetune_contract.stage_protocol import CONTAINER_NAME, ProgressLine, Stage
+from finetune_operator.observed import JobFacts
 from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
 
 SILENT_SECONDS = 120.0
@@ -20,13 +21,17 @@ def read_progress(
     )
     if line is None or line.stage != stage:
         if before is None or before.stage != stage:
-            return started(before, stage, now).model_copy(update={"stale": log_tail is None})
-        stale = log_tail is None or seconds_since(before.updated_at, now) > SILENT_SECONDS
-        return before.model_copy(update={"stale": stale})
+            return _shown(started(before, stage, now), stale=log_tail is None)
+        return _shown(
+            before, stale=log_tail is None or seconds_since(before.updated_at, now) > SILENT_SECONDS
+        )
+    mine = before if before is not None and before.stage == stage else None
     updated_at = line.time or (before.updated_at if before else "") or to_rfc3339(now)
     loss = f"{line.loss:.4f}" if line.loss is not None else (before.loss if before else "")
     eta = line.eta_seconds
-    return Progress(
+    message = line.message[:1024]
+    moved = mine is None or not mine.moved_at or (mine.step, mine.message) != (line.step, message)
+    progress = Progress(
         stage=stage,
         step=line.step,
         total_steps=line.total_steps,
@@ -34,16 +39,28 @@ def read_progress(
         loss=loss,
         tokens_per_second=f"{line.tokens_per_second:.0f}" if line.tokens_per_second is not None else "",
         eta_seconds=max(0, round(eta)) if eta is not None else 0,
-        eta=in_words(eta) if eta is not None else "",
-        message=line.message[:1024],
+        message=message,
         updated_at=updated_at,
-        stale=seconds_since(updated_at, now) > SILENT_SECONDS,
+        moved_at=to_rfc3339(now) if moved or mine is None else mine.moved_at,
     )
+    return _shown(progress, stale=seconds_since(updated_at, now) > SILENT_SECONDS)
+
+
+def idle_seconds(progress: Progress, job: JobFacts, now: datetime) -> float:
+    """How long the container has run without a new step or message; 0 while that cannot be known.
+
+    Both times are the operator's own or the kubelet's: a container whose clock is wrong is not called idle.
+    """
+    container = job.pods[-1].container(CONTAINER_NAME) if job.pods else None
+    if container is None or not container.running or job.log_tail is None or not container.started_at:
+        return 0.0
+    return min(seconds_since(progress.moved_at, now), seconds_since(container.started_at, now))
 
 
 def started(before: Progress | None, stage: Stage, now: datetime) -> Progress:
     """A stage that has said nothing yet. The loss of training stays in view while later stages run."""
-    return Progress(stage=stage, loss=before.loss if before else "", updated_at=to_rfc3339(now))
+    moment = to_rfc3339(now)
+    return Progress(stage=stage, loss=before.loss if before else "", updated_at=moment, moved_at=moment)
 
 
 def without_estimate(progress: Progress | None) -> Progress | None:
@@ -51,3 +68,9 @@ def without_estimate(progress: Progress | None) -> Progress | None:
     if progress is None:
         return None
     return progress.model_copy(update={"eta": "", "eta_seconds": 0, "stale": False})
+
+
+def _shown(progress: Progress, *, stale: bool) -> Progress:
+    """With an estimate for people that does not hide that nothing was heard lately."""
+    words = [in_words(progress.eta_seconds)] if progress.eta_seconds else []
+    return progress.model_copy(update={"stale": stale, "eta": " ".join([*words, *(["(stale)"] * stale)])})

@@ -130,8 +130,13 @@ def pod(body: Json) -> PodFacts:
         name=metadata["name"],
         created_at=str(metadata.get("creationTimestamp") or ""),
         node=str(spec.get("nodeName") or ""),
+        scheduled_at=str(scheduled.get("lastTransitionTime") or "")
+        if scheduled.get("status") == "True"
+        else "",
         ip=str(status.get("podIP") or ""),
         phase=str(status.get("phase") or ""),
+        reason=str(status.get("reason") or ""),
+        message=str(status.get("message") or ""),
         ready=(conditions.get("Ready") or {}).get("status") == "True",
         deleting="deletionTimestamp" in metadata,
         unschedulable=str(scheduled.get("message") or "no node fits") if unschedulable else "",
@@ -183,6 +188,7 @@ def _container(body: Json, *, init: bool) -> ContainerFacts:
         init=init,
         ready=bool(body.get("ready")),
         running="running" in state,
+        started_at=str((state.get("running") or {}).get("startedAt") or ""),
         waiting_reason=str(waiting.get("reason") or ""),
         waiting_message=str(waiting.get("message") or ""),
         terminated=_termination(state.get("terminated")),
@@ -198,6 +204,7 @@ def _termination(body: Json | None) -> Termination | None:
         exit_code=int(body.get("exitCode") or 0),
         reason=str(body.get("reason") or ""),
         message=str(body.get("message") or ""),
+        finished_at=str(body.get("finishedAt") or ""),
     )
 
 

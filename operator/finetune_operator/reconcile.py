@@ -19,6 +19,7 @@ from finetune_operator.events import RunEvent, transitions
 from finetune_operator.lifecycle import decide, is_settled, refused, rollout_target
 from finetune_operator.observed import Observed, Run, RunKey
 from finetune_operator.timestamps import to_rfc3339
+from finetune_operator.usage import NO_PRICES, Prices
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,12 @@ class RunCluster(Protocol):
 class Reconciler:
     """Brings one run a step further."""
 
-    def __init__(self, cluster: RunCluster, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cluster: RunCluster, clock: Callable[[], datetime], prices: Prices = NO_PRICES
+    ) -> None:
         self._cluster = cluster
         self._clock = clock
+        self._prices = prices
         self._targets: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def reconcile(self, key: RunKey) -> float | None:
@@ -71,7 +75,7 @@ class Reconciler:
     async def _one_pass(self, run: Run) -> float | None:
         try:
             observed = await self._cluster.observe(run)
-            decision = decide(run, observed, self._clock())
+            decision = decide(run, observed, self._clock(), self._prices)
             await self._cluster.apply(run, decision.actions)
         except StaleObject as error:
             logger.info("target changed meanwhile, looking again: run=%s: %s", run.key, error)

@@ -7,57 +7,112 @@ from datetime import datetime
 
 from finetune_contract.run_spec import RolloutMode
 from finetune_contract.run_status import Attempt, ConditionType, Phase, Reason
-from finetune_operator.actions import CreateJob, DeleteJob
-from finetune_operator.attempts import RUNNING, Book
+from finetune_contract.stage_protocol import Stage
+from finetune_operator import memory_ladder
+from finetune_operator.actions import Action, CreateJob, DeleteJob
+from finetune_operator.attempts import Book
 from finetune_operator.child_names import job_name
 from finetune_operator.conditions import false, unknown
-from finetune_operator.failures import Budget, Outcome, allowed, backoff_seconds, budget_of
-from finetune_operator.observed import Observed, Run
+from finetune_operator.failure_classes import Budget, allowed, backoff_seconds, budget_of
+from finetune_operator.failures import Outcome
+from finetune_operator.limits import limit_reached
+from finetune_operator.observed import JobFacts, Observed, Run
 from finetune_operator.outlook import RUNNING_SECONDS, STOPPING_SECONDS, WAITING_SECONDS, Mood, Outlook
-from finetune_operator.progress import read_progress, started
+from finetune_operator.progress import idle_seconds, read_progress, started
 from finetune_operator.rollout.preflight import obstacle_to_start
 from finetune_operator.rollout.states import OBSTACLE_SECONDS
 from finetune_operator.stages import StageDefinition
 from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
+from finetune_operator.usage import RUNNING, gpus
 
 
 def work_on(
     run: Run, book: Book, definition: StageDefinition, observed: Observed, now: datetime
 ) -> tuple[Book, Outlook]:
     """The first stage that is not done."""
+    limit = limit_reached(run, book, definition, now)
+    if limit is not None:
+        return _give_up(book, definition, limit.reason, limit.message, now)
     latest = book.latest(definition.stage)
     if latest is not None and latest.result == RUNNING:
-        return _follow(run, book, definition, latest, now)
+        return _follow(run, book, definition, latest, observed, now)
     if latest is None:
         return _start(run, book, definition, 0, observed, now)
+    return _after_failure(run, book, definition, latest, observed, now)
+
+
+def _after_failure(
+    run: Run, book: Book, definition: StageDefinition, latest: Attempt, observed: Observed, now: datetime
+) -> tuple[Book, Outlook]:
+    """Give up, wait, or try again."""
     budget = budget_of(latest.result)
     failures = book.failures(definition.stage, budget)
-    limit = allowed(budget, run.spec.policy.retries)
-    if limit is not None and failures > limit:
-        return book, _failed(book, definition, latest, budget, limit)
+    if (verdict := _hopeless(run, definition, latest, budget, failures)) is not None:
+        return _give_up(book, definition, Reason(latest.result), verdict, now)
     wait = backoff_seconds(budget, failures) - seconds_since(latest.finished_at, now)
-    if book.occupied(definition.stage) or wait > 0:
-        words = f"{latest.result}: {latest.message or 'no message'}"
-        if budget is Budget.FREE:
-            words = "waiting for the suspended Job to end"
-        elif wait > 0:
-            words += f" (attempt {latest.number + 2} starts {_backoff_words(budget, failures)} after the end)"
-        return book, Outlook(
-            definition.phase,
-            Mood.WORKING,
-            Reason.RETRYING,
-            words,
-            (unknown(definition.condition, Reason.RETRYING, words),),
-            tuple(
-                DeleteJob(j.name) for j in book.live_jobs() if j.stage == definition.stage and not j.deleting
-            ),
-            max(1.0, wait) if wait > 0 else STOPPING_SECONDS,
-        )
-    return _start(run, book, definition, latest.number + 1, observed, now)
+    if not book.occupied(definition.stage) and wait <= 0:
+        return _start(run, book, definition, latest.number + 1, observed, now)
+    words = f"{latest.result}: {latest.message or 'no message'}"
+    if budget is Budget.FREE:
+        words = "waiting for the suspended Job to end"
+    elif wait > 0:
+        after = in_words(backoff_seconds(budget, failures))
+        words += f" (attempt {latest.number + 2} starts {after} after the end)"
+    actions: list[Action] = [
+        DeleteJob(job.name) for job in book.live_jobs() if job.stage == definition.stage and not job.deleting
+    ]
+    if not _job_of(book, latest) and seconds_since(latest.finished_at, now) < 1:
+        actions.append(DeleteJob(latest.job))  # it is not to be seen; should that be wrong, two must not run
+    outlook = Outlook(
+        definition.phase,
+        Mood.WORKING,
+        Reason.RETRYING,
+        words,
+        (unknown(definition.condition, Reason.RETRYING, words),),
+        tuple(actions),
+        max(1.0, wait) if wait > 0 else STOPPING_SECONDS,
+    )
+    return book, outlook
 
 
-def _backoff_words(budget: Budget, failures: int) -> str:
-    return in_words(backoff_seconds(budget, failures))
+def _hopeless(
+    run: Run, definition: StageDefinition, latest: Attempt, budget: Budget, failures: int
+) -> str | None:
+    """Why the stage is not tried again, in words; None when it is."""
+    words = latest.message or f"Job {latest.job} failed"
+    if latest.result == Reason.CUDA_OUT_OF_MEMORY:
+        if definition.stage is not Stage.TRAIN:
+            return words
+        if not memory_ladder.may_help(run.spec, failures, words):
+            return f"{words} (no step of spec.policy.outOfMemory is left)" if failures > 1 else words
+    limit = allowed(budget, run.spec.policy.retries)
+    if limit is None or failures <= limit:
+        return None
+    if budget is Budget.NONE:
+        return words
+    return f"{words} (tried {limit + 1} times; spec.policy.retries.{budget.value} is {limit})"
+
+
+def _give_up(
+    book: Book, definition: StageDefinition, reason: Reason, words: str, now: datetime
+) -> tuple[Book, Outlook]:
+    """The run fails; it is called so once nothing of it runs any more."""
+    live = book.live_jobs()
+    book = book.closed_as({job.name for job in live}, reason, now, words)
+    book = book.closed_as({a.job for a in book.status.attempts if a.result == RUNNING}, reason, now, words)
+    words = f"stage {definition.stage.value}: {words}"
+    actions = tuple(DeleteJob(job.name) for job in live if not job.deleting)
+    if live:
+        stopping = f"{words}; stopping {', '.join(job.name for job in live)}"
+        wanted = (unknown(definition.condition, reason, stopping),)
+        outlook = Outlook(definition.phase, Mood.WORKING, reason, stopping, wanted, actions, STOPPING_SECONDS)
+        return book, outlook
+    wanted = (false(definition.condition, reason, words),)
+    return book, Outlook(Phase.FAILED, Mood.FAILED, reason, words, wanted)
+
+
+def _job_of(book: Book, attempt: Attempt) -> JobFacts | None:
+    return next((job for job in book.jobs if job.name == attempt.job), None)
 
 
 def _start(
@@ -80,12 +135,15 @@ def _start(
                 OBSTACLE_SECONDS,
             )
     digest = book.status.dataset.digest if book.status.dataset else ""
-    action = CreateJob(stage, number, book.status.run_key, digest, book.status.base_model)
     name = job_name(run.name, run.uid, stage, number)
-    book = book.with_attempt(Attempt(stage=stage, number=number, job=name, started_at=to_rfc3339(now)))
+    attempt = book.new_attempt(run, stage, number, name, to_rfc3339(now))
+    action = CreateJob(
+        stage, number, book.status.run_key, digest, book.status.base_model, overlay=attempt.overlay
+    )
+    book = book.with_attempt(attempt)
     progress = started(book.status.progress, stage, now)
     book = replace(book, status=book.status.model_copy(update={"progress": progress}))
-    words = f"Job {name} started"
+    words = f"Job {name} started" + (f" with {attempt.changed}" if attempt.changed else "")
     return book, Outlook(
         definition.phase,
         Mood.WORKING,
@@ -98,11 +156,11 @@ def _start(
 
 
 def _follow(
-    run: Run, book: Book, definition: StageDefinition, latest: Attempt, now: datetime
+    run: Run, book: Book, definition: StageDefinition, latest: Attempt, observed: Observed, now: datetime
 ) -> tuple[Book, Outlook]:
     """An attempt that runs: its progress, or what it waits for."""
     judgement = book.judgements.get(latest.job)
-    job = next((job for job in book.jobs if job.name == latest.job), None)
+    job = _job_of(book, latest)
     if judgement is None or judgement.outcome is Outcome.WAITING:
         reason = judgement.reason if judgement else Reason.WAITING
         words = f"Job {latest.job}: {(judgement.message if judgement else '') or 'not seen yet'}"
@@ -119,28 +177,25 @@ def _follow(
     log_tail = job.log_tail if job else None
     progress = read_progress(book.status.progress, definition.stage, log_tail, now)
     book = replace(book, status=book.status.model_copy(update={"progress": progress}))
-    words = f"Job {latest.job} is running" + (f": {progress.message}" if progress.message else "")
+    longest = run.spec.policy.budget.idle_gpu_stop_seconds
+    if longest and job and gpus(run.spec, definition.stage) and idle_seconds(progress, job, now) > longest:
+        words = (
+            f"spec.policy.budget.idleGPUStopSeconds: no new step for {in_words(longest)} "
+            f"({progress.message or 'no message'}); the pod is stopped"
+        )
+        book = book.closed_as({latest.job}, Reason.GPU_IDLE, now, words)
+        closed = book.latest(definition.stage) or latest
+        return _after_failure(run, book, definition, closed, observed, now)
+    if judgement.reason is Reason.NODE_LOST:
+        words = judgement.message
+    else:
+        words = f"Job {latest.job} is running" + (f": {progress.message}" if progress.message else "")
     return book, Outlook(
         definition.phase,
         Mood.WORKING,
-        Reason.RUNNING,
+        judgement.reason,
         words,
-        (unknown(definition.condition, Reason.RUNNING, words),),
+        (unknown(definition.condition, judgement.reason, words),),
         (),
         RUNNING_SECONDS,
-    )
-
-
-def _failed(book: Book, definition: StageDefinition, latest: Attempt, budget: Budget, limit: int) -> Outlook:
-    reason = Reason(latest.result)
-    words = latest.message or f"Job {latest.job} failed"
-    if budget is not Budget.NONE:
-        words += f" (tried {limit + 1} times; spec.policy.retries.{budget.value} is {limit})"
-    return Outlook(
-        Phase.FAILED,
-        Mood.FAILED,
-        reason,
-        f"stage {definition.stage.value}: {words}",
-        (false(definition.condition, reason, words),),
-        tuple(DeleteJob(job.name) for job in book.live_jobs() if not job.deleting),
     )

@@ -6,16 +6,17 @@ from datetime import datetime
 
 from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reason
 from finetune_contract.stage_protocol import Stage
-from finetune_operator.attempts import RUNNING, SUCCEEDED, Book
+from finetune_operator.attempts import Book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
 from finetune_operator.observed import Run
 from finetune_operator.outlook import OVER, Mood, Outlook
 from finetune_operator.progress import without_estimate
 from finetune_operator.stages import STAGES
 from finetune_operator.timestamps import to_rfc3339
+from finetune_operator.usage import RUNNING, SUCCEEDED, Prices, usage
 
 
-def status_of(run: Run, book: Book, outlook: Outlook, now: datetime) -> FineTuneRunStatus:
+def status_of(run: Run, book: Book, outlook: Outlook, now: datetime, prices: Prices) -> FineTuneRunStatus:
     """The run's next status."""
     status = book.status
     over = outlook.phase in OVER
@@ -27,6 +28,8 @@ def status_of(run: Run, book: Book, outlook: Outlook, now: datetime) -> FineTune
         "phase": outlook.phase,
         "conditions": merged(run.status.conditions, wanted.values(), run.generation, now),
     }
+    if status.attempts:
+        changes["usage"] = usage(status, run.spec, prices)
     if outlook.rollout is not None:
         changes["rollout"] = outlook.rollout
     if not status.start_time and status.attempts:

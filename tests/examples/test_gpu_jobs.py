@@ -59,7 +59,7 @@ def test_a_gpu_is_asked_for_by_the_stages_that_use_one_and_by_no_other(folder: s
     assert pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert manifest["spec"]["backoffLimit"] == 0
-    assert manifest["spec"]["activeDeadlineSeconds"] == spec.policy.stage_deadline_seconds
+    assert manifest["spec"]["template"]["spec"]["activeDeadlineSeconds"] == spec.policy.stage_deadline_seconds
 
 
 @pytest.mark.parametrize("folder", ["gemma-2-2b", "llama-2-7b-chat"])

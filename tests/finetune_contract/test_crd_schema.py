@@ -87,7 +87,7 @@ def test_names_group_and_columns_are_those_of_the_design() -> None:
     shown = [column["name"] for column in version["additionalPrinterColumns"] if "priority" not in column]
     assert shown == ["PHASE", "MODEL", "STEP", "LOSS", "ETA", "GATE", "AGE"]
     wide = [column["name"] for column in version["additionalPrinterColumns"] if column.get("priority") == 1]
-    assert wide == ["REASON", "RUNKEY"]
+    assert wide == ["REASON", "TOKENS/S", "GPU-SECONDS", "LOST", "COST", "RUNKEY"]
 
 
 def test_every_printer_column_reads_a_field_that_exists() -> None:

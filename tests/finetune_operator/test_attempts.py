@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from finetune_contract.run_status import Reason
-from finetune_contract.stage_protocol import Stage
+from dataclasses import replace
+
+from finetune_contract.run_status import PodUse, Reason
+from finetune_contract.stage_protocol import ProgressLine, Stage
 from finetune_operator.attempts import MAX_ATTEMPTS, read_book
-from finetune_operator.failures import Budget
-from tests.finetune_operator.samples import NOON, a_job, a_pod, a_run, a_status, an_attempt, seen
+from finetune_operator.failure_classes import Budget
+from tests.finetune_operator.samples import (
+    NOON,
+    a_failed_job,
+    a_job,
+    a_pod,
+    a_run,
+    a_status,
+    an_attempt,
+    at,
+    seen,
+)
 
 
 def test_preempted_attempts_are_forgotten_before_others_and_still_count():
@@ -39,3 +51,51 @@ def test_a_closed_attempt_is_never_judged_again():
     book = read_book(run, seen(a_job(Stage.TRAIN, 0, a_pod(), failed_reason="BackoffLimitExceeded")), NOON)
 
     assert book.status.attempts[-1] == closed
+
+
+def test_suspensions_that_fell_off_the_list_stay_free():
+    run = a_run(a_status([Stage.DATASET]))
+    for number in range(41):
+        book = read_book(run, seen(a_job(Stage.TRAIN, number, a_pod())), NOON)
+        if number < 40:
+            book = book.closed_as({job.name for job in book.jobs}, Reason.SUSPENDED, NOON)
+        run = replace(run, status=book.status)
+
+    assert len(book.status.attempts) == MAX_ATTEMPTS
+    assert [(entry.result, entry.count) for entry in book.status.forgotten] == [("Suspended", 22)]
+    assert book.failures(Stage.TRAIN, Budget.PREEMPTION) == 0
+
+
+def test_pods_that_a_job_replaced_are_charged_like_attempts():
+    used = PodUse(name="a", since=at(0), seconds=9, taken_by="Evicted")
+    ended_so = an_attempt(Stage.TRAIN, 0, Reason.EVICTED, pods=[used, used.model_copy(update={"name": "b"})])
+    running = an_attempt(Stage.TRAIN, 1, pods=[used])
+    run = a_run(a_status([Stage.DATASET], [ended_so, running]))
+
+    book = read_book(run, seen(a_job(Stage.TRAIN, 1, a_pod())), NOON)
+
+    assert book.failures(Stage.TRAIN, Budget.EVICTION) == 3
+    assert book.failures(Stage.TRAIN, Budget.PREEMPTION) == 0
+
+
+def test_a_training_tells_from_which_step_to_which_it_went():
+    def lines(*steps: int) -> tuple[str, ...]:
+        return tuple(ProgressLine(stage=Stage.TRAIN, step=n, total_steps=90).to_line() for n in steps)
+
+    run = a_run(a_status([Stage.DATASET], [an_attempt(Stage.TRAIN)]))
+    first = read_book(run, seen(a_job(Stage.TRAIN, 0, a_pod(), log_tail=lines(31, 32))), NOON)
+    again = replace(run, status=first.status)
+    second = read_book(again, seen(a_job(Stage.TRAIN, 0, a_pod(), log_tail=lines(40, 41))), NOON)
+
+    attempt = second.status.attempts[-1]
+    assert (attempt.from_step, attempt.to_step) == (30, 41)
+
+
+def test_a_failed_attempt_bears_the_class_of_its_reason_and_twenty_lines():
+    run = a_run(a_status([Stage.DATASET], [an_attempt(Stage.TRAIN)]))
+    job = a_failed_job(Stage.TRAIN, 33, log_tail=tuple(f"line {n}" for n in range(50)))
+
+    attempt = read_book(run, seen(job), NOON).status.attempts[-1]
+
+    assert (attempt.result, attempt.failure_class, attempt.exit_code) == ("Diverged", "Config", 33)
+    assert attempt.last_log_lines == [f"line {n}" for n in range(30, 50)]

@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from finetune_contract.stage_protocol import ExitCode, RunFile, Stage
+from finetune_contract.stage_protocol import ExitCode, RunFile, Stage, TrainingOverlay
 from finetune_operator import job_manifest
 from finetune_operator.actions import CreateJob
 from tests.finetune_operator.samples import DIGEST, KEY, UID, a_run
@@ -105,12 +105,12 @@ def test_a_gpu_training_job_is_exactly_this():
                     },
                 ]
             },
-            "activeDeadlineSeconds": 7200,
             "ttlSecondsAfterFinished": 3600,
             "template": {
                 "metadata": {"labels": labels, "annotations": {"finetune-operator.io/run": "blog"}},
                 "spec": {
                     "restartPolicy": "Never",
+                    "activeDeadlineSeconds": 7200,
                     "terminationGracePeriodSeconds": 120,
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
@@ -224,6 +224,22 @@ def test_a_gpu_job_with_a_queue_waits_for_kueue_and_being_stopped_by_it_is_no_fa
         "DisruptionTarget",
     }
     assert actions["30"] == "FailJob"
+
+
+def test_a_finished_job_stays_long_enough_for_its_end_to_be_seen():
+    manifest = job_manifest.job(a_run(ttlSecondsAfterFinished=0), CreateJob(Stage.TRAIN, 0, KEY), IMAGE)
+
+    assert manifest["spec"]["ttlSecondsAfterFinished"] == 600
+
+
+def test_a_training_that_needs_less_memory_than_the_spec_says_is_told_so():
+    overlay = TrainingOverlay(micro_batch_size=1, gradient_checkpointing=True, sequence_length=512)
+
+    manifest = job_manifest.job(a_run(), CreateJob(Stage.TRAIN, 1, KEY, overlay=overlay), IMAGE)
+
+    (container,) = manifest["spec"]["template"]["spec"]["containers"]
+    env = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert TrainingOverlay.model_validate_json(env["FINETUNE_TRAINING_OVERLAY"] or "") == overlay
 
 
 def test_without_a_queue_no_job_waits_for_kueue():

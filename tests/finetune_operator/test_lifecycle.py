@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from finetune_contract.run_status import Phase, Progress, Reason, RolloutPhase, RolloutStatus
+from finetune_contract.run_status import (
+    ForgottenAttempts,
+    Phase,
+    Progress,
+    Reason,
+    RolloutPhase,
+    RolloutStatus,
+)
 from finetune_contract.stage_protocol import (
     DatasetFacts,
     EvaluationFacts,
@@ -244,7 +251,8 @@ def test_preempted_attempts_do_not_eat_the_infrastructure_budget():
 
 def test_preemptions_that_fell_off_the_list_still_count():
     kept = [an_attempt(Stage.TRAIN, n, Reason.PREEMPTED) for n in range(12, 21)]
-    run = a_run(a_status([Stage.DATASET], kept))
+    fell_off = [ForgottenAttempts(stage=Stage.TRAIN, result=Reason.PREEMPTED, count=12)]
+    run = a_run(a_status([Stage.DATASET], kept, forgotten=fell_off))
 
     decision = decide(run, seen(), later(10))
 
@@ -324,7 +332,7 @@ def test_progress_is_the_last_line_that_the_stage_said():
     assert not progress.stale
     assert silent.status.progress is not None
     assert silent.status.progress.stale
-    assert unreadable.status.progress == progress.model_copy(update={"stale": True})
+    assert unreadable.status.progress == progress.model_copy(update={"stale": True, "eta": "4m10s (stale)"})
 
 
 def test_exit_code_and_message_are_kept_when_the_pod_is_gone_before_the_job_says_failed():
@@ -362,7 +370,7 @@ def test_a_job_that_was_just_made_may_be_out_of_sight_for_a_moment():
     assert soon.actions == ()
     assert soon.status.attempts[-1].result == "Running"
     assert late.status.attempts[-1].result == Reason.INFRASTRUCTURE
-    assert late.actions == ()
+    assert late.actions == (DeleteJob(attempt.job),)  # should it only be out of sight
 
 
 def test_a_job_that_the_status_does_not_know_is_taken_up():

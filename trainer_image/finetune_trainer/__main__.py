@@ -18,6 +18,7 @@ from finetune_contract.exit_reasons import STAGE_REASONS
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import (
+    ENV_TRAINING_OVERLAY,
     RUN_FILE,
     TERMINATION_MESSAGE_PATH,
     WORK_FOLDER,
@@ -26,6 +27,7 @@ from finetune_contract.stage_protocol import (
     Stage,
     StageReport,
 )
+from finetune_contract.training_overlay import with_overlay
 from finetune_trainer.errors import InvalidRun, TrainerError
 from finetune_trainer.run_log import JsonProgress
 from finetune_trainer.stage_context import StageContext, StageFunction
@@ -132,6 +134,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         run = read_run(arguments.run)
         spec = at_commit(parse_spec(run.spec), arguments.base_model)
+        spec = with_overlay(spec, os.environ.get(ENV_TRAINING_OVERLAY, ""))
         context = StageContext(
             run_name=run.name,
             spec=spec,
