@@ -9,9 +9,10 @@ What it uses, and so what the operator's Role must allow (there is no `secrets` 
 | batch                  | jobs                 | list, watch, create, delete | watched       |
 | (core)                 | pods                 | list, watch              | watched          |
 | (core)                 | pods/log             | get                      | watched          |
-| (core)                 | configmaps           | create                   | watched          |
+| (core)                 | configmaps, services | create                   | watched          |
 | (core)                 | events               | create                   | watched          |
 | apps                   | deployments          | get, list, watch, patch  | watched          |
+| kueue.x-k8s.io         | workloads            | list                     | watched, if there |
 | coordination.k8s.io    | leases               | get, create, update      | operator's own   |
 
 ownerReferences with blockOwnerDeletion need `update` on finetuneruns/finalizers where the admission plugin
@@ -37,7 +38,7 @@ from kubernetes.aio.client.exceptions import ApiException
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import FineTuneRunStatus, RolloutPhase
 from finetune_contract.stage_protocol import CONTAINER_NAME
-from finetune_operator import job_manifest, reading
+from finetune_operator import job_manifest, kueue, reading
 from finetune_operator.actions import Action, CreateJob, DeleteJob, PatchTarget
 from finetune_operator.api_group import (
     ALL_NAMESPACES,
@@ -85,7 +86,8 @@ LOG_BYTES = 65536
 LAST_WORDS_LINES = 3
 LAST_WORDS_LENGTH = 400
 PAGE_SIZE = 500
-JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+KUEUE_LOOK_SECONDS = 300.0
+"""Whether Kueue is installed is asked this often, and only while a Job waits for it."""
 
 Json = dict[str, Any]
 
@@ -118,6 +120,8 @@ class Cluster:
     def __init__(self, api: client.ApiClient, trainer_image: str) -> None:
         self._api = api
         self._trainer_image = trainer_image
+        self._kueue_version = ""
+        self._kueue_asked_at: float | None = None
 
     # runs
 
@@ -200,17 +204,38 @@ class Cluster:
 
         async def facts_of(body: Json) -> JobFacts | None:
             name = body["metadata"]["name"]
-            mine = sorted(
-                (pod for pod in pods if (pod["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == name),
-                key=lambda pod: (pod["metadata"].get("creationTimestamp") or "", pod["metadata"]["name"]),
-            )
-            pod_facts = tuple(reading.pod(pod) for pod in mine)
+            pod_facts = tuple(reading.pod(pod) for pod in reading.pods_of(body, pods))
             asks = name in open_jobs or name not in known
             log_tail = await self._log_tail(run.namespace, pod_facts) if asks else None
-            return reading.job(body, pod_facts, log_tail)
+            job = reading.job(body, pod_facts, log_tail)
+            if job is not None and job.suspended and not job.over and run.spec.scheduling.queue_name:
+                return replace(job, queue_words=await self._queue_words(body))
+            return job
 
         found = await asyncio.gather(*(facts_of(body) for body in jobs))
         return tuple(job for job in found if job is not None)
+
+    async def _queue_words(self, job: Json) -> str:
+        """What Kueue says of a Job that it holds back; empty where it is not installed, or may not be asked."""
+        metadata = job["metadata"]
+        now = asyncio.get_running_loop().time()
+        if self._kueue_asked_at is None or now - self._kueue_asked_at > KUEUE_LOOK_SECONDS:
+            self._kueue_asked_at = now
+            try:
+                self._kueue_version = kueue.served_version(await self._call("GET", f"/apis/{kueue.GROUP}"))
+            except OperatorError:
+                self._kueue_version = ""
+        if not self._kueue_version:
+            return ""
+        path = f"/apis/{kueue.GROUP}/{self._kueue_version}/namespaces/{metadata['namespace']}/workloads"
+        selector = {"labelSelector": f"{kueue.LABEL_JOB_UID}={metadata['uid']}"}
+        try:
+            return kueue.words_of(await self._list(path, selector))
+        except OperatorError as error:
+            logger.info(
+                "Workload not readable: job=%s/%s: %s", metadata["namespace"], metadata["name"], error
+            )
+            return ""
 
     async def _log_tail(self, namespace: str, pods: tuple[PodFacts, ...]) -> tuple[str, ...] | None:
         """The end of the newest pod's log; None when there is none yet or the kubelet does not answer."""
@@ -318,6 +343,9 @@ class Cluster:
     async def _create_job(self, run: Run, action: CreateJob) -> None:
         config_maps = f"/api/v1/namespaces/{run.namespace}/configmaps"
         await self._create(config_maps, job_manifest.config_map(run))
+        service = job_manifest.service_of(run, action)
+        if service is not None:
+            await self._create(f"/api/v1/namespaces/{run.namespace}/services", service)
         manifest = job_manifest.job(run, action, self._trainer_image)
         made = await self._create(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", manifest)
         word = "created" if made else "was there already"

@@ -105,6 +105,7 @@ def judge(job: JobFacts, known: Attempt | None, spec: FineTuneRunSpec, now: date
 def _podless(job: JobFacts, pod: PodFacts | None, now: datetime) -> Judgement:
     if job.suspended:
         message = "its queue has not admitted it" if pod is None else "its queue took its place back"
+        message += f": {job.queue_words}" if job.queue_words else ""
         return Judgement(Outcome.WAITING, Reason.WAITING, message)
     message = "no pod yet"
     if seconds_since(job.created_at, now) > PODLESS_SECONDS:

@@ -127,6 +127,8 @@ class JobFacts:
     """Reason of the Failed condition; empty while it has not failed."""
     failed_message: str = ""
     pods: tuple[PodFacts, ...] = ()
+    queue_words: str = ""
+    """What its queue says while it holds the Job back."""
     log_tail: tuple[str, ...] | None = None
     """None when the log was not asked for or could not be read."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,6 +28,8 @@ from finetune_operator.outlook import OVER
 from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MODEL_URI
 
 Json = Mapping[str, Any]
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 
 
 def run_key(body: Json) -> RunKey:
@@ -116,6 +118,22 @@ def job(body: Json, pods: tuple[PodFacts, ...], log_tail: tuple[str, ...] | None
         pods=pods,
         log_tail=log_tail,
     )
+
+
+def pods_of(job: Json, pods: Iterable[Json]) -> list[Json]:
+    """The pods of a Job; the one that tells most is last (see JobFacts)."""
+    name = job["metadata"]["name"]
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    blamed = " ".join(str(found.get("message") or "") for found in conditions if found["type"] == "Failed")
+
+    def weight(pod: Json) -> tuple[bool, bool, str, str]:
+        metadata = pod["metadata"]
+        first = (metadata.get("labels") or {}).get(INDEX_LABEL, "0") == "0"
+        created = str(metadata.get("creationTimestamp") or "")
+        return f"/{metadata['name']} " in blamed, first, created, metadata["name"]
+
+    mine = (pod for pod in pods if (pod["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == name)
+    return sorted(mine, key=weight)
 
 
 def pod(body: Json) -> PodFacts:

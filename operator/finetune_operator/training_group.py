@@ -25,7 +25,7 @@ from finetune_operator.observed import Run
 from finetune_operator.stages import STAGE_BY_NAME
 
 INDEX = "batch.kubernetes.io/job-completion-index"
-"""Label and annotation that Kubernetes puts on a pod of an Indexed Job."""
+"""Annotation that Kubernetes puts on a pod of an Indexed Job."""
 LOOPBACK = "127.0.0.1"
 
 Manifest = dict[str, Any]

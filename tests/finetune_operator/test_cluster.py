@@ -23,7 +23,7 @@ from finetune_operator.errors import (
     StaleObject,
 )
 from finetune_operator.events import RunEvent
-from finetune_operator.observed import RunKey
+from finetune_operator.observed import Run, RunKey
 from tests.finetune_operator.samples import (
     ALL_STAGES,
     DIGEST,
@@ -133,6 +133,18 @@ async def test_starting_a_job_makes_the_run_file_first_and_twice_is_once(server)
     assert image == "trainer:1"
 
 
+async def test_the_pods_of_several_nodes_get_their_service_before_they_are_made(server):
+    api, cluster = server
+    for kind in ("configmaps", "services"):
+        api.answers["POST", f"/api/v1/namespaces/demo/{kind}"] = (201, {})
+    api.answers["POST", "/apis/batch/v1/namespaces/demo/jobs"] = (201, {})
+    run = a_run(resources={"train": {"gpu": {"nodes": 2}}})
+
+    await cluster.apply(run, (CreateJob(Stage.TRAIN, 0, KEY, DIGEST),))
+
+    assert [path.rsplit("/", 1)[1] for path in api.paths()] == ["configmaps", "services", "jobs"]
+
+
 async def test_stopping_a_job_takes_its_pods_with_it_and_a_missing_one_is_fine(server):
     api, cluster = server
     api.answers["DELETE", "/apis/batch/v1/namespaces/demo/jobs/here"] = (200, {})
@@ -173,6 +185,71 @@ async def test_observing_reads_the_runs_children_by_uid_and_the_log_of_a_running
     selectors = {query["labelSelector"] for _, _, query, *_ in api.requests if "labelSelector" in query}
     assert selectors == {f"finetune-operator.io/run-uid={UID}"}
     assert not any("deployments" in path for path in api.paths())
+
+
+def a_suspended_job(api: ApiServer) -> None:
+    labels = {"finetune-operator.io/stage": "train", "finetune-operator.io/attempt": "0"}
+    job = {
+        "metadata": {
+            "name": an_attempt(Stage.TRAIN).job,
+            "namespace": "demo",
+            "uid": "job-1",
+            "labels": labels,
+        },
+        "spec": {"suspend": True},
+    }
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": [job]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": []})
+
+
+def a_queued_run() -> Run:
+    status = a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)])
+    return a_run(status, scheduling={"queueName": "gpu"}, rollout={"mode": "None"})
+
+
+WORKLOADS = "/apis/kueue.x-k8s.io/v1beta2/namespaces/demo/workloads"
+
+
+async def test_a_job_that_kueue_holds_back_says_why_in_kueues_words(server):
+    api, cluster = server
+    a_suspended_job(api)
+    condition = {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": "1 more needed"}
+    workload = {"metadata": {"name": "w"}, "status": {"conditions": [condition]}}
+    api.answers["GET", "/apis/kueue.x-k8s.io"] = (200, {"preferredVersion": {"version": "v1beta2"}})
+    api.answers["GET", WORKLOADS] = (200, {"items": [workload]})
+
+    first, second = await cluster.observe(a_queued_run()), await cluster.observe(a_queued_run())
+
+    assert first.jobs[0].suspended
+    assert first.jobs[0].queue_words == second.jobs[0].queue_words == "Pending: 1 more needed"
+    assert [query.get("labelSelector") for _, path, query, *_ in api.requests if path == WORKLOADS] == [
+        "kueue.x-k8s.io/job-uid=job-1"
+    ] * 2
+    assert api.paths().count("GET /apis/kueue.x-k8s.io") == 1
+
+
+@pytest.mark.parametrize("answer", [(404, {"message": "none"}), (403, {"message": "forbidden"})])
+async def test_without_kueue_or_the_right_to_ask_it_the_job_is_only_suspended(server, answer):
+    api, cluster = server
+    a_suspended_job(api)
+    api.answers["GET", "/apis/kueue.x-k8s.io"] = (200, {"preferredVersion": {"version": "v1beta2"}})
+    api.answers["GET", WORKLOADS] = answer
+
+    observed = await cluster.observe(a_queued_run())
+
+    assert observed.jobs[0].suspended
+    assert observed.jobs[0].queue_words == ""
+
+
+async def test_a_run_without_a_queue_never_asks_for_kueue(server):
+    api, cluster = server
+    a_suspended_job(api)
+
+    await cluster.observe(
+        a_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]), rollout={"mode": "None"})
+    )
+
+    assert not any("kueue" in path for path in api.paths())
 
 
 async def test_a_log_that_cannot_be_read_does_not_stop_the_pass(server):

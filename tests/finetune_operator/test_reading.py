@@ -170,3 +170,38 @@ def test_a_child_belongs_to_the_run_of_its_annotation_and_label():
 
     assert reading.owning_run({"metadata": both}) == RunKey("demo", "whole")
     assert reading.owning_run({"metadata": {"namespace": "demo"}}) is None
+
+
+def a_pod_of(
+    job: str, name: str, index: str | None = None, created: str = "2026-03-01T12:00:00Z"
+) -> dict[str, Any]:
+    labels = {"batch.kubernetes.io/job-name": job}
+    if index is not None:
+        labels["batch.kubernetes.io/job-completion-index"] = index
+    return {"metadata": {"name": name, "creationTimestamp": created, "labels": labels}}
+
+
+def names_of(job: dict[str, Any], *pods: dict[str, Any]) -> list[str]:
+    return [pod["metadata"]["name"] for pod in reading.pods_of(job, pods)]
+
+
+def test_the_newest_pod_of_a_job_is_last_and_others_pods_are_left_out():
+    old, new = a_pod_of("train", "z", created="2026-03-01T11:00:00Z"), a_pod_of("train", "a")
+
+    assert names_of({"metadata": {"name": "train"}}, new, a_pod_of("other", "b"), old) == ["z", "a"]
+
+
+def test_of_several_nodes_the_first_one_speaks_even_when_another_is_newer():
+    pods = a_pod_of("train", "n0", "0"), a_pod_of("train", "n1", "1", created="2026-03-01T12:00:09Z")
+
+    assert names_of({"metadata": {"name": "train"}}, *pods) == ["n1", "n0"]
+
+
+def test_of_several_nodes_the_one_that_the_job_failed_by_speaks():
+    words = "Container stage for pod demo/n1 failed with exit code 30 matching FailJob rule at index 1"
+    job = {
+        "metadata": {"name": "train"},
+        "status": {"conditions": [{"type": "Failed", "status": "True", "message": words}]},
+    }
+
+    assert names_of(job, a_pod_of("train", "n0", "0"), a_pod_of("train", "n1", "1")) == ["n0", "n1"]

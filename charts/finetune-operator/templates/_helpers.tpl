@@ -78,6 +78,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [create, get, patch, delete]
+# By which the pods of a training on several nodes find each other.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [create]
+# What Kueue says of a Job that it holds back, where Kueue is installed.
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list]
 # The stages.
 - apiGroups: [batch]
   resources: [jobs]
