@@ -20,6 +20,7 @@ from finetune_operator.leadership import Leadership
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import Settings, read_settings
+from finetune_operator.watch_keeper import WatchKeeper
 from finetune_operator.watched import WatchedRuns
 
 logger = logging.getLogger("finetune_operator")
@@ -71,6 +72,7 @@ class Process:
         )
         self._queue = WorkQueue(Reconciler(cluster, _now).reconcile, concurrency=settings.concurrency)
         self._runs = WatchedRuns(self._queue)
+        self._watches = WatchKeeper(self._watch, self._runs, begun=self._take_signals)
         self._began = time.monotonic()
         self._resync_tried_at: float | None = None
         self._resyncs = 0
@@ -96,9 +98,8 @@ class Process:
                 await runner.cleanup()
 
     async def _lead(self, stopped: asyncio.Task[bool]) -> int:
-        stop_watching = asyncio.Event()
         parts = {
-            asyncio.create_task(self._watch(stop_watching), name="watch"),
+            asyncio.create_task(self._keep_watching(), name="watch"),
             asyncio.create_task(self._queue.run(), name="queue"),
             asyncio.create_task(self._resync(), name="resync"),
             asyncio.create_task(self._leadership.keep(), name="lease"),
@@ -111,7 +112,6 @@ class Process:
                 code = EXIT_ENDED
                 problem = None if part.cancelled() else part.exception()
                 logger.error("ending, because the %s ended: %s", part.get_name(), problem or "without a word")
-        stop_watching.set()
         for part in parts:
             part.cancel()
         _, hanging = await asyncio.wait(parts, timeout=STOP_SECONDS)
@@ -128,23 +128,14 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
 
-    async def _watch(self, stop: asyncio.Event) -> None:
+    async def _keep_watching(self) -> None:
         """Watch, once the resource is there: kopf would watch nothing for ever where it is not."""
         for namespace in self._settings.watch_namespaces:
             await self._until_listed(namespace)
-        started = asyncio.Event()
-        watching = asyncio.create_task(
-            watch(self._runs, self._settings.watch_namespaces, started=started, stop=stop), name="kopf"
-        )
-        starting = asyncio.create_task(started.wait(), name="kopf-start")
-        try:
-            await asyncio.wait({watching, starting}, return_when=asyncio.FIRST_COMPLETED)
-            self._take_signals()
-            await watching
-        finally:
-            starting.cancel()
-            watching.cancel()
-            await asyncio.wait({watching})
+        await self._watches.run()
+
+    async def _watch(self, started: asyncio.Event, stop: asyncio.Event) -> None:
+        await watch(self._runs, self._settings.watch_namespaces, started=started, stop=stop)
 
     async def _until_listed(self, namespace: str) -> None:
         while True:
@@ -165,6 +156,7 @@ class Process:
                 except OperatorError as error:
                     logger.warning("resync failed: namespace=%s: %s", namespace, error)
             self._resyncs += 1
+            self._watches.check()
             await asyncio.sleep(self._settings.resync_seconds)
 
     def _live(self) -> str:
@@ -174,7 +166,7 @@ class Process:
         since = time.monotonic() - (self._resync_tried_at or self._began)
         if since > SILENT_RESYNCS * self._settings.resync_seconds:
             return f"no resync for {since:.0f} s"
-        return ""
+        return self._watches.problem()
 
     def _ready(self) -> str:
         answered = self._leadership.last_answer_at
@@ -191,6 +183,8 @@ class Process:
             "finetune_operator_passes_total": float(self._queue.passes),
             "finetune_operator_failed_passes_total": float(self._queue.failed_passes),
             "finetune_operator_resyncs_total": float(self._resyncs),
+            "finetune_operator_watch_silent_seconds": self._runs.silent_seconds(),
+            "finetune_operator_watch_restarts_total": float(self._watches.restarts),
         }
 
 

@@ -55,6 +55,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.peering.standalone = True
     chosen.watching.server_timeout = 300
     chosen.watching.connect_timeout = 5
+    chosen.watching.inactivity_timeout = 75  # bookmarks come every minute: without one the connection is dead
     chosen.networking.request_timeout = 30
     return chosen
 

@@ -1,12 +1,14 @@
 """What events and resyncs say about runs, turned into keys in the queue. Must not know kopf or the cluster.
 
-Also notices runs that vanished while nobody watched: after an outage a relist brings no deletion.
+Also notices runs that vanished while nobody watched: after an outage a relist brings no deletion. And it knows for how
+long a change is known that no event has told of.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from finetune_operator import reading
@@ -28,16 +30,26 @@ class KeyQueue(Protocol):
 class WatchedRuns:
     """The runs that are known, and which Deployment each rolls out to."""
 
-    def __init__(self, queue: KeyQueue) -> None:
+    def __init__(self, queue: KeyQueue, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._queue = queue
+        self._monotonic = monotonic
         self._targets: dict[RunKey, str] = {}
+        self._told: dict[RunKey, str] = {}
+        """The version of each run that an event told of last."""
+        self._untold: dict[RunKey, float] = {}
+        """Since when a list shows a version that no event has told of."""
 
     def __len__(self) -> int:
         return len(self._targets)
 
     def run_changed(self, body: Json) -> None:
-        """A run was added, changed or listed. Those that ended cost nothing."""
+        """An event: a run was added or changed. Those that ended cost nothing."""
         key = reading.run_key(body)
+        self._told[key] = _version(body)
+        self._untold.pop(key, None)
+        self._look_at(key, body)
+
+    def _look_at(self, key: RunKey, body: Json) -> None:
         self._targets[key] = "" if reading.is_settled(body) else reading.target_of(body)
         if not reading.is_settled(body):
             self._queue.add(key)
@@ -46,6 +58,8 @@ class WatchedRuns:
         """A run was deleted; what it owned goes by its ownerReferences."""
         if self._targets.pop(key, None) is not None:
             logger.info("run gone: run=%s", key)
+        self._told.pop(key, None)
+        self._untold.pop(key, None)
         self._queue.forget(key)
 
     def child_changed(self, body: Json) -> None:
@@ -64,8 +78,25 @@ class WatchedRuns:
         """All runs of a namespace, or of every one: each is looked at again, and those that are missing are gone."""
         seen: set[RunKey] = set()
         for body in bodies:
-            seen.add(reading.run_key(body))
-            self.run_changed(body)
+            key = reading.run_key(body)
+            seen.add(key)
+            if self._told.get(key) == _version(body):
+                self._untold.pop(key, None)
+            else:
+                self._untold.setdefault(key, self._monotonic())
+            self._look_at(key, body)
         within = [key for key in self._targets if namespace in (ALL_NAMESPACES, key.namespace)]
         for key in [key for key in within if key not in seen]:
             self.run_gone(key)
+
+    def silent_seconds(self) -> float:
+        """For how long a list has shown a change that no event has told of; 0 when events tell of all."""
+        return self._monotonic() - min(self._untold.values()) if self._untold else 0.0
+
+    def expect_events(self) -> None:
+        """The watch was begun anew: its silence counts from now."""
+        self._untold = dict.fromkeys(self._untold, self._monotonic())
+
+
+def _version(body: Json) -> str:
+    return str(body["metadata"].get("resourceVersion") or "")

@@ -87,3 +87,47 @@ def test_a_run_that_ended_is_known_but_never_looked_at_again():
     assert quiet == []
     assert queue.added == [BLOG]
     assert len(runs) == 1
+
+
+class Clock:
+    """A clock that tests turn."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def versioned(name: str, version: str) -> dict[str, object]:
+    return {"metadata": {"name": name, "namespace": "demo", "resourceVersion": version}, "spec": {}}
+
+
+def test_a_change_that_only_the_list_shows_counts_as_silence_until_an_event_tells_of_the_run():
+    clock = Clock()
+    runs = WatchedRuns(Keys(), clock)
+    runs.run_changed(versioned("blog", "1"))
+    runs.listed("demo", [versioned("blog", "1")])
+    assert runs.silent_seconds() == 0
+
+    runs.listed("demo", [versioned("blog", "2")])
+    clock.seconds += 60
+    runs.listed("demo", [versioned("blog", "3")])
+    assert runs.silent_seconds() == 60
+
+    runs.run_changed(versioned("blog", "3"))
+    assert runs.silent_seconds() == 0
+
+
+def test_silence_counts_from_the_new_watch_and_ends_with_the_run():
+    clock = Clock()
+    runs = WatchedRuns(Keys(), clock)
+    runs.listed("demo", [versioned("blog", "1")])
+    clock.seconds += 60
+
+    runs.expect_events()
+    clock.seconds += 5
+    assert runs.silent_seconds() == 5
+
+    runs.run_gone(BLOG)
+    assert runs.silent_seconds() == 0
