@@ -54,7 +54,8 @@ def group_of(run: Run, stage: Stage) -> TrainingGroup | None:
 
 def environment(run: Run, stage: Stage, attempt: int, group: TrainingGroup) -> list[Manifest]:
     """What torchrun, or the stage in its place, must know."""
-    master, rank = LOOPBACK, {"name": ENV_NODE_RANK, "value": "0"}
+    master = LOOPBACK
+    rank: Manifest = {"name": ENV_NODE_RANK, "value": "0"}
     if group.spans_nodes:
         master = f"{job_name(run.name, run.uid, stage, attempt)}-0.{service_name(run.uid, stage)}"
         path = f"metadata.annotations['{INDEX}']"
