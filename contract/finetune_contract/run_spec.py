@@ -427,6 +427,15 @@ class LoraSpec(ContractModel):
     """Scale of the adapter; twice the rank is usual."""
     dropout: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Dropout on the adapter's input while training."""
+    rank_stabilized: bool = False
+    """Scale by alpha / sqrt(rank) in the place of alpha / rank (rsLoRA, arXiv:2312.03732), for ranks of 64 and more."""
+
+
+class OptimizerKind(StrEnum):
+    """What takes the steps: AdamW, or AdamW with moments of 8 bits, a quarter of the memory."""
+
+    ADAMW = "adamw"
+    ADAMW_8BIT = "adamw-8bit"
 
 
 class TrainingSpec(ContractModel):
@@ -452,6 +461,10 @@ class TrainingSpec(ContractModel):
     """The adapter."""
     quantization: QuantizationSpec = QuantizationSpec()
     """How the frozen base weights are held."""
+    optimizer: OptimizerKind = OptimizerKind.ADAMW
+    """What takes the steps; `adamw-8bit` saves six bytes a weight of the adapter."""
+    embedding_noise: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Alpha of the noise on the embeddings while training (NEFTune, arXiv:2310.05914), such as 5; 0 for none."""
     checkpoint_every_seconds: Annotated[int, Field(ge=10, le=86_400)] = 600
     """A killed pod loses at most this much work."""
     evaluate_every_steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0

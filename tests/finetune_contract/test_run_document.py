@@ -89,7 +89,11 @@ def test_an_object_that_came_back_from_the_cluster_is_accepted() -> None:
             "spec.training.lora.rank: 0 is under 1; choose a whole number 1 to 512",
         ),
         ("spec/baseModle", {}, "spec.baseModle: unknown field; did you mean baseModel?"),
-        ("spec/training/lora/q", 1, "spec.training.lora.q: unknown field; known here: rank, alpha, dropout"),
+        (
+            "spec/training/lora/q",
+            1,
+            "spec.training.lora.q: unknown field; known here: rank, alpha, dropout, rankStabilized",
+        ),
         ("sepc", {}, "sepc: unknown field; did you mean spec?"),
         (
             "spec/dataset/promptFormat",

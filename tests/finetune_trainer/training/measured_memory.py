@@ -87,16 +87,16 @@ def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
 def kept_for_the_way_back(model: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> int:
     """Bytes of the distinct storages that autograd keeps of a forward pass, without those of the model."""
     own = {tensor.untyped_storage().data_ptr() for tensor in tensors_of(model)}
-    kept: list[torch.Tensor] = []
+    kept: list[weakref.ref[torch.Tensor]] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         if tensor.untyped_storage().data_ptr() not in own:
-            kept.append(tensor)
+            kept.append(weakref.ref(tensor))
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = forward()
-    size = storage_bytes(kept)
+    size = storage_bytes(tensor for reference in kept if (tensor := reference()) is not None)
     del loss
     return size
 

@@ -21,12 +21,14 @@ from finetune_trainer.training.memory_estimate import (
     estimate_memory,
     first_that_fits,
     kept_activations,
+    optimizer_bytes,
     quantized_bytes,
     remedies,
     unshared_row,
     weight_bytes,
 )
 from finetune_trainer.training.model_shape import ModelShape, model_shape, read_model_shape
+from finetune_trainer.training.optimizers import saved_state
 from finetune_trainer.training.packing import PackedBatch, TrainingPlan, pack
 from tests.finetune_trainer.training.measured_memory import (
     SHAPES,
@@ -286,3 +288,28 @@ def test_a_beginning_in_common_is_counted_once():
 
     assert shared.activations < alone.activations
     assert shared.weights == alone.weights
+
+
+def test_moments_of_8_bits_are_known_to_the_byte(folders: dict[str, Path]):
+    training = spec(optimizer="adamw-8bit", lora={"rank": 32, "alpha": 16})
+    shape = read_model_shape(folders["llama"] / "config.json")
+    loop = loop_of(adapted(folders["llama"], training), training)
+
+    next(loop.steps(lambda: False))
+
+    states = [
+        saved
+        for p in loop.parameters.values()
+        for name, saved in saved_state(loop.optimizer, p).items()
+        if name != "step"
+    ]
+    assert storage_bytes(states) == optimizer_bytes(shape, training)
+
+
+def test_logits_take_no_more_memory_for_more_answers():
+    few, many = (
+        estimate_memory(SMOLLM2, QUICKSTART, FLOAT32, RowSize((BranchSize(4000),), labels)).activations
+        for labels in (1400, 2800)
+    )
+
+    assert many - few < 2 * 1400 * SMOLLM2.hidden * 4

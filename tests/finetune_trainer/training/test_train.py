@@ -82,7 +82,7 @@ def test_rows_that_are_all_too_long_are_refused_with_the_field(base: Path, tmp_p
 def test_a_loss_that_is_no_number_ends_the_run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         "finetune_trainer.training.loop.summed_loss",
-        lambda model, *_: sum(p.sum() for p in model.parameters() if p.requires_grad) * float("nan"),
+        lambda model, *_, **__: sum(p.sum() for p in model.parameters() if p.requires_grad) * float("nan"),
     )
 
     with pytest.raises(Diverged, match=r"spec.training.learningRate: the loss is nan at step 1"):
@@ -92,7 +92,7 @@ def test_a_loss_that_is_no_number_ends_the_run(base: Path, tmp_path: Path, monke
 def test_a_gpu_that_is_too_small_is_said_with_numbers_and_the_next_thing_to_try(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def overflow(*_: object) -> torch.Tensor:
+    def overflow(*_: object, **__: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("no room")
 
     monkeypatch.setattr("finetune_trainer.training.loop.summed_loss", overflow)
@@ -111,9 +111,11 @@ def test_a_loss_that_runs_away_ends_the_run_with_numbers_and_the_remedy(
     """The weights are left alone, so that only the losses that are told run away."""
     told = iter([2.0] * 30 + [9.0] * 100)
 
-    def loss_of(model: torch.nn.Module, batch: PackedBatch, device: torch.device) -> torch.Tensor:
+    def loss_of(
+        model: torch.nn.Module, batch: PackedBatch, device: torch.device, divisor: int, **_: object
+    ) -> torch.Tensor:
         nothing = sum((p.sum() * 0.0 for p in model.parameters() if p.requires_grad), torch.zeros(()))
-        return nothing + next(told) * len(batch.labels)
+        return nothing + next(told) * len(batch.labels) / divisor
 
     monkeypatch.setattr("finetune_trainer.training.loop.summed_loss", loss_of)
 
@@ -132,7 +134,7 @@ def test_a_gradient_that_is_no_number_ends_the_run_before_it_reaches_the_weights
 ):
     monkeypatch.setattr(
         "finetune_trainer.training.loop.summed_loss",
-        lambda model, *_: sum((p.sum() * 0.0).sqrt() for p in model.parameters() if p.requires_grad),
+        lambda model, *_, **__: sum((p.sum() * 0.0).sqrt() for p in model.parameters() if p.requires_grad),
     )
 
     with pytest.raises(

@@ -92,6 +92,7 @@ def add_adapter(model: PreTrainedModel, training: TrainingSpec) -> PeftModel:
         r=training.lora.rank,
         lora_alpha=training.lora.alpha,
         lora_dropout=training.lora.dropout,
+        use_rslora=training.lora.rank_stabilized,
         target_modules=names,
         bias="none",
         task_type="CAUSAL_LM",

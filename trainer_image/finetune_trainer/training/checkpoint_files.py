@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from finetune_trainer.training.loop import LoopState, StepRecord, TrainingLoop, restore_random_state
+from finetune_trainer.training.optimizers import restore_state, saved_state, state_fits
 
 _ADAPTER, _OPTIMIZER, _RANDOM, _STATE = (
     "adapter.safetensors",
@@ -23,7 +24,6 @@ _ADAPTER, _OPTIMIZER, _RANDOM, _STATE = (
     "random.safetensors",
     "state.json",
 )
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def write(loop: TrainingLoop, folder: Path) -> None:
@@ -33,8 +33,8 @@ def write(loop: TrainingLoop, folder: Path) -> None:
     save_file({name: p.detach().cpu().contiguous() for name, p in loop.parameters.items()}, folder / _ADAPTER)
     moments: dict[str, Tensor] = {}
     for name, parameter in loop.parameters.items():
-        for key, value in loop.optimizer.state.get(parameter, {}).items():
-            moments[f"{name}/{key}"] = torch.as_tensor(value).detach().cpu().contiguous()
+        for key, value in saved_state(loop.optimizer, parameter).items():
+            moments[f"{name}/{key}"] = value.detach().cpu().contiguous()
     save_file(moments, folder / _OPTIMIZER)
     save_file(loop.random_state, folder / _RANDOM)
     state = {"step": loop.state.step, "log": [asdict(record) for record in loop.state.log]}
@@ -54,19 +54,16 @@ def read(loop: TrainingLoop, folder: Path) -> None:
     state = LoopState(step=int(content["step"]), log=[StepRecord(**record) for record in content["log"]])
     if len(state.log) != state.step:
         raise ValueError(f"the log has {len(state.log)} steps of {state.step}")
-    moments_of = {name: {key: moments[f"{name}/{key}"] for key in _MOMENTS} for name in loop.parameters}
+    moments_of: dict[str, dict[str, Tensor]] = {name: {} for name in loop.parameters}
+    for entry, value in moments.items():
+        name, _, key = entry.rpartition("/")
+        moments_of[name][key] = value
     _check_shapes(loop, adapter, moments_of)
     restore_random_state(random_state)
     with torch.no_grad():
         for name, parameter in loop.parameters.items():
             parameter.copy_(adapter[name])
-            loop.optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device)
-                for key, value in moments_of[name].items()
-            }
-    if loop.device.type == "cuda":  # the fused optimizer counts its steps on the GPU
-        for parameter in loop.parameters.values():
-            loop.optimizer.state[parameter]["step"] = loop.optimizer.state[parameter]["step"].to(loop.device)
+            restore_state(loop.optimizer, parameter, moments_of[name])
     loop.random_state = random_state
     loop.state = state
 
@@ -77,10 +74,5 @@ def _check_shapes(
     if adapter.keys() != loop.parameters.keys():
         raise ValueError("the adapter has other layers than the model")
     for name, parameter in loop.parameters.items():
-        shapes = {
-            adapter[name].shape,
-            moments_of[name]["exp_avg"].shape,
-            moments_of[name]["exp_avg_sq"].shape,
-        }
-        if shapes != {parameter.shape}:
+        if adapter[name].shape != parameter.shape or not state_fits(parameter, moments_of[name]):
             raise ValueError(f"{name} has another shape than in the model")

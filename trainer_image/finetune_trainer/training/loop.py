@@ -19,6 +19,7 @@ from finetune_trainer.errors import CudaOutOfMemory, Diverged
 from finetune_trainer.training.adapter import trainable_parameters
 from finetune_trainer.training.divergence import WINDOW, Divergence, LossWatch
 from finetune_trainer.training.losses import summed_loss
+from finetune_trainer.training.optimizers import make_optimizer
 from finetune_trainer.training.packing import PackedBatch, TrainingPlan
 
 LOWEST_RATE_SHARE = 0.05
@@ -104,9 +105,7 @@ class TrainingLoop:
         self.dtype = dtype
         self.state = LoopState()
         self.parameters = trainable_parameters(model)
-        self.optimizer = torch.optim.AdamW(
-            self.parameters.values(), lr=training.learning_rate, weight_decay=0.0, fused=True
-        )
+        self.optimizer = make_optimizer(training.optimizer, self.parameters.values(), training.learning_rate)
         torch.manual_seed(training.seed)
         self.random_state = capture_random_state()
 
@@ -175,7 +174,13 @@ class TrainingLoop:
             if number and stop_requested():
                 return None
             with self.autocast():
-                loss = summed_loss(self.model, batch, self.device, all_answer_tokens)
+                loss = summed_loss(
+                    self.model,
+                    batch,
+                    self.device,
+                    all_answer_tokens,
+                    noise=self.training.embedding_noise,
+                )
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return float(total)

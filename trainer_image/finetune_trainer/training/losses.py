@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from finetune_trainer.training import attention, row_attention
+from finetune_trainer.training.embedding_noise import token_lengths, with_noise
 from finetune_trainer.training.head_chunks import tokens_at_once
 from finetune_trainer.training.packing import PackedBatch
 
@@ -25,21 +26,28 @@ PLAIN_HEADS = frozenset(
 
 
 def summed_loss(
-    model: torch.nn.Module, batch: PackedBatch, device: torch.device, divisor: int = 1, padded_to: int = 0
+    model: torch.nn.Module,
+    batch: PackedBatch,
+    device: torch.device,
+    divisor: int = 1,
+    padded_to: int = 0,
+    noise: float = 0.0,
 ) -> Tensor:
     """Cross entropy summed over the answer tokens.
 
     Args:
         divisor: the sum is divided by it, before the gradient is taken: the answer tokens of the effective batch.
         padded_to: length of the row on a GPU, so that all rows of a run have one of few shapes; 0 for its own.
+        noise: the alpha of NEFTune's noise on the embeddings; 0 for none.
     """
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
     implementation: str = causal.config._attn_implementation
     if implementation not in (attention.NAME, row_attention.NAME):
-        return _one_by_one_loss(model, batch, device) / divisor
+        return _one_by_one_loss(model, batch, device, noise) / divisor
     padding = max(0, padded_to - len(batch)) if implementation == row_attention.NAME else 0
+    token_ids = torch.tensor([(*batch.token_ids, *(0,) * padding)], device=device)
     inputs: dict[str, Any] = {
-        "input_ids": torch.tensor([(*batch.token_ids, *(0,) * padding)], device=device),
+        **_read(causal, token_ids, token_lengths(batch, padding), noise),
         "position_ids": torch.tensor([(*batch.positions, *(0,) * padding)], device=device),
         "use_cache": False,
     }
@@ -105,7 +113,16 @@ def _piece_loss(piece: Tensor, labels: Tensor, head: torch.nn.Module, softcap: f
     return cross_entropy(logits.float(), labels, reduction="sum")
 
 
-def _one_by_one_loss(model: torch.nn.Module, batch: PackedBatch, device: torch.device) -> Tensor:
+def _read(causal: Any, token_ids: Tensor, lengths: list[int], noise: float) -> dict[str, Tensor]:
+    """The model's input: the tokens, or their embeddings with noise."""
+    if not noise:
+        return {"input_ids": token_ids}
+    return {"inputs_embeds": with_noise(causal.get_input_embeddings()(token_ids), lengths, noise)}
+
+
+def _one_by_one_loss(
+    model: torch.nn.Module, batch: PackedBatch, device: torch.device, noise: float
+) -> Tensor:
     """For models whose attention cannot be replaced: every example is a row of its own."""
     total = torch.zeros((), device=device)
     label_start = 0
@@ -113,6 +130,7 @@ def _one_by_one_loss(model: torch.nn.Module, batch: PackedBatch, device: torch.d
         token_ids = torch.tensor([[batch.token_ids[place] for place in branch.path]], device=device)
         labels = torch.tensor(batch.labels[label_start : label_start + count], device=device)
         label_start += count
-        logits: Tensor = model(input_ids=token_ids, use_cache=False).logits[0]
+        read = _read(model, token_ids, [token_ids.shape[1]] * token_ids.shape[1], noise)
+        logits: Tensor = model(**read, use_cache=False).logits[0]
         total = total + cross_entropy(logits[-count - 1 : -1].float(), labels, reduction="sum")
     return total

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from finetune_contract.run_spec import TrainingSpec
+from finetune_contract.run_spec import OptimizerKind, TrainingSpec
+from finetune_trainer.training.head_chunks import tokens_at_once
 from finetune_trainer.training.model_shape import ModelShape
 
 CUDA_CONTEXT_BYTES = 512 * 2**20
@@ -22,6 +23,10 @@ QUANTIZATION_BLOCK = 64
 """Weights that share a scale."""
 SCALE_BLOCK = 256
 """Scales that share a scale, with double quantisation."""
+MOMENT_BLOCK = 256
+"""Moments of 8 bits that share a scale."""
+SMALLEST_8BIT_MATRIX = 4096
+"""Weights; smaller ones keep moments of 32 bits."""
 SHORTEST_SEQUENCE = 64
 """What the spec allows."""
 FLOAT32 = 4
@@ -119,12 +124,11 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """The peak of training with micro-batches of this size."""
     parameters = adapter_parameters(shape, training)
-    pairs = shape.layers * len(shape.linears)
     return MemoryEstimate(
         weights=weight_bytes(shape, training, numbers),
         adapter=parameters * FLOAT32,
         gradients=parameters * FLOAT32,
-        optimizer=2 * parameters * FLOAT32 + 2 * pairs * FLOAT32,  # two moments, and a step count a tensor
+        optimizer=optimizer_bytes(shape, training),
         activations=_activation_peak(shape, training, numbers, row),
         process=CUDA_CONTEXT_BYTES if numbers.device == "cuda" else HOST_PROCESS_BYTES,
     )
@@ -154,8 +158,24 @@ def adapter_parameters(shape: ModelShape, training: TrainingSpec) -> int:
     return shape.layers * training.lora.rank * sum(linear.inputs + linear.outputs for linear in shape.linears)
 
 
+def optimizer_bytes(shape: ModelShape, training: TrainingSpec) -> int:
+    """Two moments a weight of the adapter. In 32 bits also a step count a matrix, in 8 bits also a scale a block."""
+    rank = training.lora.rank
+    matrices = [rank * side for linear in shape.linears for side in (linear.inputs, linear.outputs)]
+    if training.optimizer is OptimizerKind.ADAMW_8BIT:
+        of_a_layer = sum(
+            2 * (size + math.ceil(size / MOMENT_BLOCK) * FLOAT32)
+            if size >= SMALLEST_8BIT_MATRIX
+            else 2 * size * FLOAT32
+            for size in matrices
+        )
+    else:
+        of_a_layer = sum(2 * size * FLOAT32 + FLOAT32 for size in matrices)
+    return shape.layers * of_a_layer
+
+
 def kept_activations(shape: ModelShape, training: TrainingSpec, numbers: Numbers, row: RowSize) -> int:
-    """What autograd keeps of a whole forward pass without checkpointing, up to the loss."""
+    """What autograd keeps of a whole forward pass without checkpointing, with the loss."""
     layers = _layers(shape, training, numbers, row) - _norm(
         shape, row
     )  # nothing before the first norm learns
@@ -175,8 +195,11 @@ def _activation_peak(shape: ModelShape, training: TrainingSpec, numbers: Numbers
     else:
         kept = kept_activations(shape, training, numbers, row) - kept_loss
         again = 0
-    gradients_of_logits = 2 * row.labels * shape.vocabulary * FLOAT32
-    return kept + max(kept_loss + gradients_of_logits, again - last_norm + _way_back(shape, numbers, row))
+    return (
+        kept
+        + kept_loss
+        + max(_logits(shape, numbers, row), again - last_norm + _way_back(shape, numbers, row))
+    )
 
 
 def _norm(shape: ModelShape, row: RowSize) -> int:
@@ -246,9 +269,15 @@ def _attention(shape: ModelShape, numbers: Numbers, branch: BranchSize, sliding:
 
 
 def _kept_loss(shape: ModelShape, numbers: Numbers, row: RowSize) -> int:
-    """Log-probabilities of the answer tokens in 32 bits; a soft cap keeps what it bent."""
+    """The gradient of what goes into the head, made on the way forward."""
+    return row.labels * shape.hidden * numbers.value_bytes
+
+
+def _logits(shape: ModelShape, numbers: Numbers, row: RowSize) -> int:
+    """Logits of a piece of the answer tokens, their log-probabilities and gradients; a soft cap keeps what it bent."""
     capped = numbers.value_bytes if shape.logit_softcap else 0
-    return row.labels * shape.vocabulary * (FLOAT32 + capped)
+    tokens = min(row.labels, tokens_at_once(shape.vocabulary))
+    return tokens * shape.vocabulary * (3 * FLOAT32 + capped)
 
 
 def _way_back(shape: ModelShape, numbers: Numbers, row: RowSize) -> int:
