@@ -20,6 +20,7 @@ from finetune_operator.leadership import Leadership
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import Settings, read_settings
+from finetune_operator.usage import Prices
 from finetune_operator.watch_keeper import WatchKeeper
 from finetune_operator.watched import WatchedRuns
 
@@ -70,7 +71,8 @@ class Process:
             monotonic=time.monotonic,
             clock=_now,
         )
-        self._queue = WorkQueue(Reconciler(cluster, _now).reconcile, concurrency=settings.concurrency)
+        reconciler = Reconciler(cluster, _now, Prices(settings.gpu_prices, settings.currency))
+        self._queue = WorkQueue(reconciler.reconcile, concurrency=settings.concurrency)
         self._runs = WatchedRuns(self._queue)
         self._watches = WatchKeeper(self._watch, self._runs, begun=self._take_signals)
         self._began = time.monotonic()

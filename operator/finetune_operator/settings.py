@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from finetune_operator.api_group import ALL_NAMESPACES
@@ -38,6 +39,11 @@ class Settings:
     """FINETUNE_LOG_FORMAT: json or text."""
     http_port: int = 8080
     """FINETUNE_HTTP_PORT: /livez, /readyz and /metrics; 0 switches them off."""
+    gpu_prices: Mapping[str, float] = field(default_factory=dict)
+    """FINETUNE_GPU_PRICES: price of an hour of one GPU by extended resource, such as `nvidia.com/gpu=2.49`; a comma
+    list."""
+    currency: str = ""
+    """FINETUNE_CURRENCY: of the prices, such as EUR."""
 
 
 def read_settings(
@@ -72,6 +78,8 @@ def read_settings(
         log_level=_choice(env, "FINETUNE_LOG_LEVEL", "INFO", LOG_LEVELS),
         log_format=_choice(env, "FINETUNE_LOG_FORMAT", "json", LOG_FORMATS),
         http_port=_number(env, "FINETUNE_HTTP_PORT", 8080, 0, 65535),
+        gpu_prices=_prices(env, "FINETUNE_GPU_PRICES"),
+        currency=env.get("FINETUNE_CURRENCY", "").strip(),
     )
 
 
@@ -87,6 +95,20 @@ def _number(env: Mapping[str, str], name: str, default: int, lowest: int, highes
     if not text.isdecimal() or not lowest <= int(text) <= highest:
         raise InvalidSettings(f"{name}: found {text!r}; choose a whole number from {lowest} to {highest}")
     return int(text)
+
+
+def _prices(env: Mapping[str, str], name: str) -> dict[str, float]:
+    prices: dict[str, float] = {}
+    for entry in filter(None, (part.strip() for part in env.get(name, "").split(","))):
+        resource, equals, price = entry.partition("=")
+        try:
+            amount = float(price) if resource and equals else -1.0
+        except ValueError:
+            amount = -1.0
+        if not 0 <= amount < math.inf:
+            raise InvalidSettings(f"{name}: found {entry!r}; write pairs such as nvidia.com/gpu=2.49")
+        prices[resource.strip()] = amount
+    return prices
 
 
 def _choice(env: Mapping[str, str], name: str, default: str, choices: tuple[str, ...]) -> str:

@@ -222,6 +222,16 @@ def test_http_port_moves_port_and_setting_together() -> None:
     assert env(documents)["FINETUNE_HTTP_PORT"] == "9090"
 
 
+def test_prices_of_gpus_reach_the_operator_and_none_are_known_by_default(
+    defaults: list[dict[str, Any]],
+) -> None:
+    documents = render('prices={"gpuHour": {"nvidia.com/gpu": 2.49, "amd.com/gpu": 1}, "currency": "EUR"}')
+
+    assert env(documents)["FINETUNE_GPU_PRICES"] == "amd.com/gpu=1,nvidia.com/gpu=2.49"
+    assert env(documents)["FINETUNE_CURRENCY"] == "EUR"
+    assert "FINETUNE_GPU_PRICES" not in env(defaults)
+
+
 def test_two_replicas_prefer_different_nodes() -> None:
     documents = render("replicaCount=2")
 

@@ -48,3 +48,20 @@ def test_the_service_accounts_namespace_serves_when_none_is_set(tmp_path):
 def test_a_wrong_variable_is_named(changes, name):
     with pytest.raises(InvalidSettings, match=name):
         read_settings(NEEDED | changes, NOWHERE)
+
+
+def test_prices_are_read_by_resource():
+    prices = {"FINETUNE_GPU_PRICES": "nvidia.com/gpu=2.49, amd.com/gpu=1", "FINETUNE_CURRENCY": "EUR"}
+
+    settings = read_settings(NEEDED | prices, NOWHERE)
+
+    assert settings.gpu_prices == {"nvidia.com/gpu": 2.49, "amd.com/gpu": 1.0}
+    assert settings.currency == "EUR"
+
+
+@pytest.mark.parametrize(
+    "text", ["nvidia.com/gpu", "=2", "nvidia.com/gpu=cheap", "nvidia.com/gpu=-1", "a=nan"]
+)
+def test_a_price_that_is_no_number_is_named(text):
+    with pytest.raises(InvalidSettings, match=r"FINETUNE_GPU_PRICES: found .*nvidia\.com/gpu=2\.49"):
+        read_settings(NEEDED | {"FINETUNE_GPU_PRICES": text}, NOWHERE)
