@@ -23,7 +23,7 @@ from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import StageReport
 from finetune_trainer.artifact_files import read_manifest
-from finetune_trainer.dataset.build import build_dataset
+from finetune_trainer.dataset.build import ExactBaseModel, build_dataset
 from finetune_trainer.dataset.knowledge_base.changes import SourceRead
 from finetune_trainer.dataset.knowledge_base.schema import from_properties
 from finetune_trainer.dataset.knowledge_base.weaviate import WeaviateKnowledgeBase
@@ -133,7 +133,7 @@ def changed(given: StageContext, path: str, value: Any) -> StageContext:
 
 
 def build(given: StageContext) -> StageReport:
-    return build_dataset(given, lambda _: "base-digest")
+    return build_dataset(given, lambda _: ExactBaseModel("hf://owner/name@main", "base-digest"))
 
 
 def knowledge_base(given: StageContext) -> WeaviateKnowledgeBase:

@@ -64,9 +64,9 @@ def run_dataset_command(
 
 def build_without_model(context: StageContext) -> StageReport:
     """The dataset stage; the base model, which decides about adoption only, is not asked for."""
-    from finetune_trainer.dataset.build import build_dataset
+    from finetune_trainer.dataset.build import ExactBaseModel, build_dataset
 
-    return build_dataset(context, lambda _: "")
+    return build_dataset(context, lambda _: ExactBaseModel("", ""))
 
 
 def _build(

@@ -20,7 +20,7 @@ from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import EvaluationFacts, StageReport
 from finetune_trainer.artifact_files import publish_folder, read_manifest
 from finetune_trainer.dataset import build as module
-from finetune_trainer.dataset.build import build_dataset
+from finetune_trainer.dataset.build import ExactBaseModel, build_dataset
 from finetune_trainer.dataset.knowledge_base.changes import Changes
 from finetune_trainer.errors import (
     BaseModelRejected,
@@ -85,7 +85,7 @@ def context(site, folder: Path, **dataset: Any) -> StageContext:
 
 
 def build(given: StageContext) -> StageReport:
-    return build_dataset(given, lambda _: "base-digest")
+    return build_dataset(given, lambda _: ExactBaseModel("hf://owner/name@main", "base-digest"))
 
 
 def stored(given: StageContext, report: StageReport) -> dict[str, bytes]:
@@ -434,7 +434,7 @@ class Shelf:
         self.held = list(documents)
         return Changes(tuple(documents), ())
 
-    def snapshot(self, sources):
+    def snapshot(self, sources, folder):
         return sorted([*self.held, *self.others], key=lambda row: (row.post_date, row.post_id, row.source))
 
 

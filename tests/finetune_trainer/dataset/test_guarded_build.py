@@ -7,7 +7,7 @@ import gzip
 import pytest
 
 from finetune_contract.run_spec import FineTuneRunSpec
-from finetune_trainer.dataset.build import build_dataset
+from finetune_trainer.dataset.build import ExactBaseModel, build_dataset
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.local_folder import LocalFolder
 
@@ -47,7 +47,7 @@ def test_no_secret_and_no_redacted_address_is_in_a_file_of_the_dataset(wordpress
             environment={},
             on_cluster=False,
         ),
-        lambda _: "base-digest",
+        lambda _: ExactBaseModel("hf://owner/name@main", "base-digest"),
     )
 
     files = {key: store.read(key) or b"" for key in store.list("") if key.startswith("datasets/")}

@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from finetune_contract.artifact_layout import dataset_folder
 from finetune_contract.artifacts import Document
@@ -50,21 +50,28 @@ from finetune_trainer.errors import DataRejected, Preempted
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stage_context import StageContext
 
-if TYPE_CHECKING:
-    from finetune_trainer.training.base_model_files import ResolvedBaseModel
-
 logger = logging.getLogger(__name__)
 
 
-def resolve_base_model(context: StageContext) -> ResolvedBaseModel:
+class ExactBaseModel(NamedTuple):
+    """The base model of this run."""
+
+    uri: str
+    """With the commit for Hugging Face; empty when nobody has asked."""
+    digest: str
+    """Identity of its files; part of the run key."""
+
+
+def resolve_base_model(context: StageContext) -> ExactBaseModel:
     """Which base model exactly; a Hugging Face model is copied into the store on the way."""
     from finetune_trainer.training.base_model import resolve
 
-    return resolve(context)
+    found = resolve(context)
+    return ExactBaseModel(found.uri, found.digest)
 
 
 def build_dataset(
-    context: StageContext, resolve_base: Callable[[StageContext], ResolvedBaseModel] = resolve_base_model
+    context: StageContext, resolve_base: Callable[[StageContext], ExactBaseModel] = resolve_base_model
 ) -> StageReport:
     """Build, store and identify the dataset; say whether its model has been made before."""
     context = replace(context, progress=until_stopped(context))
@@ -89,8 +96,9 @@ def build_dataset(
     base = resolve_base(context)
 
     harvests = {name: source.read(progress) for name, source in sources.items()}
-    documents, dropped, noted = clean_harvests(harvests, progress)
-    documents, personal_data = guard_personal_data(documents, spec.personal_data)
+    scratch = context.work_folder / "scratch"
+    documents, dropped, noted = clean_harvests(harvests, progress, scratch)
+    documents, personal_data = guard_personal_data(documents, spec.personal_data, scratch)
     steps = count_documents(harvests, documents, dropped, noted)
     _check_enough(documents, dropped, spec)
     rows = _make_rows(context, documents, generator, judgements)
@@ -102,7 +110,7 @@ def build_dataset(
             for source in spec.sources
         }
         written = len(knowledge_base.synchronise(documents, reads, _writing(progress)).writes)
-        snapshot = knowledge_base.snapshot(list(sources))
+        snapshot = knowledge_base.snapshot(list(sources), scratch)
         steps.append(count_snapshot(documents, snapshot))
         if snapshot != documents:
             _check_enough(snapshot, dropped, spec)
@@ -111,7 +119,7 @@ def build_dataset(
     split = rows.split
     progress(0, 0, message="storing the dataset")
     built = BuiltDataset(
-        tuple(documents),
+        documents,
         split.training,
         split.evaluation,
         transfer=split.transfer,

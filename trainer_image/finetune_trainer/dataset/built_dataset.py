@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from finetune_contract.artifact_layout import DOCUMENTS_FILE, EVALUATION_FILE, TRAIN_FILE, TRANSFER_FILE
 from finetune_contract.artifacts import Document, Example
@@ -19,13 +20,13 @@ from finetune_trainer.dataset.step_counts import StepCount
 
 @dataclass(frozen=True)
 class BuiltDataset:
-    """Rows, documents, and how they came to be."""
+    """Rows, documents, and how they came to be. Rows and documents may lie on disk: make no list of them."""
 
-    documents: tuple[Document, ...]
-    training: tuple[Example, ...]
-    evaluation: tuple[Example, ...]
+    documents: Sequence[Document]
+    training: Sequence[Example]
+    evaluation: Sequence[Example]
     """The recall set: other questions about documents that are taught."""
-    transfer: tuple[Example, ...] = ()
+    transfer: Sequence[Example] = ()
     """The transfer set: questions about documents that are not taught."""
     dropped: tuple[DroppedDocument, ...] = ()
     """Documents that were left out."""
@@ -39,26 +40,29 @@ class BuiltDataset:
     reviewed: tuple[ReviewedRow, ...] = ()
     """What people said about rows, and what became of it."""
 
-    def files(self) -> dict[str, bytes]:
-        """The files that make the dataset what it is, by name."""
-        return {
-            TRAIN_FILE: json_lines(self.training),
-            EVALUATION_FILE: json_lines(self.evaluation),
-            TRANSFER_FILE: json_lines(self.transfer),
-            DOCUMENTS_FILE: json_lines(self.documents),
+    def write_rows(self, folder: Path) -> tuple[str, str]:
+        """Write the files that make the dataset what it is; its identity, and the sha256 of the documents' file."""
+        files: dict[str, Sequence[ContractModel]] = {
+            TRAIN_FILE: self.training,
+            EVALUATION_FILE: self.evaluation,
+            TRANSFER_FILE: self.transfer,
+            DOCUMENTS_FILE: self.documents,
         }
+        identity, documents = hashlib.sha256(), hashlib.sha256()
+        for name in sorted(files):
+            digest = hashlib.sha256(name.encode() + b"\n")
+            with (folder / name).open("wb") as file:
+                for line in json_lines(files[name]):
+                    file.write(line)
+                    digest.update(line)
+                    if name == DOCUMENTS_FILE:
+                        documents.update(line)
+            identity.update(digest.digest())
+        return identity.hexdigest(), documents.hexdigest()
 
 
-def digest_of(files: Mapping[str, bytes]) -> str:
-    """The dataset's identity."""
-    return hashlib.sha256(
-        b"".join(hashlib.sha256(name.encode() + b"\n" + files[name]).digest() for name in sorted(files))
-    ).hexdigest()
-
-
-def json_lines(rows: Iterable[ContractModel]) -> bytes:
+def json_lines(rows: Iterable[ContractModel]) -> Iterator[bytes]:
     """One canonical JSON object a line."""
-    return b"".join(
-        json.dumps(row.to_wire(), sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        for row in rows
-    )
+    for row in rows:
+        text = json.dumps(row.to_wire(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        yield text.encode() + b"\n"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from finetune_contract.artifacts import Document
 from finetune_trainer.dataset.cleaning.html import clean_content, excerpt_text, plain_text
 from finetune_trainer.dataset.cleaning.markdown import clean_markdown
+from finetune_trainer.dataset.on_disk import RowsOnDisk
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.run_log import Progress
 
@@ -28,25 +30,30 @@ class NotedDocument:
 
 
 def clean_harvests(
-    harvests: dict[str, Harvest], progress: Progress
-) -> tuple[list[Document], list[DroppedDocument], list[NotedDocument]]:
-    """Cleaned documents in the order of date and identity; all that was dropped; and those that want a look."""
+    harvests: dict[str, Harvest], progress: Progress, folder: Path | None = None
+) -> tuple[Sequence[Document], list[DroppedDocument], list[NotedDocument]]:
+    """Cleaned documents in the order of date and identity; all that was dropped; and those that want a look.
+
+    The documents lie on disk, in `folder` or the system's own.
+    """
     total = sum(len(harvest.documents) for harvest in harvests.values())
     raw = (document for harvest in harvests.values() for document in harvest.documents)
     dropped = [entry for harvest in harvests.values() for entry in harvest.dropped]
-    documents: list[Document] = []
     noted: list[NotedDocument] = []
-    for number, document in enumerate(raw, start=1):
-        doubts: list[str] = []
-        cleaned = clean(document, doubts.append)
-        identity = (document.source, document.post_id, document.url)
-        if cleaned.post_content:
-            documents.append(cleaned)
-            noted += [NotedDocument(*identity, doubt) for doubt in doubts]
-        else:
-            dropped.append(DroppedDocument(*identity, NOTHING_LEFT))
-        progress(number, total, message="cleaning")
-    documents.sort(key=lambda document: (document.post_date, document.post_id, document.source))
+
+    def cleaned_ones() -> Iterator[Document]:
+        for number, document in enumerate(raw, start=1):
+            doubts: list[str] = []
+            cleaned = clean(document, doubts.append)
+            identity = (document.source, document.post_id, document.url)
+            if cleaned.post_content:
+                yield cleaned
+                noted.extend(NotedDocument(*identity, doubt) for doubt in doubts)
+            else:
+                dropped.append(DroppedDocument(*identity, NOTHING_LEFT))
+            progress(number, total, message="cleaning")
+
+    documents = RowsOnDisk(cleaned_ones(), Document, folder, in_order)
     dropped.sort(key=lambda entry: (entry.source, entry.url, entry.post_id))
     noted.sort(key=lambda entry: (entry.source, entry.url, entry.post_id))
     if noted:
@@ -57,6 +64,11 @@ def clean_harvests(
             noted[0].reason,
         )
     return documents, dropped, noted
+
+
+def in_order(document: Document) -> tuple[str, str, str]:
+    """The key by which a dataset's documents are sorted."""
+    return document.post_date, document.post_id, document.source
 
 
 def clean(raw: RawDocument, note: Callable[[str], None] = lambda doubt: None) -> Document:

@@ -15,6 +15,7 @@ from finetune_contract.artifacts import Document, Example
 from finetune_contract.model import ContractModel
 from finetune_contract.prompt import CITATION, cited_numbers, is_refusal
 from finetune_trainer.dataset.examples.answers import fact_strings
+from finetune_trainer.dataset.on_disk import Chosen, ReadOnDemand
 from finetune_trainer.dataset.review_sheet import Judgement, Verdict
 from finetune_trainer.errors import DataRejected
 
@@ -44,7 +45,7 @@ class ReviewedRow(ContractModel):
 class Reviewed:
     """Rows after the review, side by side with those before."""
 
-    sides: tuple[tuple[Example, ...], ...]
+    sides: tuple[Sequence[Example], ...]
     rows: tuple[ReviewedRow, ...]
 
     def count(self, *outcomes: Outcome) -> int:
@@ -73,7 +74,8 @@ def apply_review(
     Raises:
         DataRejected: a correction cites a source that the row does not show.
     """
-    by_id = {row.id: row for side in sides for row in side}
+    spoken_of = {judgement.id for judgement in judgements}
+    by_id = {row.id: row for side in sides for row in side if row.id in spoken_of}
     changed: dict[str, Example | None] = {}
     rows = []
     for judgement in judgements:
@@ -98,10 +100,25 @@ def apply_review(
         rows.append(
             ReviewedRow(judgement=seen if outcome is not Outcome.STALE else judgement, outcome=outcome)
         )
-    kept = tuple(
-        tuple(after for row in side if (after := changed.get(row.id, row)) is not None) for side in sides
-    )
+    kept = tuple(_Corrected(side, changed) if changed else side for side in sides)
     return Reviewed(kept, tuple(rows))
+
+
+class _Corrected(ReadOnDemand[Example]):
+    """Rows with those in `changed` put right; None there takes a row out."""
+
+    def __init__(self, rows: Sequence[Example], changed: Mapping[str, Example | None]) -> None:
+        self._rows = Chosen(
+            rows, (place for place, row in enumerate(rows) if changed.get(row.id, row) is not None)
+        )
+        self._changed = changed
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _at(self, index: int) -> Example:
+        row = self._rows[index]
+        return self._changed.get(row.id) or row
 
 
 def apply_again(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -13,7 +12,6 @@ from pathlib import Path
 from finetune_contract.artifact_layout import (
     COUNTS_FILE,
     DATASET_REPORT_FILE,
-    DOCUMENTS_FILE,
     DROPPED_FILE,
     NOTED_FILE,
     REVIEWED_FILE,
@@ -22,7 +20,7 @@ from finetune_contract.artifact_layout import (
 from finetune_contract.artifacts import MANIFEST_NAME, ArtifactKind
 from finetune_contract.prompt import PROMPT_VERSION
 from finetune_trainer.artifact_files import Fact, describe_folder, publish_folder, read_manifest
-from finetune_trainer.dataset.built_dataset import BuiltDataset, digest_of, json_lines
+from finetune_trainer.dataset.built_dataset import BuiltDataset, json_lines
 from finetune_trainer.dataset.cleaned_documents import NotedDocument
 from finetune_trainer.dataset.report import render_report
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument
@@ -37,13 +35,12 @@ def store_dataset(context: StageContext, built: BuiltDataset) -> str:
 
     The same rows may have come about in another way: then what tells of it is stored anew.
     """
-    files = built.files()
-    digest = digest_of(files)
-    key = dataset_folder(digest)
     folder = _empty_folder(context.work_folder / "dataset")
-    for name, content in (files | _files_about(built, digest)).items():
+    digest, snapshot_digest = built.write_rows(folder)
+    key = dataset_folder(digest)
+    for name, content in _files_about(built, digest).items():
         (folder / name).write_bytes(content)
-    facts = _facts(built, digest, files[DOCUMENTS_FILE])
+    facts = _facts(built, digest, snapshot_digest)
     earlier = read_manifest(context.store, key)
     if earlier is not None and earlier == describe_folder(folder, ArtifactKind.DATASET, facts):
         # Written again, for the newest on a disk is taken for the one that was built last.
@@ -67,14 +64,14 @@ def _files_about(built: BuiltDataset, digest: str) -> dict[str, bytes]:
     if built.noted:
         files[NOTED_FILE] = _lines(built.noted)
     if built.reviewed:
-        files[REVIEWED_FILE] = json_lines(built.reviewed)
+        files[REVIEWED_FILE] = b"".join(json_lines(built.reviewed))
     return files
 
 
-def _facts(built: BuiltDataset, digest: str, documents: bytes) -> dict[str, Fact]:
+def _facts(built: BuiltDataset, digest: str, snapshot_digest: str) -> dict[str, Fact]:
     return {
         "digest": digest,
-        "snapshotSha256": hashlib.sha256(documents).hexdigest(),
+        "snapshotSha256": snapshot_digest,
         "promptVersion": PROMPT_VERSION,
         "documents": len(built.documents),
         "dropped": len(built.dropped),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from finetune_contract.artifacts import Example
 from finetune_contract.run_spec import ExampleKind
+
+_ALL = "all"
+"""The last line."""
 
 
 @dataclass(frozen=True)
@@ -82,24 +85,33 @@ def example_words(example: Example) -> int:
     return sum(count_words(message.content) for message in example.prompt) + count_words(example.answer)
 
 
-def summarise(examples: Sequence[Example], count: Callable[[str], int] = count_words) -> list[KindSummary]:
+def summarise(examples: Iterable[Example], count: Callable[[str], int] = count_words) -> list[KindSummary]:
     """A line for every kind that occurs, and one for all. Pass a tokenizer's length as `count` for tokens."""
-    lengths = {
-        example.id: (sum(count(message.content) for message in example.prompt), count(example.answer))
-        for example in examples
-    }
-    groups = [(kind.value, [example for example in examples if example.kind == kind]) for kind in ExampleKind]
+    totals: dict[str, _Total] = {}
+    for example in examples:
+        prompt = sum(count(message.content) for message in example.prompt)
+        answer = count(example.answer)
+        for name in (example.kind.value, _ALL):
+            totals.setdefault(name, _Total()).add(prompt, answer)
     return [
-        KindSummary(
-            kind=name,
-            rows=len(rows),
-            mean_prompt=sum(lengths[row.id][0] for row in rows) / len(rows),
-            mean_answer=sum(lengths[row.id][1] for row in rows) / len(rows),
-            longest=max(sum(lengths[row.id]) for row in rows),
-        )
-        for name, rows in [*groups, ("all", list(examples))]
-        if rows
+        KindSummary(name, total.rows, total.prompt / total.rows, total.answer / total.rows, total.longest)
+        for name in (*(kind.value for kind in ExampleKind), _ALL)
+        if (total := totals.get(name)) is not None
     ]
+
+
+@dataclass
+class _Total:
+    rows: int = 0
+    prompt: int = 0
+    answer: int = 0
+    longest: int = 0
+
+    def add(self, prompt: int, answer: int) -> None:
+        self.rows += 1
+        self.prompt += prompt
+        self.answer += answer
+        self.longest = max(self.longest, prompt + answer)
 
 
 def as_table(summaries: Sequence[KindSummary]) -> str:

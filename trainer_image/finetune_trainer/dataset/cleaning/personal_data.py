@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from finetune_contract.artifacts import Document
@@ -18,6 +19,7 @@ from finetune_contract.run_spec import PersonalDataPolicy
 from finetune_trainer.dataset.cleaning.checksums import is_card_number, is_iban, is_public_address
 from finetune_trainer.dataset.cleaning.markdown import outside_code
 from finetune_trainer.dataset.cleaning.secrets import redact_secrets
+from finetune_trainer.dataset.on_disk import RowsOnDisk
 
 EXAMPLES_PER_KIND = 20
 
@@ -85,15 +87,18 @@ class PersonalDataFound:
 
 
 def guard_personal_data(
-    documents: Sequence[Document], policy: PersonalDataPolicy
-) -> tuple[list[Document], PersonalDataFound]:
-    """The documents with secrets and, under `redact`, personal data replaced by words such as `[e-mail]`."""
+    documents: Sequence[Document], policy: PersonalDataPolicy, folder: Path | None = None
+) -> tuple[Sequence[Document], PersonalDataFound]:
+    """The documents with secrets and, under `redact`, personal data replaced by words such as `[e-mail]`.
+
+    They lie on disk, in `folder` or the system's own.
+    """
     published = _published_numbers(documents) if policy is not PersonalDataPolicy.OFF else frozenset()
-    guarded: list[Document] = []
     counts: Counter[str] = Counter()
     in_documents: Counter[str] = Counter()
     examples: list[Finding] = []
-    for document in documents:
+
+    def guarded_one(document: Document) -> Document:
         found: list[tuple[str, str]] = []
         guard = _Guard(policy, _host(document.post_url), published, found)
         changed = {
@@ -101,13 +106,15 @@ def guard_personal_data(
             for name in ("post_title", "post_excerpt", "post_content")
             if (text := guard.pass_text(getattr(document, name))) != getattr(document, name)
         }
-        guarded.append(document.model_copy(update=changed) if changed else document)
         kinds = Counter(kind for kind, _ in found)
         in_documents.update(dict.fromkeys(kinds, 1))
         for kind, value in found:
             if counts[kind] < EXAMPLES_PER_KIND:
                 examples.append(Finding(kind, hint_of(kind, value), document.post_url))
             counts[kind] += 1
+        return document.model_copy(update=changed) if changed else document
+
+    guarded = RowsOnDisk((guarded_one(document) for document in documents), Document, folder)
     return guarded, PersonalDataFound(
         policy, dict(sorted(counts.items())), dict(sorted(in_documents.items())), tuple(examples)
     )

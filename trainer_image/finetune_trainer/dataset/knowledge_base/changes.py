@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune_contract.artifacts import Document
+from finetune_trainer.dataset.on_disk import Chosen
 from finetune_trainer.errors import DataRejected
 
 NAMED_IDS = 10
@@ -39,7 +40,8 @@ class StoredDocument:
 class Changes:
     """What brings the knowledge base to the documents."""
 
-    writes: tuple[Document, ...]
+    writes: Sequence[Document]
+    """In the order of their identities there; may lie on disk."""
     deletes: tuple[uuid.UUID, ...]
 
 
@@ -68,11 +70,16 @@ def plan_changes(
     Raises:
         DataRejected: a source has lost so much at once that a mistake is likelier than an editor.
     """
-    wanted = {object_id(document.source, document.post_id): document for document in documents}
-    writes = tuple(
-        document
-        for identity, document in sorted(wanted.items())
-        if identity not in own or own[identity].digest != document_digest(document)
+    wanted: dict[uuid.UUID, tuple[int, bytes]] = {}
+    for place, document in enumerate(documents):
+        wanted[object_id(document.source, document.post_id)] = place, document_digest(document)
+    writes = Chosen(
+        documents,
+        [
+            place
+            for identity, (place, digest) in sorted(wanted.items())
+            if identity not in own or own[identity].digest != digest
+        ],
     )
     deletes: list[uuid.UUID] = []
     for source, read in sorted(reads.items()):

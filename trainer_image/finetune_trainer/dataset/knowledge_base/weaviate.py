@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import weaviate
@@ -20,6 +21,7 @@ from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateInsertManyAll
 from finetune_contract.artifacts import Document
 from finetune_contract.run_spec import SourceSpec, WeaviateSpec
 from finetune_contract.stage_protocol import ENV_WEAVIATE_API_KEY
+from finetune_trainer.dataset.cleaned_documents import in_order
 from finetune_trainer.dataset.knowledge_base.changes import (
     Changes,
     SourceRead,
@@ -44,6 +46,7 @@ from finetune_trainer.dataset.knowledge_base.vectors import (
     vector_config,
     vector_differences,
 )
+from finetune_trainer.dataset.on_disk import RowsOnDisk
 from finetune_trainer.errors import InvalidRun, KnowledgeBaseRejected, KnowledgeBaseUnavailable
 
 logger = logging.getLogger(__name__)
@@ -158,16 +161,16 @@ class WeaviateKnowledgeBase:
         )  # fmt: skip
         return changes
 
-    def snapshot(self, sources: Sequence[str]) -> list[Document]:
-        """What the collection holds of these sources, in the order of date and identity."""
+    def snapshot(self, sources: Sequence[str], folder: Path | None = None) -> Sequence[Document]:
+        """What the collection holds of these sources, in the order of date and identity; on disk, in `folder`."""
         with self._server.client() as client:
             collection = client.collections.use(self._spec.collection)
-            found = [
+            found = (
                 document.model_copy(update={"source": source})
                 for identity, document in _objects(collection)
                 if (source := owner_of(identity, document.post_id, sources)) is not None
-            ]
-        return sorted(found, key=lambda document: (document.post_date, document.post_id, document.source))
+            )
+            return RowsOnDisk(found, Document, folder, in_order)
 
     def _create(self, client: weaviate.WeaviateClient, identity: str) -> None:
         try:

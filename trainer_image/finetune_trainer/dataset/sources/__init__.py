@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from finetune_contract.run_spec import SourceSpec
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
@@ -16,21 +16,16 @@ from finetune_trainer.run_log import Progress
 
 
 class Source(Protocol):
-    """A place that documents come from. Both methods raise SourceRejected or SourceUnavailable."""
+    """A place that documents come from. `check` and `read` raise SourceRejected or SourceUnavailable."""
+
+    def remember_in(self, memory: HarvestMemory) -> None:
+        """Use its scratch folder, and what it holds of an earlier run if that saves requests; before the first read."""
 
     def check(self) -> None:
         """Prove address and credentials before anything is read."""
 
     def read(self, progress: Progress) -> Harvest:
         """Read everything."""
-
-
-@runtime_checkable
-class Remembers(Protocol):
-    """A source that asks for changes only, when it is told where to remember; the others read all each time."""
-
-    def remember_in(self, memory: HarvestMemory) -> None:
-        """Called before the first read."""
 
 
 OpenSource = Callable[[SourceSpec, Mapping[str, str], bool], Source]
@@ -54,6 +49,6 @@ def open_source(
     """The source that a spec names; the contract has seen to it that there is exactly one."""
     kind = next(kind for kind in SOURCES if getattr(spec, kind) is not None)
     source = SOURCES[kind](spec, environment, credentials_required)
-    if memory is not None and isinstance(source, Remembers):
+    if memory is not None:
         source.remember_in(memory)
     return source

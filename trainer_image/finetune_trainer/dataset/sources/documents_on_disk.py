@@ -3,62 +3,42 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Generic, TypeVar, overload
 
+from finetune_trainer.dataset.on_disk import Chosen, NamelessFile, Place, ReadOnDemand
 from finetune_trainer.dataset.sources.raw_document import RawDocument
 
-Place = TypeVar("Place")
 
+class DocumentsOnDisk(ReadOnDemand[RawDocument]):
+    """One for each identity, in the order in which the identities came first."""
 
-class DocumentsByPlace(Sequence[RawDocument], Generic[Place]):
-    """Documents that are read when they are asked for; memory holds where each is found."""
+    def __init__(self, documents: Iterable[RawDocument] = (), folder: Path | None = None) -> None:
+        """Write them as they come; `folder` is made when it is missing, None is the system's own."""
+        self._file = NamelessFile(folder)
+        self._numbers: dict[str, int] = {}
+        self._places: list[Place] = []
+        for document in documents:
+            self.put(document)
 
-    def __init__(self, places: Sequence[Place]) -> None:
-        self._places = places
+    def put(self, document: RawDocument) -> None:
+        """Write one more, in the place of one with the same identity."""
+        place = self._file.append(json.dumps(asdict(document)).encode())
+        number = self._numbers.setdefault(document.post_id, len(self._places))
+        if number == len(self._places):
+            self._places.append(place)
+        else:
+            self._places[number] = place
 
-    def _document(self, place: Place) -> RawDocument:
-        raise NotImplementedError
+    def by_identity(self) -> Chosen[RawDocument]:
+        """The same, in the order of the identities themselves."""
+        return Chosen(self, (number for _, number in sorted(self._numbers.items())))
 
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> RawDocument: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[RawDocument]: ...
-    def __getitem__(self, index: int | slice) -> RawDocument | Sequence[RawDocument]:
-        if isinstance(index, slice):
-            return tuple(self._document(place) for place in self._places[index])
-        return self._document(self._places[index])
-
-
-class DocumentsOnDisk(DocumentsByPlace[tuple[int, int]]):
-    """In the order of their identities. The file has no name and goes with its last user."""
-
-    def __init__(self, documents: Iterable[RawDocument], folder: Path | None = None) -> None:
-        """Write them as they come; `folder` is made when it is missing, None is the system's own."""
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self._file, name = tempfile.mkstemp(dir=folder)
-        weakref.finalize(self, os.close, self._file)
-        Path(name).unlink()
-        places: list[tuple[str, int, int]] = []
-        start = 0
-        with open(self._file, "wb", closefd=False) as file:
-            for document in documents:
-                size = file.write(json.dumps(asdict(document)).encode())
-                places.append((document.post_id, start, size))
-                start += size
-        super().__init__([(start, size) for _, start, size in sorted(places)])
-
-    def _document(self, place: tuple[int, int]) -> RawDocument:
-        start, size = place
-        values = json.loads(os.pread(self._file, size, start))
+    def _at(self, index: int) -> RawDocument:
+        values = json.loads(self._file.read(self._places[index]))
         names = {name: tuple(values[name]) for name in ("categories", "tags")}
         return RawDocument(**values | names)

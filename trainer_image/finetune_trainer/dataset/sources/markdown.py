@@ -6,16 +6,20 @@ Every `.md` and `.markdown` file becomes a document or is dropped with a reason.
 from __future__ import annotations
 
 import html
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from finetune_contract.run_spec import MarkdownSource, S3StoreSpec, SourceSpec
 from finetune_contract.stage_protocol import markdown_access_key_env, markdown_secret_key_env
+from finetune_trainer.dataset.on_disk import NamelessFile, Place, ReadOnDemand
+from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.markdown_file import (
     MarkdownFile,
     UnreadableFile,
@@ -185,6 +189,7 @@ class MarkdownReader:
         self, name: str, spec: MarkdownSource, files: Files, place: str, now: Callable[[], datetime]
     ) -> None:
         self._name, self._spec, self._files, self._place, self._now = name, spec, files, place, now
+        self._folder: Path | None = None
 
     def check(self) -> None:
         """Prove that the folder or prefix can be read and holds Markdown."""
@@ -198,10 +203,14 @@ class MarkdownReader:
         except UnreadableFile as error:
             logger.warning("a file is left out: source=%s fact=%s", self._name, error)
 
+    def remember_in(self, memory: HarvestMemory) -> None:
+        """Nothing is remembered; documents lie in its scratch folder while a run needs them."""
+        self._folder = memory.folder
+
     def read(self, progress: Progress) -> Harvest:
         """Every file that is published, by its path."""
         now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        files: list[MarkdownFile] = []
+        documents = Documents(self._name, self._spec.base_url, self._folder)
         dropped: list[DroppedDocument] = []
         paths = self._files.paths()
         for number, path in enumerate(paths, start=1):
@@ -213,20 +222,42 @@ class MarkdownReader:
                 if file.hidden:
                     dropped.append(DroppedDocument(self._name, path, file.url, file.hidden))
                 else:
-                    files.append(file)
+                    documents.put(file)
             progress(number, len(paths), message=f"reading {self._name}")
-        published = {file.path: file.url for file in files}
-        documents = tuple(
-            self._document(with_absolute_links(file, self._spec.base_url, published)) for file in files
-        )
         logger.info(
             "Markdown read: source=%s documents=%d dropped=%d", self._name, len(documents), len(dropped)
         )
         return Harvest(documents, tuple(dropped))
 
-    def _document(self, file: MarkdownFile) -> RawDocument:
+    def _where(self) -> str:
+        if self._spec.s3 is not None:
+            return f"s3://{self._spec.s3.bucket}/{self._spec.s3.prefix}"
+        return str(self._spec.folder)
+
+
+class Documents(ReadOnDemand[RawDocument]):
+    """The files that are published, on disk; links between them are made absolute when one is asked for."""
+
+    def __init__(self, source: str, base_url: str, folder: Path | None) -> None:
+        self._source, self._base_url = source, base_url
+        self._file = NamelessFile(folder)
+        self._places: list[Place] = []
+        self._published: dict[str, str] = {}
+
+    def put(self, file: MarkdownFile) -> None:
+        """Write one more."""
+        self._places.append(self._file.append(json.dumps(asdict(file)).encode()))
+        self._published[file.path] = file.url
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _at(self, index: int) -> RawDocument:
+        values = json.loads(self._file.read(self._places[index]))
+        names = {name: tuple(values[name]) for name in ("categories", "tags")}
+        file = with_absolute_links(MarkdownFile(**values | names), self._base_url, self._published)
         return RawDocument(
-            source=self._name,
+            source=self._source,
             post_id=file.path,
             title_html=html.escape(file.title, quote=False),
             excerpt_html=html.escape(file.excerpt, quote=False),
@@ -238,8 +269,3 @@ class MarkdownReader:
             url=file.url,
             is_markdown=True,
         )
-
-    def _where(self) -> str:
-        if self._spec.s3 is not None:
-            return f"s3://{self._spec.s3.bucket}/{self._spec.s3.prefix}"
-        return str(self._spec.folder)

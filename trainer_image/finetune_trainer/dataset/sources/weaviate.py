@@ -102,7 +102,7 @@ class WeaviateReader:
     def read(self, progress: Progress) -> Harvest:
         """Every object; one that cannot be told from another, or opened, is dropped with a reason."""
         dropped: list[DroppedDocument] = []
-        documents = DocumentsOnDisk(self._kept(dropped, progress), self._folder)
+        documents = DocumentsOnDisk(self._kept(dropped, progress), self._folder).by_identity()
         logger.info(
             "Weaviate read: source=%s documents=%d dropped=%d", self._name, len(documents), len(dropped)
         )

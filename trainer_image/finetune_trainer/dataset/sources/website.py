@@ -10,10 +10,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import soupsieve
 
 from finetune_contract.run_spec import SourceSpec, WebsiteSource
+from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.raw_document import Harvest
 from finetune_trainer.dataset.sources.website_addresses import LookUp, Site, look_up, path_of
 from finetune_trainer.dataset.sources.website_client import AGENT, WebsiteClient
@@ -79,6 +81,7 @@ class WebsiteReader:
     def __init__(self, name: str, spec: WebsiteSource, client: WebsiteClient, place: str, site: Site) -> None:
         self._name, self._spec, self._client, self._place, self._site = name, spec, client, place, site
         self._robots: Robots | None = None
+        self._folder: Path | None = None
 
     def check(self) -> None:
         """Prove that robots.txt lets us in and that the first page is HTML of this very site."""
@@ -101,9 +104,15 @@ class WebsiteReader:
             raise SourceRejected(f"{self._place}.url: {start} {answer.problem}; {remedy}")
         self._site = Site.of(answer.url)  # a site that moves readers to https is spelled with https
 
+    def remember_in(self, memory: HarvestMemory) -> None:
+        """Nothing is remembered; documents lie in its scratch folder while a run needs them."""
+        self._folder = memory.folder
+
     def read(self, progress: Progress) -> Harvest:
         """Every page that can be reached, up to maxPages; not complete when a sitemap that is there was not read."""
-        crawl = Crawl(self._name, self._spec, self._client, self._site, self._why_not, self._place)
+        crawl = Crawl(
+            self._name, self._spec, self._client, self._site, self._why_not, self._place, self._folder
+        )
         pages, all_named = self._in_sitemaps()
         if not pages:
             logger.info("the site has no sitemap and is read by its links: source=%s", self._name)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import html
 from collections import deque
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from finetune_contract.run_spec import WebsiteSource
+from finetune_trainer.dataset.sources.documents_on_disk import DocumentsOnDisk
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.dataset.sources.website_addresses import Site, file_ending
 from finetune_trainer.dataset.sources.website_client import AGENT, WebsiteClient
@@ -35,14 +37,16 @@ class Crawl:
         site: Site,
         why_not: Callable[[str], str],
         place: str,
+        folder: Path | None = None,
     ) -> None:
+        """`folder` is scratch space for the documents."""
         self._name, self._spec, self._client, self._site = name, spec, client, site
         self._why_not, self._place = why_not, place
         self._known: set[str] = set()
         self._waiting: tuple[deque[str], deque[str]] = (deque(), deque())
         self._done: set[str] = set()
         """Addresses whose answer was read, after redirects."""
-        self._documents: dict[str, RawDocument] = {}
+        self._documents = DocumentsOnDisk(folder=folder)
         self._read_from: dict[str, str] = {}
         """Address that the document of an identity was read from."""
         self._dropped: list[DroppedDocument] = []
@@ -66,7 +70,7 @@ class Crawl:
             self._drop(
                 page, f"maxPages ({self._spec.max_pages}) was reached; not read: this and {left - 1} more"
             )
-        return Harvest(tuple(self._documents.values()), tuple(self._dropped), self._complete)
+        return Harvest(self._documents, tuple(self._dropped), self._complete)
 
     def _add(self, pages: Iterable[str]) -> None:
         for href in pages:
@@ -125,17 +129,19 @@ class Crawl:
             self._drop(before, f"is the same page as {identity}")
         self._read_from[identity] = url
         facts = page.facts
-        self._documents[identity] = RawDocument(
-            source=self._name,
-            post_id=identity,
-            title_html=html.escape(facts.title, quote=False),
-            excerpt_html=html.escape(facts.excerpt, quote=False),
-            content_html=page.content_html,
-            date=facts.date,
-            author=facts.author,
-            categories=facts.categories,
-            tags=facts.tags,
-            url=identity,
+        self._documents.put(
+            RawDocument(
+                source=self._name,
+                post_id=identity,
+                title_html=html.escape(facts.title, quote=False),
+                excerpt_html=html.escape(facts.excerpt, quote=False),
+                content_html=page.content_html,
+                date=facts.date,
+                author=facts.author,
+                categories=facts.categories,
+                tags=facts.tags,
+                url=identity,
+            )
         )
 
     def _note(self, page: str, failure: str) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from finetune_contract.run_spec import SourceSpec, WordPressSource
+from finetune_trainer.dataset.on_disk import ReadOnDemand
 from finetune_trainer.dataset.sources import wordpress_bodies
 from finetune_trainer.dataset.sources.dates import UNDATED, as_utc
-from finetune_trainer.dataset.sources.documents_on_disk import DocumentsByPlace
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.dataset.sources.wordpress_api import WordPressApi
@@ -235,7 +235,7 @@ def _identities(posts: Mapping[int, Listed]) -> dict[int, str]:
     return identities
 
 
-class Documents(DocumentsByPlace[Listed]):
+class Documents(ReadOnDemand[RawDocument]):
     """The posts with texts and names joined, each read from disk when it is asked for."""
 
     def __init__(
@@ -247,14 +247,18 @@ class Documents(DocumentsByPlace[Listed]):
         taxonomies: Sequence[Taxonomy],
         authors: Mapping[int, str],
     ) -> None:
-        super().__init__(posts)
         self._source = source
+        self._posts = posts
         self._identities = identities
         self._bodies = bodies
         self._taxonomies = taxonomies
         self._authors = authors
 
-    def _document(self, post: Listed) -> RawDocument:
+    def __len__(self) -> int:
+        return len(self._posts)
+
+    def _at(self, index: int) -> RawDocument:
+        post = self._posts[index]
         body = self._bodies[post.number]
         return RawDocument(
             source=self._source,

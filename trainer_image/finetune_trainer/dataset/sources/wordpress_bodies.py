@@ -10,9 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import os
 import tempfile
-import weakref
 import zlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -22,6 +20,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict
 
 from finetune_trainer.dataset.cleaning.secrets import redact_secrets
+from finetune_trainer.dataset.on_disk import NamelessFile, Place
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.wordpress_api import Row, rendered
 
@@ -74,16 +73,11 @@ def _without_secrets(row: Row, field: str) -> str:
 
 
 class BodyFile:
-    """Texts by number, on disk; memory holds where each begins. The file has no name and goes with its last user."""
+    """Texts by number, on disk; memory holds where each begins."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file, name = tempfile.mkstemp(dir=folder)
-        Path(name).unlink()
-        weakref.finalize(self, os.close, self._file)
-        self._end = 0
-        self._places: dict[int, tuple[int, int]] = {}
-
+        self._file = NamelessFile(folder)
+        self._places: dict[int, Place] = {}
         self.protected: set[int] = set()
         """Posts whose text WordPress hides behind a password."""
 
@@ -100,12 +94,7 @@ class BodyFile:
         """Write one more, in the place of one with the same number."""
         if body.protected:
             self.protected.add(body.id)
-        line = body.model_dump_json().encode()
-        self._places[body.id] = (self._end, len(line))
-        while line:
-            written = os.pwrite(self._file, line, self._end)
-            self._end += written
-            line = line[written:]
+        self._places[body.id] = self._file.append(body.model_dump_json().encode())
 
     def lines(self) -> Iterator[bytes]:
         """All of them, by number."""
@@ -113,8 +102,7 @@ class BodyFile:
             yield self._line(number)
 
     def _line(self, number: int) -> bytes:
-        start, size = self._places[number]
-        return os.pread(self._file, size, start)
+        return self._file.read(self._places[number])
 
 
 def recall(
