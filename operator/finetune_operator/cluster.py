@@ -82,6 +82,8 @@ JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 REQUEST_SECONDS = 30
 LOG_LINES = 20
+END_LOG_LINES = 200
+"""Of a container that ended: its progress lines are left out, and twenty others shall remain."""
 LOG_BYTES = 65536
 LAST_WORDS_LINES = 3
 LAST_WORDS_LENGTH = 400
@@ -242,7 +244,8 @@ class Cluster:
         container = pods[-1].container(CONTAINER_NAME) if pods else None
         if container is None or not (container.running or container.terminated):
             return None
-        return await self._log_of(namespace, pods[-1].name, container, LOG_LINES)
+        lines = END_LOG_LINES if container.terminated else LOG_LINES
+        return await self._log_of(namespace, pods[-1].name, container, lines)
 
     async def _log_of(
         self, namespace: str, pod: str, container: ContainerFacts, lines: int

@@ -252,6 +252,29 @@ async def test_a_run_without_a_queue_never_asks_for_kueue(server):
     assert not any("kueue" in path for path in api.paths())
 
 
+async def test_more_of_the_log_is_read_once_the_container_has_ended(server):
+    api, cluster = server
+    job = {
+        "metadata": {
+            "name": "blog-49df072f-train-0",
+            "labels": {"finetune-operator.io/stage": "train", "finetune-operator.io/attempt": "0"},
+        }
+    }
+    pod = {
+        "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": "blog-49df072f-train-0"}},
+        "status": {"containerStatuses": [{"name": "stage", "state": {"terminated": {"exitCode": 33}}}]},
+    }
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": [job]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods/p/log"] = (200, "")
+    run = a_run(a_status(attempts=[an_attempt(Stage.TRAIN)]), rollout={"mode": "None"})
+
+    await cluster.observe(run)
+
+    (query,) = [query for _, path, query, *_ in api.requests if path.endswith("/log")]
+    assert query["tailLines"] == "200"
+
+
 async def test_a_log_that_cannot_be_read_does_not_stop_the_pass(server):
     api, cluster = server
     attempt = an_attempt(Stage.DATASET)
