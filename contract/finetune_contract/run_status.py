@@ -108,6 +108,13 @@ class Reason(StrEnum):
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     WRONG_MODEL_SERVED = "WrongModelServed"
     ROLLBACK_FAILED = "RollbackFailed"
+    DEPLOYMENT_PAUSED = "DeploymentPaused"
+    NO_REPLICAS = "NoReplicas"
+    DEADLINE_TOO_SHORT = "DeadlineTooShort"
+    FAILED_CREATE = "FailedCreate"
+    REVERTED_BY_OTHER_MANAGER = "RevertedByOtherManager"
+    SUPERSEDED = "Superseded"
+    PUBLISHED = "Published"
 
 
 class FailureClass(StrEnum):
@@ -319,6 +326,10 @@ class ArtifactStatus(ContractModel):
     """sha256 of manifest.json, which names every file with its sha256."""
     size_bytes: int = 0
     """Size of the files together."""
+    serving_bytes: int = 0
+    """Size of the files that the model server needs; 0 when the stage did not say."""
+    context_bytes_per_token: int = 0
+    """Memory that the model server takes for a token of context; 0 when not known."""
 
 
 class RolloutPhase(StrEnum):
@@ -331,6 +342,7 @@ class RolloutPhase(StrEnum):
     ROLLING_BACK = "RollingBack"
     ROLLED_BACK = "RolledBack"
     ROLLBACK_FAILED = "RollbackFailed"
+    SUPERSEDED = "Superseded"
 
 
 class ModelPointer(ContractModel):
@@ -361,6 +373,10 @@ class RolloutStatus(ContractModel):
     """When (RFC 3339, UTC)."""
     patched_generation: int = 0
     """Generation of the target right after the patch."""
+    reverts: int = 0
+    """How often somebody took the values out again while the model was rolling out."""
+    reverted_at: Text = ""
+    """When that was seen last (RFC 3339, UTC)."""
     reason: Text = ""
     """Why it was rolled back."""
     message: Text = ""

@@ -248,6 +248,10 @@ class ModelFacts(ContractModel):
     """Folder in the store."""
     manifest_sha256: str
     size_bytes: int
+    serving_bytes: Annotated[int, Field(ge=0)] = 0
+    """Size of the files that the model server needs; 0 when not known."""
+    context_bytes_per_token: Annotated[int, Field(ge=0)] = 0
+    """Memory for a token of context, keys and values of 16 bits over all layers; 0 when not known."""
 
 
 class MetricFacts(ContractModel):
