@@ -61,8 +61,9 @@ def _after_failure(
     actions: list[Action] = [
         DeleteJob(job.name) for job in book.live_jobs() if job.stage == definition.stage and not job.deleting
     ]
-    if not _job_of(book, latest) and seconds_since(latest.finished_at, now) < 1:
-        actions.append(DeleteJob(latest.job))  # it is not to be seen; should that be wrong, two must not run
+    ran = any(attempt.job == latest.job and attempt.result == RUNNING for attempt in run.status.attempts)
+    if ran and not _job_of(book, latest):
+        actions.append(DeleteJob(latest.job))  # it is out of sight; should that be wrong, two must not run
     outlook = Outlook(
         definition.phase,
         Mood.WORKING,

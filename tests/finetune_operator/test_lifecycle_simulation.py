@@ -1,339 +1,393 @@
-"""Runs against a small invented cluster in which anything may happen in any order.
+"""Lives of a run in a small cluster in which anything may happen in any order.
 
-The real reconciler runs on a fake cluster: Jobs that succeed, fail, vanish or are slow to be seen, an operator that
-dies between acting and writing, a user who suspends, resumes, approves and cancels, a target that breaks. Left out:
-two operators at once (names and resourceVersion guard that, see test_reconcile) and time to live of Jobs.
+The real reconciler runs: on Jobs that succeed, fail, wait, hang, vanish, are deleted by hand or are seen late; on pods
+that are preempted, evicted or lose their node; with an operator that dies between acting and writing, misses events,
+gets them twice and whose clock jumps; for a user who suspends, resumes, approves and cancels; with a target that
+breaks. After every move all that must always hold is checked, and each life is brought to its end.
+
+Left out: two operators at once (names and resourceVersion guard that, see test_reconcile).
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from finetune_contract.run_status import ConditionType, FineTuneRunStatus, ModelPointer, Phase, Reason
-from finetune_contract.stage_protocol import (
-    DatasetFacts,
-    EvaluationFacts,
-    ExitCode,
-    ModelFacts,
-    Stage,
-    StageReport,
-)
-from finetune_operator.actions import Action, CreateJob, DeleteJob, PatchTarget
-from finetune_operator.child_names import job_name
-from finetune_operator.errors import ClusterUnavailable, StaleObject
-from finetune_operator.events import RunEvent
-from finetune_operator.observed import (
-    ContainerFacts,
-    JobFacts,
-    Observed,
-    PodFacts,
-    Run,
-    RunKey,
-    ServedModel,
-    Termination,
-)
+from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Phase, Reason
+from finetune_contract.stage_protocol import ExitCode, Stage
+from finetune_operator.errors import ClusterUnavailable
+from finetune_operator.failure_classes import FAILURES
+from finetune_operator.observed import RunKey
 from finetune_operator.outlook import OVER
 from finetune_operator.reconcile import Reconciler
-from finetune_operator.timestamps import to_rfc3339
-from tests.finetune_operator.samples import (
-    DIGEST,
-    KEY,
-    MANIFEST,
-    NEW_MODEL,
-    NOON,
-    OLD_MODEL,
-    UID,
-    URI,
-    a_deployment,
-    a_spec,
-)
+from tests.finetune_operator.samples import NEW_MODEL, NOON, OLD_MODEL
+from tests.finetune_operator.small_cluster import GPUS, Job, SmallCluster, a_good_report
 
 RUN = RunKey("demo", "blog")
-CODES = [
-    *(4 * [ExitCode.PREEMPTED, ExitCode.SOURCE_UNAVAILABLE, 137]),  # the ones that are tried again
-    *(code for code in ExitCode if code is not ExitCode.OK),
-    1,
-]
+TAKERS = ("PreemptionByScheduler: x", "EvictionByEvictionAPI: x", "DeletionByTaintManager: x")
+CODES = [code for code in ExitCode if code is not ExitCode.OK] + [1, 137, 143]
+RESTING = (Phase.SUSPENDED, Phase.AWAITING_APPROVAL)
+PASSES_TO_REST = 12
+small = st.integers(0, 59)
 
 
-class SmallCluster:
-    """Just enough of a cluster for the reconciler."""
-
-    def __init__(self, now: datetime) -> None:
-        self.now = now
-        self.spec: dict[str, Any] = a_spec()
-        self.generation = 1
-        self.version = 1
-        self.status: dict[str, Any] = {}
-        self.jobs: dict[str, JobFacts] = {}
-        self.seen_before: tuple[JobFacts, ...] = ()
-        self.stale_until = now
-        self.pointer: ModelPointer = OLD_MODEL
-        self.target_exists = True
-        self.times_made_anew = 0
-        self.broken_model = False
-        self.dies_before_writing = False
-        self.created: list[CreateJob] = []
-        self.patches: list[ModelPointer] = []
-
-    def let_target_exist(self, exists: bool) -> None:
-        """A Deployment that was deleted comes back as another one, with the model that its manifest names."""
-        if exists and not self.target_exists:
-            self.times_made_anew += 1
-            self.pointer = OLD_MODEL
-        self.target_exists = exists
-
-    async def read_run(self, key: RunKey) -> dict[str, Any] | None:
-        metadata = {
-            "namespace": key.namespace,
-            "name": key.name,
-            "uid": UID,
-            "generation": self.generation,
-            "resourceVersion": str(self.version),
-        }
-        return {"metadata": metadata, "spec": self.spec, "status": self.status}
-
-    async def observe(self, run: Run) -> Observed:
-        jobs = self.seen_before if self.now < self.stale_until else tuple(self.jobs.values())
-        if not self.target_exists:
-            return Observed(jobs=jobs)
-        target = replace(a_deployment(self.pointer), uid=f"chat-uid-{self.times_made_anew}")
-        pod = PodFacts("chat-1", created_at=to_rfc3339(self.now), ready=True, pointer=self.pointer)
-        if self.broken_model and self.pointer == NEW_MODEL:
-            target = replace(target, available_replicas=0)
-            bad = ContainerFacts(
-                "model-fetch", init=True, terminated=Termination(12, "Error", "bad checksum")
-            )
-            pod = replace(pod, ready=False, containers=(bad,))
-        served = (ServedModel("chat-1", self.pointer.model_id),) if pod.ready else ()
-        return Observed(jobs=jobs, target=target, target_pods=(pod,), served=served)
-
-    async def apply(self, run: Run, actions: tuple[Action, ...]) -> None:
-        for action in actions:
-            match action:
-                case CreateJob(stage, attempt):
-                    name = job_name(run.name, run.uid, stage, attempt)
-                    if name not in self.jobs:
-                        self.created.append(action)
-                        self.jobs[name] = JobFacts(name, stage, attempt, created_at=to_rfc3339(self.now))
-                case DeleteJob(name):
-                    if name in self.jobs:
-                        self.jobs[name] = replace(self.jobs[name], deleting=True)
-                case PatchTarget(_, payload):
-                    self.pointer = OLD_MODEL if OLD_MODEL.uri in str(payload) else NEW_MODEL
-                    self.patches.append(self.pointer)
-        if self.dies_before_writing:
-            self.dies_before_writing = False
-            raise ClusterUnavailable("killed")
-
-    async def write_status(self, run: Run, status: FineTuneRunStatus) -> None:
-        if run.resource_version != str(self.version):
-            raise StaleObject("changed")
-        self.status = status.to_wire()
-        self.version += 1
-
-    async def write_status_of(self, key: RunKey, resource_version: str, status: dict[str, object]) -> None:
-        raise AssertionError("the run is always readable here")
-
-    async def publish(self, run: Run, events: tuple[RunEvent, ...], now: str) -> None:
-        assert events
-
-
-class Story:
-    """One run in the small cluster, move by move; after each, all that must always hold is checked."""
+class Life(RuleBasedStateMachine):
+    """One run, from its first look to its end."""
 
     def __init__(self) -> None:
-        self.cluster = SmallCluster(NOON)
+        super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.reconciler = Reconciler(self.cluster, lambda: self.cluster.now)
-        self.created_at_adoption: int | None = None
+        self.cluster = SmallCluster(NOON)
+        self.clock_off = timedelta()
+        self.clock_jumped = False
+        self.reconciler = self.an_operator()
+        self.made_when_done: dict[str, int] = {}
         self.ended_as: Phase | None = None
         self.succeeded: set[str] = set()
         self.next_pass: float | None = 0.0
+
+    def an_operator(self) -> Reconciler:
+        return Reconciler(self.cluster, lambda: self.cluster.now + self.clock_off)
 
     @property
     def status(self) -> FineTuneRunStatus:
         return FineTuneRunStatus.model_validate(self.cluster.status)
 
-    def live(self) -> list[JobFacts]:
-        return [job for job in self.cluster.jobs.values() if job.live]
+    @initialize(
+        hours=st.sampled_from([None, None, 0.5]),
+        times=st.sampled_from([1, 3, 20]),
+        shortest=st.sampled_from([None, 256]),
+        queue=st.sampled_from([0, 600]),
+    )
+    def begins(self, hours: float | None, times: int, shortest: int | None, queue: int) -> None:
+        retries = {"infrastructure": times, "preemption": times, "eviction": times, "nodeLoss": times}
+        budget = {"idleGPUStopSeconds": 900} | ({"maxGPUHours": hours} if hours else {})
+        ladder = {"minSequenceLength": shortest} if shortest else {}
+        self.cluster = SmallCluster(
+            NOON,
+            policy={
+                "retries": retries,
+                "budget": budget,
+                "outOfMemory": ladder,
+                "queueDeadlineSeconds": queue,
+            },
+            resources={"train": {"gpu": {"count": GPUS}}},
+        )
+        self.reconciler = self.an_operator()
+        self.looks()
 
-    def the_operator_looks(self) -> None:
+    # the operator
+
+    def looks(self) -> None:
         try:
             self.next_pass = self.loop.run_until_complete(self.reconciler.reconcile(RUN))
         except ClusterUnavailable:
             self.next_pass = 1.0
+        self.cluster.pass_time(1)
 
-    # moves; each takes a number, and does nothing where there is nothing to do
-
+    @rule(number=small)
     def time_passes(self, number: int) -> None:
-        self.cluster.now += timedelta(seconds=[0, 1, 3, 11, 70, 400][number % 6])
-        self.the_operator_looks()
+        self.cluster.pass_time([0, 1, 3, 11, 70, 400][number % 6])
+        self.looks()
 
-    def the_operator_dies_between_acting_and_writing(self, number: int) -> None:
+    @rule()
+    def the_operator_looks(self) -> None:
+        self.looks()
+
+    @rule()
+    def an_event_comes_twice_and_the_second_look_changes_nothing(self) -> None:
+        """At rest, looking again says and does the same: a replay of old events is no news."""
+        if self.cluster.now < self.cluster.stale_until:
+            return
+        for _ in range(PASSES_TO_REST):
+            before, acted = self.cluster.status, self.cluster.acted
+            self.loop.run_until_complete(self.reconciler.reconcile(RUN))
+            if (self.cluster.status, self.cluster.acted) == (before, acted):
+                return
+        raise AssertionError(f"it does not come to rest: {self.status}")
+
+    @rule()
+    def the_operator_dies_between_acting_and_writing(self) -> None:
         self.cluster.dies_before_writing = True
-        self.the_operator_looks()
+        self.looks()
         self.cluster.dies_before_writing = False
+        self.reconciler = self.an_operator()
 
+    @rule(number=small)
     def the_operator_sees_the_jobs_as_they_were(self, number: int) -> None:
-        self.cluster.seen_before = tuple(self.cluster.jobs.values())
-        self.cluster.stale_until = self.cluster.now + timedelta(seconds=3)
+        self.cluster.seen_before = self.cluster.facts()
+        self.cluster.stale_until = self.cluster.now + timedelta(seconds=3 + 9 * (number % 2))
 
-    def a_job_succeeds(self, number: int) -> None:
-        for job in self.live()[:1]:
-            if not job.deleting:
-                self.ends(job, 0, a_good_report(job.stage, adopt=number % 4 == 3, passed=number % 5 != 4))
+    @rule(number=small)
+    def the_operators_clock_jumps(self, number: int) -> None:
+        self.clock_off = timedelta(seconds=[0, -3600, -30, 30, 3600][number % 5])
+        self.clock_jumped = True
+        self.looks()
 
-    def a_job_fails(self, number: int) -> None:
-        for job in self.live()[:1]:
-            self.ends(job, CODES[number % len(CODES)], "", pod_stays=number % 2 == 0)
+    # Jobs and pods
 
-    def a_job_vanishes(self, number: int) -> None:
-        names = sorted(self.cluster.jobs)
-        if names:
-            del self.cluster.jobs[names[number % len(names)]]
+    def a_live_job(self) -> Job | None:
+        return next((job for job in self.cluster.live() if not job.deleting), None)
 
-    def deleted_jobs_go(self, number: int) -> None:
-        self.cluster.jobs = {name: job for name, job in self.cluster.jobs.items() if not job.deleting}
+    @precondition(lambda self: self.cluster.live())
+    @rule(number=small, noticed=st.booleans())
+    def a_job_succeeds(self, number: int, noticed: bool) -> None:
+        job = self.a_live_job()
+        if job is not None and not job.suspended:
+            report = a_good_report(
+                job.action.stage,
+                adopt=number % 8 == 7,
+                passed=number % 5 != 4,
+                resumed_from=self.cluster.step_saved,
+            )
+            self.cluster.end_job(job, 0, report)
+            if noticed:
+                self.looks()
 
-    def the_user_suspends_or_resumes(self, number: int) -> None:
-        self.edit(suspend=number % 3 == 0)
+    @precondition(lambda self: self.cluster.live())
+    @rule(code=st.sampled_from(CODES), noticed=st.booleans())
+    def a_job_fails(self, code: int, noticed: bool) -> None:
+        job = self.a_live_job()
+        if job is not None and not job.suspended:
+            self.cluster.end_job(job, code)
+            if noticed:
+                self.looks()
 
+    @precondition(lambda self: any(job.action.stage is Stage.TRAIN for job in self.cluster.live()))
+    @rule()
+    def gpu_memory_runs_out(self) -> None:
+        job = self.a_live_job()
+        if job is not None and not job.suspended and job.action.stage is Stage.TRAIN:
+            self.cluster.end_job(job, int(ExitCode.CUDA_OUT_OF_MEMORY))
+            self.looks()
+            self.time_passes(3)
+
+    @precondition(lambda self: self.cluster.live())
+    @rule(number=small)
+    def a_pod_gets_its_node_and_works(self, number: int) -> None:
+        job = self.a_live_job()
+        if job is not None:
+            self.cluster.house(job)
+            if job.running is not None:
+                job.step, job.step_at = min(39, job.step + number % 7), self.cluster.now
+            self.looks()
+
+    @precondition(lambda self: any(job.running for job in self.cluster.live()))
+    @rule(taker=st.sampled_from(TAKERS), leaves_sight=st.booleans(), noticed=st.booleans())
+    def a_pod_is_taken_away(self, taker: str, leaves_sight: bool, noticed: bool) -> None:
+        job = self.a_live_job()
+        if job is not None:
+            self.cluster.take_pod_away(job, taker, leaves_sight=leaves_sight)
+            if noticed:
+                self.looks()
+
+    @precondition(lambda self: self.cluster.live())
+    @rule(kind=st.sampled_from(["OOMKilled", "Evicted"]))
+    def a_pod_takes_too_much(self, kind: str) -> None:
+        job = self.a_live_job()
+        if job is not None and not job.suspended:
+            words = "The node was low on resource: memory." if kind == "Evicted" else ""
+            self.cluster.end_job(job, 137, words, kind)
+            self.looks()
+
+    @precondition(lambda self: self.cluster.live())
+    @rule(trouble=st.sampled_from(["ImagePullBackOff", "CreateContainerConfigError", ""]))
+    def a_container_cannot_be_made(self, trouble: str) -> None:
+        job = self.a_live_job()
+        if job is not None:
+            self.cluster.house(job)
+            for pod in job.pods:
+                pod.trouble = trouble
+            self.looks()
+
+    @rule(answers=st.booleans())
+    def a_node_falls_silent_or_comes_back(self, answers: bool) -> None:
+        for job in self.cluster.jobs.values():
+            for pod in job.pods:
+                pod.node_answers = answers
+        self.looks()
+
+    @rule(full=st.booleans())
+    def the_queue_fills_or_empties(self, full: bool) -> None:
+        self.cluster.queue_is_full = full
+        for job in self.cluster.live():
+            if not job.deleting and not job.over and job.action.stage in (Stage.TRAIN, Stage.EVALUATE):
+                if full:
+                    self.cluster.suspend_job(job)
+                elif job.suspended:
+                    self.cluster.resume_job(job)
+        self.looks()
+
+    @precondition(lambda self: self.cluster.jobs)
+    @rule(number=small, at_once=st.booleans(), noticed=st.booleans())
+    def somebody_deletes_a_job(self, number: int, at_once: bool, noticed: bool) -> None:
+        """By hand, or its time to live is over."""
+        job = list(self.cluster.jobs.values())[number % len(self.cluster.jobs)]
+        if at_once:
+            self.cluster.vanish(job)
+        else:
+            self.cluster.delete_job(job)
+        if noticed:
+            self.looks()
+
+    @rule(noticed=st.booleans())
+    def what_is_deleted_goes(self, noticed: bool) -> None:
+        self.cluster.deleted_pods_end()
+        self.cluster.deleted_jobs_go()
+        if noticed:
+            self.looks()
+
+    # people
+
+    @rule(suspended=st.booleans())
+    def the_user_suspends_or_resumes(self, suspended: bool) -> None:
+        self.cluster.edit(suspend=suspended)
+        self.looks()
+
+    @rule(number=small)
     def the_user_cancels(self, number: int) -> None:
         if number % 8 == 7:
-            self.edit(cancel=True)
+            self.cluster.edit(cancel=True)
+            self.looks()
 
-    def the_target_comes_and_goes(self, number: int) -> None:
+    @rule(exists=st.booleans())
+    def the_target_comes_and_goes(self, exists: bool) -> None:
         if self.status.phase not in OVER:  # what others do to it afterwards is not this run's doing
-            self.cluster.let_target_exist(number % 2 == 0)
+            self.cluster.let_target_exist(exists)
 
-    def the_new_model_is_broken_or_not(self, number: int) -> None:
-        self.cluster.broken_model = number % 2 == 1
-
-    def edit(self, **changes: Any) -> None:
-        self.cluster.spec = self.cluster.spec | changes
-        self.cluster.generation += 1
-        self.cluster.version += 1
-
-    def ends(self, job: JobFacts, code: int, message: str, *, pod_stays: bool = True) -> None:
-        ended = ContainerFacts(
-            "stage", terminated=Termination(code, "Completed" if code == 0 else "Error", message)
-        )
-        pods = (PodFacts("pod", created_at=job.created_at, node="node-1", containers=(ended,)),)
-        failed = "" if code == 0 else "PodFailurePolicy"
-        words = f"Container stage for pod demo/pod failed with exit code {code}" if code else ""
-        self.cluster.jobs[job.name] = replace(
-            job,
-            complete=code == 0,
-            failed_reason=failed,
-            failed_message=words,
-            pods=pods if pod_stays else (),
-        )
+    @rule(broken=st.booleans())
+    def the_new_model_is_broken_or_not(self, broken: bool) -> None:
+        self.cluster.broken_model = broken
 
     # what must always hold
 
-    def check(self) -> None:
+    @invariant()
+    def all_promises_hold(self) -> None:
         status = self.status
-        stages = [job.stage for job in self.live()]
-        assert len(stages) == len(set(stages)), f"two live Jobs for one stage: {stages}"
-        if status.adopted and self.created_at_adoption is None:
-            self.created_at_adoption = len(self.cluster.created)
-        if self.created_at_adoption is not None:
-            assert len(self.cluster.created) == self.created_at_adoption, "a Job was made after adoption"
+        self.no_two_jobs_run_at_once()
+        self.what_is_done_is_not_done_again(status)
+        self.an_end_is_for_good_and_has_a_typed_reason(status)
+        self.a_run_that_goes_on_says_what_it_waits_for(status)
+        self.every_failed_attempt_has_its_class(status)
+        self.memory_goes_down_the_ladder_and_never_up(status)
+        self.what_it_cost_is_not_more_than_was_held(status)
+
+    def no_two_jobs_run_at_once(self) -> None:
+        live = [job.name for job in self.cluster.live()]
+        assert len(live) <= 1, f"two live Jobs: {live}"
+
+    def what_is_done_is_not_done_again(self, status: FineTuneRunStatus) -> None:
         succeeded = {attempt.job for attempt in status.attempts if attempt.result == "Succeeded"}
         assert self.succeeded <= succeeded, "what succeeded did not stay so"
         self.succeeded = succeeded
-        assert len(status.attempts) <= 20
+        done = {attempt.stage for attempt in status.attempts if attempt.result == "Succeeded"}
+        for stage in Stage if status.adopted or status.phase in OVER else done:
+            made = sum(action.stage is stage for action in self.cluster.created)
+            assert made == self.made_when_done.setdefault(stage, made), f"{stage} was started again"
+
+    def an_end_is_for_good_and_has_a_typed_reason(self, status: FineTuneRunStatus) -> None:
         if self.ended_as is not None:
             assert status.phase is self.ended_as, "an ended run went on"
-        if status.phase in OVER:
-            self.ended_as = status.phase
-            self.check_end(status)
-        elif status.conditions and self.next_pass is None:
-            assert status.phase in (Phase.SUSPENDED, Phase.AWAITING_APPROVAL), "nothing will wake the run"
-
-    def check_end(self, status: FineTuneRunStatus) -> None:
+        if status.phase not in OVER:
+            return
+        self.ended_as = status.phase
         assert status.completion_time
         conditions = {condition.type: condition for condition in status.conditions}
         ready, stalled = conditions[ConditionType.READY], conditions[ConditionType.STALLED]
         assert Reason(ready.reason)
+        assert ready.message
         assert (ready.status == "True") == (status.phase is Phase.SUCCEEDED)
         assert (stalled.status == "True") != (status.phase is Phase.SUCCEEDED)
+        assert "Running" not in {attempt.result for attempt in status.attempts}
 
-    def settle(self) -> None:
+    def a_run_that_goes_on_says_what_it_waits_for(self, status: FineTuneRunStatus) -> None:
+        if not status.conditions or status.phase in OVER:
+            return
+        conditions = {condition.type: condition for condition in status.conditions}
+        assert conditions[ConditionType.READY].message
+        assert self.next_pass is not None or status.phase in RESTING, "nothing will wake the run"
+
+    def every_failed_attempt_has_its_class(self, status: FineTuneRunStatus) -> None:
+        for attempt in status.attempts:
+            if attempt.result not in ("Running", "Succeeded"):
+                assert Reason(attempt.result) in FAILURES
+                assert attempt.failure_class is FAILURES[Reason(attempt.result)].failure_class
+        assert len(status.attempts) <= 20
+
+    def memory_goes_down_the_ladder_and_never_up(self, status: FineTuneRunStatus) -> None:
+        attempts = sorted((a for a in status.attempts if a.stage is Stage.TRAIN), key=lambda a: a.number)
+        sizes = [attempt.overlay.micro_batch_size if attempt.overlay else 4 for attempt in attempts]
+        assert sizes == sorted(sizes, reverse=True)
+
+    def what_it_cost_is_not_more_than_was_held(self, status: FineTuneRunStatus) -> None:
+        usage = status.usage
+        if usage is None:
+            return
+        assert usage.lost_gpu_seconds <= usage.gpu_seconds
+        running = sum(
+            (self.cluster.now - pod.housed_at).total_seconds() * GPUS
+            for job in self.cluster.jobs.values()
+            for pod in job.pods
+            if pod.may_run and pod.housed_at
+        )
+        if not self.clock_jumped:
+            assert usage.gpu_seconds <= self.cluster.held_seconds + running
+
+    # the end
+
+    def teardown(self) -> None:
         """When all goes well from now on, the run ends, and nothing is left running or half rolled out."""
-        self.edit(suspend=False)
-        self.cluster.let_target_exist(True)
-        for _ in range(60):
+        try:
+            self.all_goes_well()
+        finally:
+            self.loop.close()
+
+    def all_goes_well(self) -> None:
+        cluster = self.cluster
+        cluster.edit(suspend=False)
+        cluster.let_target_exist(True)
+        cluster.queue_is_full = False
+        self.clock_off = timedelta()
+        for _ in range(80):
+            for job in cluster.jobs.values():
+                for pod in job.pods:
+                    pod.node_answers, pod.trouble = True, ""
+            cluster.deleted_pods_end()
+            cluster.deleted_jobs_go()
             if self.status.phase in OVER:
                 break
-            self.deleted_jobs_go(0)
-            for job in self.live():
-                self.ends(job, 0, a_good_report(job.stage))
-            self.cluster.now += timedelta(seconds=301)
-            self.the_operator_looks()
-            self.check()
-        self.deleted_jobs_go(0)
-        assert self.status.phase in OVER, self.status
-        assert self.live() == []
-        if self.status.phase is Phase.SUCCEEDED:
-            assert self.cluster.pointer == NEW_MODEL
-        elif self.cluster.patches:
-            assert self.cluster.pointer == OLD_MODEL
+            for job in cluster.live():
+                if job.suspended:
+                    cluster.resume_job(job)
+                cluster.end_job(job, 0, a_good_report(job.action.stage, resumed_from=cluster.step_saved))
+            cluster.pass_time(301)
+            self.looks()
+            self.all_promises_hold()
+        status = self.status
+        assert status.phase in OVER, status
+        assert cluster.live() == []
+        if status.phase is Phase.SUCCEEDED:
+            assert cluster.pointer == NEW_MODEL
+        elif cluster.patches:
+            assert cluster.pointer == OLD_MODEL
 
 
-def a_good_report(stage: Stage, *, adopt: bool = False, passed: bool = True) -> str:
-    model = ModelFacts(uri=URI, manifest_sha256=MANIFEST, size_bytes=1)
-    verdict = EvaluationFacts(passed=passed, gate="recall is too low")
-    dataset = DatasetFacts(
-        digest=DIGEST, run_key=KEY, documents=9, training_examples=9, evaluation_examples=9, adopted=adopt
-    )
-    facts: dict[Stage, dict[str, Any]] = {
-        Stage.DATASET: {"dataset": dataset} | ({"model": model, "evaluation": verdict} if adopt else {}),
-        Stage.TRAIN: {},
-        Stage.PACKAGE: {"model": model},
-        Stage.EVALUATE: {"evaluation": verdict},
-    }
-    return StageReport(stage=stage, **facts[stage]).to_message()
-
-
-MOVES = [
-    *(6 * ["a_job_succeeds"]),
-    *(2 * ["a_job_fails"]),
-    "a_job_vanishes",
-    *(2 * ["deleted_jobs_go"]),
-    "the_user_suspends_or_resumes",
-    "the_user_cancels",
-    "the_target_comes_and_goes",
-    "the_new_model_is_broken_or_not",
-    *(2 * ["the_operator_dies_between_acting_and_writing"]),
-    "the_operator_sees_the_jobs_as_they_were",
-    *(4 * ["time_passes"]),
-]
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    moves=st.lists(
-        st.tuples(st.sampled_from(MOVES), st.integers(0, 119), st.booleans()), min_size=20, max_size=60
-    )
+FEW = settings(
+    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
-def test_whatever_happens_a_run_keeps_its_promises(moves):
-    story = Story()
-    try:
-        story.the_operator_looks()
-        for name, number, noticed in moves:
-            getattr(story, name)(number)
-            story.cluster.now += timedelta(seconds=1)
-            if noticed:
-                story.the_operator_looks()
-            story.check()
-        story.settle()
-    finally:
-        story.loop.close()
+MANY = settings(FEW, max_examples=10_000, stateful_step_count=50, print_blob=True)
+
+TestAFewLives = Life.TestCase
+TestAFewLives.settings = FEW
+
+
+@pytest.mark.slow
+class TestTenThousandLives(Life.TestCase):  # type: ignore[misc]
+    """The same, at length."""
+
+    settings = MANY
