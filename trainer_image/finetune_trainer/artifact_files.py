@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ from finetune_trainer.errors import StoreRejected
 from finetune_trainer.stores.store import Store
 
 logger = logging.getLogger(__name__)
+
+UPLOADED_NAME = "uploaded.json"
+"""What is whole so far of a folder that has no manifest yet."""
 
 Fact = str | int | float | bool | list[str] | None
 
@@ -61,14 +65,42 @@ def publish_folder(
     kind: ArtifactKind,
     facts: Mapping[str, Fact],
     serving: Collection[str] = (),
+    resume: bool = False,
 ) -> Manifest:
-    """Upload every file below `folder` to `key`, then the manifest."""
+    """Upload every file below `folder` to `key`, then the manifest.
+
+    With `resume` a list beside them says which files are there, and an attempt after one that broke off sends the rest.
+    """
     manifest = describe_folder(folder, kind, facts, serving)
+    there = _uploaded(store, key) if resume else {}
     for entry in manifest.files:
+        if there.get(entry.path) == entry.sha256:
+            logger.info("is in the store already: uri=%s/%s", store.uri(key), entry.path)
+            continue
         store.upload(f"{key}/{entry.path}", folder / entry.path)
+        if resume:
+            there[entry.path] = entry.sha256
+            store.write(f"{key}/{UPLOADED_NAME}", json.dumps(there, indent=2, sort_keys=True).encode())
     store.write(f"{key}/{MANIFEST_NAME}", manifest.to_bytes())
+    if resume:
+        store.delete([f"{key}/{UPLOADED_NAME}"])
     logger.info("stored %s: uri=%s bytes=%d", kind, store.uri(key), manifest.size_bytes)
     return manifest
+
+
+def _uploaded(store: Store, key: str) -> dict[str, str]:
+    """What an attempt that broke off left whole in the store: sha256 by path."""
+    content = store.read(f"{key}/{UPLOADED_NAME}")
+    if content is None:
+        return {}
+    try:
+        listed = json.loads(content)
+    except ValueError:
+        return {}
+    if not isinstance(listed, dict):
+        return {}
+    keys = set(store.list(f"{key}/"))
+    return {path: digest for path, digest in listed.items() if f"{key}/{path}" in keys}
 
 
 def fetch_folder(store: Store, key: str, folder: Path, only_below: str | tuple[str, ...] = "") -> Manifest:

@@ -2,6 +2,8 @@
 
     TrainerError
     ├── InvalidRun               the spec; never retried
+    │   ├── LossRaised           the packaged model answers worse than the trained one; never retried
+    │   └── WorkspaceUnusable    the scratch folder is full or read-only; never retried
     ├── DataRejected             the documents or examples; never retried
     ├── SourceRejected           wrong address or credentials; never retried
     ├── StoreRejected            bucket missing, access denied; never retried
@@ -35,6 +37,14 @@ class InvalidRun(TrainerError):
     """The spec asks for something that cannot be."""
 
     exit_code = ExitCode.INVALID_RUN
+
+
+class LossRaised(InvalidRun):
+    """Merging or quantising cost more than the spec allows."""
+
+
+class WorkspaceUnusable(InvalidRun):
+    """The scratch folder has no room, or cannot be written."""
 
 
 class DataRejected(TrainerError):

@@ -13,11 +13,16 @@ from transformers import AutoModelForCausalLM
 from finetune_contract.artifact_layout import GGUF_FILE, SAFETENSORS_FOLDER, model_folder
 from finetune_contract.run_spec import GgufType, PromptFormat
 from finetune_trainer.artifact_files import read_manifest
-from finetune_trainer.errors import BaseModelRejected
+from finetune_trainer.errors import BaseModelRejected, LossRaised
+from finetune_trainer.packaging import gguf, quality
+from finetune_trainer.packaging.llama_cpp import served
+from finetune_trainer.packaging.merge import save_merged
 from finetune_trainer.packaging.package import package, package_base
-from finetune_trainer.packaging.template_parity import check_parity
+from finetune_trainer.packaging.quality import Losses
+from finetune_trainer.packaging.template_parity import SAMPLES, check_parity
 from finetune_trainer.stores.local_folder import LocalFolder
 from finetune_trainer.training.train import train
+from tests.finetune_trainer.packaging.finished_training import finished_training
 from tests.finetune_trainer.training.tiny_model import (
     CHATML,
     RUN_KEY,
@@ -40,7 +45,7 @@ def packaged(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained and packaged run; the store is below it."""
     folder = tmp_path_factory.mktemp("run")
     context = context_for(folder, spec_for(base, maxSteps=3))
-    publish_dataset(context, [example(number) for number in range(8)])
+    publish_dataset(context, [example(number) for number in range(8)], [example(9), example(11)])
     train(context)
     package(context)
     return folder
@@ -59,6 +64,7 @@ def test_the_model_folder_holds_what_each_server_needs_and_names_what_llama_cpp_
         GGUF_FILE,
         "prompt.json",
         "README.md",
+        "provenance.json",
         "safetensors/config.json",
         "safetensors/model.safetensors",
     } <= names
@@ -125,7 +131,8 @@ def test_the_untuned_base_is_packaged_in_the_same_shape(packaged: Path, base: Pa
 
     tuned = read_manifest(LocalFolder(packaged / "store"), model_folder(RUN_KEY))
     assert tuned is not None
-    assert [entry.path for entry in manifest.files] == [entry.path for entry in tuned.files]
+    files = [entry.path for entry in tuned.files if entry.path != "provenance.json"]
+    assert [entry.path for entry in manifest.files] == files
     assert manifest.facts["tuned"] is False
     assert read_manifest(store, "base/packaged") == manifest
 
@@ -153,10 +160,81 @@ def test_the_template_of_the_format_travels_with_the_model(
     assert words in field.contents()
 
 
-def test_a_served_template_that_renders_other_tokens_is_refused(tmp_path: Path):
-    tokenizer = tiny_tokenizer()
-    tokenizer.save_pretrained(tmp_path)
+def test_the_losses_of_trained_merged_and_served_model_are_in_the_manifest_and_near_each_other(
+    packaged: Path,
+):
+    manifest = read_manifest(LocalFolder(packaged / "store"), model_folder(RUN_KEY))
 
-    check_parity(tokenizer, tmp_path, CHATML)
-    with pytest.raises(BaseModelRejected, match="the chat template in the GGUF file"):
-        check_parity(tokenizer, tmp_path, CHATML.replace("assistant", "model"))
+    assert manifest is not None
+    facts = manifest.facts
+    assert facts["lossQuestions"] == 2
+    assert facts["lossMerged"] == pytest.approx(facts["lossTrained"], abs=0.2)
+    assert facts["lossServed"] == pytest.approx(facts["lossMerged"], abs=0.02)
+    assert facts["promptsCompared"] == 2 + len(SAMPLES)
+
+
+def test_the_provenance_names_every_other_file_as_the_manifest_does(packaged: Path):
+    manifest = read_manifest(LocalFolder(packaged / "store"), model_folder(RUN_KEY))
+
+    assert manifest is not None
+    document = json.loads((model_of(packaged) / "provenance.json").read_text())
+    named = {subject["name"]: subject["digest"]["sha256"] for subject in document["subject"]}
+    assert named == {e.path: e.sha256 for e in manifest.files if e.path != "provenance.json"}
+
+
+def test_a_loss_over_the_limit_ends_the_stage_and_stores_nothing(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    context = finished_training(tmp_path, base)
+    monkeypatch.setattr(quality, "measure", lambda *_: Losses(2, 1.0, 1.5, 1.5))
+
+    with pytest.raises(LossRaised, match=r"spec\.packaging\.maxLossIncrease 0"):
+        package(context)
+
+    assert context.store.list(model_folder(RUN_KEY)) == []
+
+
+@pytest.fixture(scope="module")
+def served_base(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as the stage saves and converts it."""
+    folder = tmp_path_factory.mktemp("served")
+    save_merged(base, None, tiny_tokenizer(), folder / "saved")
+    gguf.convert(folder / "saved", folder / "model.gguf", GgufType.F16, lambda: None)
+    return folder
+
+
+def test_prompts_of_the_trained_template_are_the_servers_token_for_token(served_base: Path):
+    with served(served_base / "model.gguf", 512) as server:
+        count = check_parity(tiny_tokenizer(), served_base / "saved", server, [example(0).prompt])
+
+    assert count == len(SAMPLES) + 1
+
+
+def test_a_template_that_was_not_trained_is_refused_with_the_first_token_that_differs(served_base: Path):
+    other = tiny_tokenizer(CHATML.replace("assistant", "model"))
+    other.save_pretrained(served_base / "other")
+
+    with (
+        served(served_base / "model.gguf", 512) as server,
+        pytest.raises(BaseModelRejected, match=r"the model server makes other tokens.* from token \d+ on"),
+    ):
+        check_parity(other, served_base / "other", server)
+
+
+def test_a_saved_tokenizer_that_splits_otherwise_is_refused(served_base: Path):
+    other = tiny_tokenizer(CHATML.replace("assistant", "model"))
+
+    with (
+        served(served_base / "model.gguf", 512) as server,
+        pytest.raises(BaseModelRejected, match="the saved tokenizer makes other tokens"),
+    ):
+        check_parity(other, served_base / "saved", server)
+
+
+def test_a_server_that_would_begin_every_prompt_with_a_token_that_training_did_not_is_told_not_to(
+    served_base: Path,
+):
+    config = json.loads((served_base / "saved" / "tokenizer_config.json").read_text())
+
+    assert tiny_tokenizer().bos_token is not None
+    assert config["add_bos_token"] is False

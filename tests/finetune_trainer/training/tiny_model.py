@@ -47,6 +47,8 @@ def tiny_tokenizer(chat_template: str | None = CHATML) -> PreTrainedTokenizerFas
         bos_token="<s>",
         eos_token="<|im_end|>",
         pad_token="</s>",
+        extra_special_tokens=["<|im_start|>"],  # llama.cpp knows those alone that are named so
+        add_prefix_space=False,
     )
     fast.chat_template = chat_template
     return fast

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import subprocess
 import sys
 import threading
@@ -14,7 +17,11 @@ from finetune_trainer.packaging.llama_cpp import check_can_quantize
 from finetune_trainer.packaging.quantized_file import QUANTIZED, quantize_file
 
 _TEMPLATE_KEY = "tokenizer.chat_template"
-_NO_SPACE = ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system")
+_NO_SPACE = re.compile(
+    r"No space left on device|File too large|Disk quota exceeded|requested and \d+ written"
+)
+"""The last is numpy's way to say it."""
+_PROGRESS = re.compile(r"\d%\|")
 
 
 def check_can_make(kind: GgufType) -> None:
@@ -74,13 +81,14 @@ def _run_converter(folder: Path, target: Path, form: str, heartbeat: Callable[[]
         reader.join()
     if code == 0 and target.is_file():
         return
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+    said = [line.strip() for line in lines if line.strip() and not _PROGRESS.search(line)]
+    last = said[-1] if said else "no output"
     if "not supported" in last or "NotImplementedError" in last:
         raise BaseModelRejected(
             f"spec.baseModel.uri: llama.cpp cannot serve this model ({last[:300]}); take an architecture that it knows"
         )
-    if any(words in last for words in _NO_SPACE):
-        raise OSError(f"the GGUF converter: {last[:300]}")
+    if any(_NO_SPACE.search(line) for line in said):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
     raise TrainerError(f"the GGUF converter ended with {code}: {last[:500]}")
 
 

@@ -89,11 +89,14 @@ class ServedModel:
         """What the server makes of a chat before the model sees it: its template, then its tokenizer."""
         messages = [{"role": message.role, "content": message.content} for message in prompt]
         text = self._post("/apply-template", {"messages": messages})["prompt"]
-        return self.token_ids(str(text))
+        return self._token_ids(str(text), add_special=True)
 
     def token_ids(self, text: str) -> list[int]:
         """A text in tokens, without those that the tokenizer would put around it."""
-        body = {"content": text, "add_special": False, "parse_special": True}
+        return self._token_ids(text, add_special=False)
+
+    def _token_ids(self, text: str, add_special: bool) -> list[int]:
+        body: dict[str, object] = {"content": text, "add_special": add_special, "parse_special": True}
         return [int(token) for token in self._post("/tokenize", body)["tokens"]]
 
     def answer_losses(self, prompt_ids: Sequence[int], answer_ids: Sequence[int]) -> list[float]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finetune_contract.artifacts import ChatMessage
 from finetune_trainer.errors import BaseModelRejected, Diverged, Preempted
 from finetune_trainer.packaging.lora_weights import LoraWeights, read_lora
 from finetune_trainer.packaging.safetensors_file import (
@@ -24,7 +25,7 @@ from finetune_trainer.packaging.safetensors_file import (
     read_tensor,
     write_tensor,
 )
-from finetune_trainer.training.encoding import turn_end_ids
+from finetune_trainer.training.encoding import prompt_token_ids, turn_end_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,7 +41,7 @@ def save_merged(
     target: Path,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Write the merged model and its tokenizer as safetensors; with no adapter, the base model.
+    """Write the merged model and its tokenizer as safetensors; with no adapter, the base model. There when whole.
 
     Args:
         tokenizer: carries the chat template that was trained; it goes with the model.
@@ -51,6 +52,8 @@ def save_merged(
         Diverged: a merged weight is no number.
         Preempted: told to stop.
     """
+    shutil.rmtree(target, ignore_errors=True)
+    whole, target = target, target.with_name(f"{target.name}.partial")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for pattern in _FROM_THE_BASE:
@@ -69,6 +72,9 @@ def save_merged(
     _name_turn_ends(base_folder, tokenizer, target)
     if _template_of(base_folder, tokenizer) != tokenizer.chat_template:
         tokenizer.save_pretrained(target)
+    if not _begins_with_bos(tokenizer):
+        _add_no_bos(target / "tokenizer_config.json")
+    target.replace(whole)
 
 
 def tensor_of_layer(layer: str, names: Iterable[str]) -> str | None:
@@ -160,6 +166,19 @@ def _name_turn_ends(base_folder: Path, tokenizer: PreTrainedTokenizerBase, targe
     if ends:
         settings["eos_token_id"] = ends if len(ends) > 1 else ends[0]
     path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _begins_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    prompt = prompt_token_ids(tokenizer, [ChatMessage(role="user", content="q")])
+    return tokenizer.bos_token_id is None or prompt[:1] == [tokenizer.bos_token_id]
+
+
+def _add_no_bos(path: Path) -> None:
+    """A server adds the token that begins a text unless it is told otherwise; a template without it was trained so."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("add_bos_token") is not False:
+        config["add_bos_token"] = False
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _template_of(base_folder: Path, tokenizer: PreTrainedTokenizerBase) -> object:

@@ -1,36 +1,34 @@
-"""The package stage: merged safetensors, GGUF, prompt and model card in one folder, the manifest last."""
+"""The package stage: merged safetensors, GGUF, prompt, model card and provenance in one folder, the manifest last."""
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from finetune_contract import VERSION
-from finetune_contract.artifact_layout import GGUF_FILE, SAFETENSORS_FOLDER, adapter_folder, model_folder
-from finetune_contract.artifacts import ArtifactKind, Manifest
-from finetune_contract.prompt import INSTRUCTION, INSTRUCTION_WITHOUT_SOURCES, PROMPT_VERSION, REFUSAL
+from finetune_contract.artifact_layout import (
+    EVALUATION_FILE,
+    GGUF_FILE,
+    adapter_folder,
+    dataset_folder,
+    model_folder,
+)
+from finetune_contract.artifacts import ArtifactKind, Example, Manifest
 from finetune_contract.run_spec import GgufType, PromptFormat
 from finetune_contract.stage_protocol import ModelFacts, Stage, StageReport
-from finetune_trainer.artifact_files import Fact, fetch_folder, publish_folder, read_manifest
+from finetune_trainer.artifact_files import fetch_folder, publish_folder, read_manifest
 from finetune_trainer.errors import BaseModelRejected
 from finetune_trainer.packaging import gguf
-from finetune_trainer.packaging.merge import save_merged
-from finetune_trainer.packaging.model_card import model_card
-from finetune_trainer.packaging.template_parity import check_parity
+from finetune_trainer.packaging.model_folder import STEPS, Recipe, Tuning, make_folder
+from finetune_trainer.packaging.provenance import IMAGE_ENV, Inputs
+from finetune_trainer.packaging.signature import signing_key
+from finetune_trainer.packaging.workspace_errors import workspace_errors
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.store import Store
 from finetune_trainer.training import base_model
-from finetune_trainer.training.encoding import load_tokenizer
 
 logger = logging.getLogger(__name__)
-
-PROMPT_FILE = "prompt.json"
-CARD_FILE = "README.md"
-_STEPS = 4
 
 
 def package(context: StageContext) -> StageReport:
@@ -38,7 +36,10 @@ def package(context: StageContext) -> StageReport:
     key = model_folder(context.run_key)
     manifest = read_manifest(context.store, key)
     if manifest is None:
-        manifest = _package_run(context, key)
+        gguf.check_can_make(context.spec.packaging.gguf)
+        signing_with = signing_key(context.environment)
+        with workspace_errors(context.work_folder):
+            manifest = _package_run(context, key, signing_with)
     else:
         logger.info("the model is there already: uri=%s", context.store.uri(key))
     facts = ModelFacts(
@@ -65,39 +66,50 @@ def package_base(
     manifest = read_manifest(store, key)
     if manifest is not None:
         return manifest
-    facts: dict[str, Fact] = {"baseModel": uri or base_folder.name, "tuned": False}
-    return _make_folder(
-        store=store,
-        key=key,
+    gguf.check_can_make(gguf_type)
+    recipe = Recipe(
         name=name,
         base_folder=base_folder,
-        adapter=None,
-        folder=(work_folder or base_folder.parent) / f"{base_folder.name}-packaged",
         gguf_type=gguf_type,
         prompt_format=prompt_format,
-        licence="",
-        facts=facts,
-        progress=progress or _silent,
+        facts={"baseModel": uri or base_folder.name, "tuned": False},
     )
+    folder = (work_folder or base_folder.parent) / f"{base_folder.name}-packaged"
+    with workspace_errors(folder):
+        return _make_and_publish(recipe, folder, store, key, progress or _silent)
 
 
-def _package_run(context: StageContext, key: str) -> Manifest:
+def _package_run(context: StageContext, key: str, signing_with: Path | None) -> Manifest:
     adapter = context.work_folder / "adapter"
-    trained = fetch_folder(context.store, adapter_folder(context.run_key), adapter)
+    adapter_key = adapter_folder(context.run_key)
+    trained = fetch_folder(context.store, adapter_key, adapter)
     base = base_model.resolve(context)
     if base.digest != trained.facts.get("baseModelDigest"):
         raise BaseModelRejected(
             f"spec.baseModel.uri: {base.uri} is no longer the model that the adapter was trained on; "
             "put the old files back, or start a new run"
         )
+    dataset_digest = str(trained.facts.get("datasetDigest") or context.dataset_digest)
+    dataset_key = dataset_folder(dataset_digest)
+    dataset = context.work_folder / "dataset"
+    stored = fetch_folder(context.store, dataset_key, dataset, only_below=EVALUATION_FILE)
     names = ("baseModelDigest", "datasetDigest", "steps", "finalLoss", "quantization", "seed")
-    return _make_folder(
-        store=context.store,
-        key=key,
+    inputs = Inputs(
+        run_name=context.run_name,
+        run_key=context.run_key,
+        spec=context.spec,
+        base_uri=base.uri,
+        base_digest=base.digest,
+        dataset_uri=context.store.uri(dataset_key),
+        dataset_digest=dataset_digest,
+        snapshot_sha256=str(stored.facts.get("snapshotSha256") or ""),
+        adapter_uri=context.store.uri(adapter_key),
+        adapter_sha256=trained.sha256(),
+        image=context.spec.trainer_image or context.environment.get(IMAGE_ENV, ""),
+    )
+    recipe = Recipe(
         name=context.run_name,
         base_folder=base_model.fetch(context, base),
-        adapter=adapter,
-        folder=context.work_folder / "model",
         gguf_type=context.spec.packaging.gguf,
         prompt_format=context.spec.dataset.prompt_format,
         licence=base.licence,
@@ -107,57 +119,38 @@ def _package_run(context: StageContext, key: str) -> Manifest:
             "runKey": context.run_key,
             **{name: trained.facts.get(name) for name in names},
         },
-        progress=context.progress,
+        tuning=Tuning(
+            adapter_folder=adapter,
+            spec=context.spec,
+            questions=_questions(dataset / EVALUATION_FILE),
+            dataset_facts=stored.facts,
+            inputs=inputs,
+            signing_key=signing_with,
+        ),
     )
+    folder = context.work_folder / "model"
+    return _make_and_publish(recipe, folder, context.store, key, context.progress, context.stop_requested)
 
 
-def _make_folder(
-    *,
+def _questions(path: Path) -> list[Example]:
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as lines:
+        return [Example.model_validate_json(line) for line in lines]
+
+
+def _make_and_publish(
+    recipe: Recipe,
+    folder: Path,
     store: Store,
     key: str,
-    name: str,
-    base_folder: Path,
-    adapter: Path | None,
-    folder: Path,
-    gguf_type: GgufType,
-    prompt_format: PromptFormat,
-    licence: str,
-    facts: Mapping[str, Fact],
     progress: Progress,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Manifest:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    tokenizer = load_tokenizer(base_folder, prompt_format)
-    progress(
-        0, _STEPS, message="merging the adapter into the 16-bit model" if adapter else "copying the model"
-    )
-    save_merged(base_folder, adapter, tokenizer, folder / SAFETENSORS_FOLDER)
-    words = f"converting to GGUF {gguf_type.value}"
-    progress(1, _STEPS, message=words)
-    gguf.convert(
-        folder / SAFETENSORS_FOLDER, folder / GGUF_FILE, gguf_type, lambda: progress(1, _STEPS, message=words)
-    )
-    progress(2, _STEPS, message="comparing the chat templates")
-    check_parity(tokenizer, folder / SAFETENSORS_FOLDER, gguf.chat_template_of(folder / GGUF_FILE))
-    all_facts: dict[str, Fact] = {
-        **facts,
-        "trainerVersion": VERSION,
-        "promptVersion": PROMPT_VERSION,
-        "promptFormat": prompt_format.value,
-        "gguf": gguf_type.value,
-    }
-    prompt = {
-        "promptVersion": PROMPT_VERSION,
-        "promptFormat": prompt_format.value,
-        "instruction": INSTRUCTION,
-        "instructionWithoutSources": INSTRUCTION_WITHOUT_SOURCES,
-        "refusal": REFUSAL,
-    }
-    (folder / PROMPT_FILE).write_text(json.dumps(prompt, indent=2, ensure_ascii=False) + "\n")
-    (folder / CARD_FILE).write_text(model_card(name, all_facts, licence))
-    progress(3, _STEPS, message="storing the model")
-    manifest = publish_folder(store, key, folder, ArtifactKind.MODEL, all_facts, serving={GGUF_FILE})
-    progress(_STEPS, _STEPS, message="stored")
+    facts = make_folder(recipe, folder, progress, stop_requested)
+    progress(STEPS - 1, STEPS, message="storing the model")
+    manifest = publish_folder(store, key, folder, ArtifactKind.MODEL, facts, serving={GGUF_FILE}, resume=True)
+    progress(STEPS, STEPS, message="stored")
     return manifest
 
 
