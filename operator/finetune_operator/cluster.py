@@ -74,7 +74,8 @@ from finetune_operator.observed import (
 )
 from finetune_operator.pod_answers import ask_pods
 from finetune_operator.rollout.progress import pods_with, silent_failures
-from finetune_operator.rollout.states import TOUCHED, rehearsal
+from finetune_operator.rollout.rivals import rivals
+from finetune_operator.rollout.states import rehearsal
 
 logger = logging.getLogger(__name__)
 
@@ -276,24 +277,21 @@ class Cluster:
         patch = rehearsal(run, deployment)
         refusal = await self._rehearse(run.namespace, deployment, patch) if patch else None
         if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
-            rolling = await self._rolling_run(run, target.name) if run.status.evaluation else ""
-            return Observed(jobs=jobs, target=deployment, refusal=refusal, rolling_run=rolling)
+            bodies = await self.list_runs(run.namespace) if run.status.evaluation else []
+            rivalry = rivals(run.uid, target.name, bodies)
+            return Observed(
+                jobs=jobs,
+                target=deployment,
+                refusal=refusal,
+                rolling_run=rivalry.rolling,
+                newer_run=rivalry.newer,
+            )
         pods = await self._target_pods(run.namespace, target, body)
         served: tuple[ServedModel, ...] = ()
         if rollout.phase is RolloutPhase.VERIFYING and rollout.current is not None:
             ready = [pod for pod in pods_with(pods, rollout.current) if pod.ready]
             served = await ask_pods(ready, run.spec.rollout.serving_port)
         return Observed(jobs=jobs, target=deployment, target_pods=pods, refusal=refusal, served=served)
-
-    async def _rolling_run(self, run: Run, target: str) -> str:
-        """Name of another run whose rollout to the same target is under way; empty when there is none."""
-        touched = {phase.value for phase in TOUCHED}
-        for body in await self.list_runs(run.namespace):
-            rollout = (body.get("status") or {}).get("rollout") or {}
-            mine = body["metadata"]["uid"] == run.uid
-            if not mine and reading.target_of(body) == target and rollout.get("phase") in touched:
-                return str(body["metadata"]["name"])
-        return ""
 
     async def _target_pods(
         self, namespace: str, target: DeploymentTarget, deployment: Json

@@ -178,6 +178,15 @@ def _roll_out(step: Step) -> Outlook:
             (true(ConditionType.ROLLED_OUT, Reason.COMPLETED, step.message),),
             rollout=rollout,
         )
+    if phase is RolloutPhase.SUPERSEDED:
+        return Outlook(
+            Phase.SUCCEEDED,
+            Mood.SUCCEEDED,
+            Reason.COMPLETED,
+            step.message,
+            (false(ConditionType.ROLLED_OUT, Reason.SUPERSEDED, step.message),),
+            rollout=rollout,
+        )
     if rollout is not None and phase in (RolloutPhase.ROLLED_BACK, RolloutPhase.ROLLBACK_FAILED):
         cause = Reason(rollout.reason)
         reason = Reason.ROLLBACK_FAILED if phase is RolloutPhase.ROLLBACK_FAILED else cause

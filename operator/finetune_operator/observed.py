@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
 from finetune_contract.stage_protocol import Stage
+from finetune_operator.rollout.target_shape import ANY_SHAPE, TargetShape
 
 NO_MODEL = ModelPointer()
 """A template that pins no model."""
@@ -197,6 +198,7 @@ class DeploymentFacts:
     conditions: tuple[ConditionFacts, ...] = ()
     init_containers: tuple[TemplateContainer, ...] = ()
     containers: tuple[TemplateContainer, ...] = ()
+    shape: TargetShape = ANY_SHAPE
 
 
 @dataclass(frozen=True)
@@ -232,5 +234,7 @@ class Observed:
     """Outcome of the rehearsed patch (server-side dry run); None when it would be taken or was not asked."""
     rolling_run: str = ""
     """Another run that is rolling out to the same target and has not ended; read only before patching."""
+    newer_run: str = ""
+    """A run that was made later and has rolled out to the same target; read only before patching."""
     served: tuple[ServedModel, ...] = ()
     """Answers of the target's ready pods; read only while verifying."""

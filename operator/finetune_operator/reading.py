@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
 from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
 from finetune_contract.stage_protocol import Stage
-from finetune_operator.api_group import ANNOTATION_RUN, LABEL_ATTEMPT, LABEL_RUN, LABEL_STAGE
+from finetune_operator.api_group import ANNOTATION_RUN, FIELD_MANAGER, LABEL_ATTEMPT, LABEL_RUN, LABEL_STAGE
 from finetune_operator.errors import InvalidRun
 from finetune_operator.observed import (
     ConditionFacts,
@@ -26,6 +26,7 @@ from finetune_operator.observed import (
 )
 from finetune_operator.outlook import OVER
 from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MODEL_URI
+from finetune_operator.rollout.target_shape import target_shape
 
 Json = Mapping[str, Any]
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
@@ -195,6 +196,7 @@ def deployment(body: Json) -> DeploymentFacts:
         ),
         init_containers=tuple(_template_container(entry) for entry in template.get("initContainers") or ()),
         containers=tuple(_template_container(entry) for entry in template.get("containers") or ()),
+        shape=target_shape(body, FIELD_MANAGER),
     )
 
 

@@ -8,6 +8,7 @@ from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import Reason
 from finetune_operator.observed import DeploymentFacts, Observed, Refusal, TemplateContainer
 from finetune_operator.rollout.patch import FETCH_NAMES, SERVER_NAMES, fetch_container, server_container
+from finetune_operator.rollout.room import ModelNeed, shortage
 
 PLACE = "spec.rollout.target.deployment"
 MAX_NAMES = 10
@@ -61,8 +62,15 @@ def obstacle_to_start(target: DeploymentTarget, observed: Observed) -> Obstacle 
     return conflict(deployment.name, observed.refusal)
 
 
-def obstacle_to_patch(target: DeploymentTarget, observed: Observed) -> Obstacle | None:
-    """What stands in the way of the patch now."""
+def obstacle_to_patch(
+    target: DeploymentTarget, observed: Observed, need: ModelNeed | None = None, timeout_seconds: int = 86_400
+) -> Obstacle | None:
+    """What stands in the way of the patch now.
+
+    Args:
+        need: what the model takes; None when it is not known, or serves already.
+        timeout_seconds: of the whole rollout.
+    """
     if (obstacle := obstacle_to_start(target, observed)) is not None:
         return obstacle
     deployment = observed.target
@@ -74,16 +82,19 @@ def obstacle_to_patch(target: DeploymentTarget, observed: Observed) -> Obstacle 
         )
     if deployment is not None and deployment.paused:
         return Obstacle(
-            Reason.WAITING,
+            Reason.DEPLOYMENT_PAUSED,
             f'Deployment "{deployment.name}" is paused; `kubectl rollout resume deployment/{deployment.name}`',
             needs_person=False,
         )
     if deployment is not None and deployment.replicas == 0:
         return Obstacle(
-            Reason.WAITING,
+            Reason.NO_REPLICAS,
             f'Deployment "{deployment.name}" has 0 replicas, so the model could not be proven; scale it up',
             needs_person=False,
         )
+    if deployment is not None and need is not None:
+        short = shortage(target, deployment, need, timeout_seconds)
+        return Obstacle(short.reason, short.message) if short else None
     return None
 
 

@@ -14,7 +14,9 @@ from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import ModelPointer, Reason
 from finetune_operator.failures import CONFIG_REASONS, IMAGE_REASONS
 from finetune_operator.observed import ConditionFacts, ContainerFacts, DeploymentFacts, PodFacts, Termination
-from finetune_operator.timestamps import from_rfc3339, seconds_since
+from finetune_operator.rollout.room import full_node_cure, mib
+from finetune_operator.rollout.target_shape import TargetShape
+from finetune_operator.timestamps import from_rfc3339, in_words, seconds_since
 
 UNSCHEDULABLE_PATIENCE_SECONDS = 120.0
 IMAGE_PATIENCE_SECONDS = 120.0
@@ -22,6 +24,12 @@ CONFIG_PATIENCE_SECONDS = 30.0
 REPLICA_FAILURE_PATIENCE_SECONDS = 60.0
 PATIENT_RESTARTS = 3
 """Containers that are not ours, and a store that does not answer, may try this often."""
+CRASH_LOOP = "CrashLoopBackOff"
+FAILED_PROGRESS = {
+    "ProgressDeadlineExceeded": Reason.PROGRESS_DEADLINE_EXCEEDED,
+    "ReplicaSetCreateError": Reason.FAILED_CREATE,
+}
+"""Reasons of a Deployment's condition Progressing=False."""
 HOPELESS_IMAGE_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 
 
@@ -63,13 +71,14 @@ def watch(
     """
     if deployment.observed_generation < deployment.generation:
         return Waiting("the Deployment's controller has not seen the change yet")
-    for pod in new_pods:
-        if (failed := pod_failure(target, pod, patched_at, now)) is not None:
-            return failed
-    if (failed := _deployment_failure(deployment, patched_at, now)) is not None:
+    troubles = [pod_trouble(target, pod, deployment.shape, patched_at, now) for pod in new_pods]
+    troubles.append(_deployment_trouble(deployment, patched_at, now))
+    if (failed := next((trouble for trouble in troubles if isinstance(trouble, Failed)), None)) is not None:
         return failed
     if deployment.paused:
         return Waiting("the Deployment is paused")
+    if (waiting := next((trouble for trouble in troubles if trouble is not None), None)) is not None:
+        return waiting
     wanted, updated = deployment.replicas, deployment.updated_replicas
     if updated < wanted:
         return Waiting(f"{updated} of {wanted} new pods made")
@@ -97,41 +106,52 @@ def silent_failures(target: DeploymentTarget, pod: PodFacts) -> tuple[ContainerF
     return tuple(container for container, ended in bad if ended is not None and not ended.message.strip())
 
 
-def pod_failure(target: DeploymentTarget, pod: PodFacts, patched_at: str, now: datetime) -> Failed | None:
-    """What is wrong with a new pod; None while it may still come up."""
+def pod_trouble(
+    target: DeploymentTarget, pod: PodFacts, shape: TargetShape, patched_at: str, now: datetime
+) -> Failed | Waiting | None:
+    """What is wrong with a new pod: for good, or so far with its cause; None when nothing is."""
     if pod.ready:
         return None
     waited = min(seconds_since(pod.created_at, now), seconds_since(patched_at, now))
     if pod.unschedulable:
-        if waited < UNSCHEDULABLE_PATIENCE_SECONDS:
-            return None
-        return Failed(Reason.UNSCHEDULABLE, f"pod {pod.name} finds no node: {pod.unschedulable}")
-    for container in pod.containers:
-        if (failed := _container_failure(target, pod, container, waited)) is not None:
-            return failed
-    return None
+        words = f"pod {pod.name} finds no node: {pod.unschedulable}{full_node_cure(shape)}"
+        return _patient(Reason.UNSCHEDULABLE, words, waited, UNSCHEDULABLE_PATIENCE_SECONDS)
+    troubles = [_container_trouble(target, pod, container, shape, waited) for container in pod.containers]
+    failed = next((trouble for trouble in troubles if isinstance(trouble, Failed)), None)
+    return failed or next((trouble for trouble in troubles if trouble is not None), None)
 
 
-def _container_failure(
-    target: DeploymentTarget, pod: PodFacts, container: ContainerFacts, waited: float
-) -> Failed | None:
+def _patient(reason: Reason, words: str, waited: float, patience: float) -> Failed | Waiting:
+    """It may pass by itself, for so long."""
+    if waited >= patience:
+        return Failed(reason, words)
+    return Waiting(f"{words} (given {in_words(patience)} to come right)")
+
+
+def _container_trouble(
+    target: DeploymentTarget, pod: PodFacts, container: ContainerFacts, shape: TargetShape, waited: float
+) -> Failed | Waiting | None:
     place = f'container "{container.name}" of pod {pod.name}'
     if container.waiting_reason in IMAGE_REASONS:
-        hopeless = container.waiting_reason in HOPELESS_IMAGE_REASONS
-        if hopeless or waited >= IMAGE_PATIENCE_SECONDS:
-            words = f"{place}: {container.waiting_reason}: {container.waiting_message}"
-            return Failed(Reason.IMAGE_PULL_FAILED, words)
-        return None
+        words = f"{place}: {container.waiting_reason}: {container.waiting_message}"
+        patience = 0.0 if container.waiting_reason in HOPELESS_IMAGE_REASONS else IMAGE_PATIENCE_SECONDS
+        return _patient(Reason.IMAGE_PULL_FAILED, words, waited, patience)
     if container.waiting_reason in CONFIG_REASONS:
-        if waited < CONFIG_PATIENCE_SECONDS:
-            return None
         secret = "secret" in container.waiting_message.lower()
         reason = Reason.SECRET_NOT_FOUND if secret else Reason.CONTAINER_CRASHED
-        return Failed(reason, f"{place} cannot be made: {container.waiting_message}")
+        words = f"{place} cannot be made: {container.waiting_message}"
+        return _patient(reason, words, waited, CONFIG_PATIENCE_SECONDS)
     ended = _bad_end(container)
-    if ended is None:
-        return None
-    return _ended_badly(target, container, ended, place)
+    if ended is not None:
+        return _ended_badly(target, container, ended, place, shape)
+    if container.waiting_reason == CRASH_LOOP:
+        words = f"{place} ends again and again, after {container.restarts} restarts with exit code 0"
+        return (
+            Failed(Reason.CONTAINER_CRASHED, words)
+            if container.restarts >= PATIENT_RESTARTS
+            else Waiting(words)
+        )
+    return None
 
 
 def _bad_end(container: ContainerFacts) -> Termination | None:
@@ -147,36 +167,49 @@ def _bad_end(container: ContainerFacts) -> Termination | None:
 
 
 def _ended_badly(
-    target: DeploymentTarget, container: ContainerFacts, ended: Termination, place: str
-) -> Failed | None:
+    target: DeploymentTarget, container: ContainerFacts, ended: Termination, place: str, shape: TargetShape
+) -> Failed | Waiting:
     words = f": {ended.message.strip()}" if ended.message.strip() else ""
     if ended.reason == "OOMKilled":
+        limit = shape.memory_limit(container.name)
+        there = f"limit of {mib(limit)} MiB" if limit else "limit"
         return Failed(
             Reason.MODEL_TOO_LARGE,
-            f"{place} was killed at its memory limit while loading the model; raise the limit or serve a "
-            f"smaller model{words}",
+            f"{place} was killed at its memory {there}; raise resources.limits.memory or serve a smaller "
+            f"model{words}",
         )
+    told = f"{place} ended with exit code {ended.exit_code}{words}"
+    patient = container.restarts < PATIENT_RESTARTS
+    tries = f"{told} (try {container.restarts + 1} of {PATIENT_RESTARTS + 1})"
     if container.name == target.fetch_container:
         reason = FETCH_REASONS.get(ended.exit_code, Reason.CONTAINER_CRASHED)
-        if reason is Reason.STORE_UNAVAILABLE and container.restarts < PATIENT_RESTARTS:
-            return None
-        return Failed(reason, f"{place} ended with exit code {ended.exit_code}{words}")
-    if container.name != target.server_container and container.restarts < PATIENT_RESTARTS:
-        return None
-    return Failed(Reason.CONTAINER_CRASHED, f"{place} ended with exit code {ended.exit_code}{words}")
+        return Waiting(tries) if reason is Reason.STORE_UNAVAILABLE and patient else Failed(reason, told)
+    if container.name != target.server_container and patient:
+        return Waiting(tries)
+    return Failed(Reason.CONTAINER_CRASHED, told)
 
 
-def _deployment_failure(deployment: DeploymentFacts, patched_at: str, now: datetime) -> Failed | None:
+def _deployment_trouble(
+    deployment: DeploymentFacts, patched_at: str, now: datetime
+) -> Failed | Waiting | None:
+    waiting: Waiting | None = None
     for condition in deployment.conditions:
         if not _after(condition, patched_at):
             continue
-        if condition.type == "Progressing" and condition.reason == "ProgressDeadlineExceeded":
-            return Failed(Reason.PROGRESS_DEADLINE_EXCEEDED, condition.message)
+        if (
+            condition.type == "Progressing"
+            and condition.status != "True"
+            and condition.reason in FAILED_PROGRESS
+        ):
+            return Failed(FAILED_PROGRESS[condition.reason], condition.message)
         if condition.type == "ReplicaFailure" and condition.status == "True":
-            since = condition.last_transition_time or condition.last_update_time
-            if seconds_since(since, now) >= REPLICA_FAILURE_PATIENCE_SECONDS:
-                return Failed(Reason.INFRASTRUCTURE, f"no new pod can be made: {condition.message}")
-    return None
+            since = seconds_since(condition.last_transition_time or condition.last_update_time, now)
+            words = f"no new pod can be made: {condition.message}"
+            found = _patient(Reason.FAILED_CREATE, words, since, REPLICA_FAILURE_PATIENCE_SECONDS)
+            if isinstance(found, Failed):
+                return found
+            waiting = found
+    return waiting
 
 
 def _after(condition: ConditionFacts, patched_at: str) -> bool:

@@ -13,9 +13,11 @@ from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import ModelPointer, Reason, RolloutPhase, RolloutStatus
 from finetune_operator.actions import Action, PatchTarget
 from finetune_operator.observed import NO_MODEL, DeploymentFacts, Observed, Run
-from finetune_operator.rollout.patch import payload, pointer_in, pointer_to
+from finetune_operator.rollout.patch import payload, pointer_in, pointer_to, server_container
 from finetune_operator.rollout.preflight import Obstacle, conflict, obstacle_to_patch, obstacle_to_start
 from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_with, watch
+from finetune_operator.rollout.reverts import after_revert, put_back_words
+from finetune_operator.rollout.room import ModelNeed, need_of, surge_words
 from finetune_operator.rollout.verification import verify
 from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
 
@@ -23,7 +25,11 @@ AT_ONCE = 0.0
 LOOK_AGAIN_SECONDS = 2.0
 OBSTACLE_SECONDS = 30.0
 PASSING_SECONDS = 5.0
-OVER = frozenset({RolloutPhase.SUCCEEDED, RolloutPhase.ROLLED_BACK, RolloutPhase.ROLLBACK_FAILED})
+REVERT_PATIENCE_SECONDS = 30.0
+"""Whoever took the values out may still be at work."""
+OVER = frozenset(
+    {RolloutPhase.SUCCEEDED, RolloutPhase.ROLLED_BACK, RolloutPhase.ROLLBACK_FAILED, RolloutPhase.SUPERSEDED}
+)
 TOUCHED = frozenset({RolloutPhase.PROGRESSING, RolloutPhase.VERIFYING, RolloutPhase.ROLLING_BACK})
 """The target may hold our values, and it is not decided whether they stay."""
 
@@ -70,7 +76,7 @@ def advance(run: Run, wanted: ModelPointer, observed: Observed, now: datetime) -
     if rollout is not None and rollout.phase in OVER:
         return Step(rollout)
     if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
-        return _prepare(rollout, target, wanted, observed, now)
+        return _prepare(run, rollout, target, wanted, observed, now)
     if rollout.phase is RolloutPhase.ROLLING_BACK:
         return _put_back(run, rollout, target, observed, now)
     return _watch(run, rollout, target, wanted, observed, now)
@@ -80,7 +86,14 @@ def _target(run: Run) -> DeploymentTarget | None:
     return run.spec.rollout.target.deployment if run.spec.rollout.target else None
 
 
+def _need(run: Run, deployment: DeploymentFacts, target: DeploymentTarget) -> ModelNeed | None:
+    artifact = run.status.artifact
+    server = server_container(target, deployment)
+    return need_of(artifact, run.spec.packaging.gguf, server) if artifact else None
+
+
 def _prepare(
+    run: Run,
     rollout: RolloutStatus | None,
     target: DeploymentTarget,
     wanted: ModelPointer,
@@ -88,15 +101,20 @@ def _prepare(
     now: datetime,
 ) -> Step:
     """Record what is there; in the next pass, patch."""
-    obstacle = obstacle_to_patch(target, observed)
     deployment = observed.target
+    serves = deployment is not None and pointer_in(target, deployment) == wanted
+    if observed.newer_run and not serves:
+        return _passed_by(rollout, target, wanted, observed.newer_run)
+    need = _need(run, deployment, target) if deployment is not None and not serves else None
+    obstacle = obstacle_to_patch(target, observed, need, run.spec.rollout.timeout_seconds)
     if obstacle is not None or deployment is None:
         words = obstacle.message if obstacle else ""
         again = OBSTACLE_SECONDS if obstacle is None or obstacle.needs_person else PASSING_SECONDS
         return Step(rollout, message=words, obstacle=obstacle, requeue_after=again)
     live = pointer_in(target, deployment)
     recorded = rollout is not None and rollout.target_uid == deployment.uid and rollout.current == wanted
-    if rollout is None or not recorded or live not in (rollout.previous, wanted):
+    reverted = rollout is not None and bool(rollout.reverts)
+    if rollout is None or not recorded or (live not in (rollout.previous, wanted) and not reverted):
         record = RolloutStatus(
             phase=RolloutPhase.PREFLIGHT,
             target=f"deployment/{deployment.name}",
@@ -104,7 +122,11 @@ def _prepare(
             current=wanted,
             previous=live,
         )
-        return Step(record, message="the model that is live now is on record", requeue_after=AT_ONCE)
+        words = "; ".join(filter(None, ("the model that is live now is on record", surge_words(deployment))))
+        return Step(record, message=words, requeue_after=AT_ONCE)
+    if reverted and seconds_since(rollout.reverted_at, now) < REVERT_PATIENCE_SECONDS and live != wanted:
+        words = f"{rollout.message}; it is put in once more"
+        return Step(rollout, message=words, requeue_after=PASSING_SECONDS)
     patched = rollout.model_copy(
         update={"phase": RolloutPhase.PROGRESSING, "patched_at": to_rfc3339(now), "patched_generation": 0}
     )
@@ -132,12 +154,18 @@ def _watch(
     if pointer_in(target, deployment) != wanted:
         if not rollout.patched_generation:
             return _again(rollout, f"{rollout.target} does not hold the change yet")
-        found = pointer_in(target, deployment).model_id or "no model"
-        return _ended(
-            rollout,
-            Reason.FIELD_CONFLICT,
-            f"somebody changed {rollout.target} to {found} while the new model was rolling out; nothing was put "
-            "back. Remove the three MODEL_ variables from what else is applied, and make a new run",
+        revert = after_revert(target, deployment, rollout)
+        if revert.final:
+            return _ended(rollout, Reason.REVERTED_BY_OTHER_MANAGER, revert.message)
+        return _again(
+            rollout.model_copy(
+                update={
+                    "reverts": rollout.reverts + 1,
+                    "reverted_at": to_rfc3339(now),
+                    "message": revert.message[:1000],
+                }
+            ),
+            revert.message,
         )
     if not rollout.patched_generation:
         rollout = rollout.model_copy(update={"patched_generation": deployment.generation})
@@ -197,8 +225,26 @@ def _put_back(
 
 def _again(rollout: RolloutStatus, message: str) -> Step:
     """Start over: look at the target and record it anew, but keep what was live before us when it is the same."""
-    again = rollout.model_copy(update={"phase": RolloutPhase.PREFLIGHT, "patched_at": ""})
+    again = rollout.model_copy(
+        update={"phase": RolloutPhase.PREFLIGHT, "patched_at": "", "patched_generation": 0}
+    )
     return Step(again, message=message, requeue_after=AT_ONCE)
+
+
+def _passed_by(
+    rollout: RolloutStatus | None, target: DeploymentTarget, wanted: ModelPointer, newer: str
+) -> Step:
+    """A later run was quicker: its model stays."""
+    words = (
+        f'run "{newer}" was made later and is live in deployment/{target.name}; this model was not rolled out'
+    )
+    begun = rollout or RolloutStatus(
+        phase=RolloutPhase.PREFLIGHT, target=f"deployment/{target.name}", current=wanted
+    )
+    over = begun.model_copy(
+        update={"phase": RolloutPhase.SUPERSEDED, "reason": Reason.SUPERSEDED.value, "message": words}
+    )
+    return Step(over, message=words)
 
 
 def _turn_back(rollout: RolloutStatus, reason: Reason, message: str) -> Step:
@@ -218,17 +264,9 @@ def _ended(rollout: RolloutStatus, reason: Reason, message: str) -> Step:
 
 def _stuck(rollout: RolloutStatus, previous: ModelPointer, problem: str) -> Step:
     """The way back failed: say what a person must run."""
-    values = " ".join(
-        f"{name}={value}" if value else f"{name}-"
-        for name, value in (
-            ("MODEL_URI", previous.uri),
-            ("MODEL_MANIFEST_SHA256", previous.manifest_sha256),
-            ("MODEL_ID", previous.model_id),
-        )
-    )
     message = (
         f"{rollout.message[:300]}; the previous model could not be put back: {problem[:300]}. "
-        f"Run: kubectl set env {rollout.target} {values}"
+        f"Run: {put_back_words(rollout.target, previous)}"
     )
     over = rollout.model_copy(update={"phase": RolloutPhase.ROLLBACK_FAILED, "message": message[:1024]})
     return Step(over, message=message)

@@ -9,7 +9,7 @@ from finetune_operator.stages.definition import StageDefinition, store_secrets
 
 def artifact_status(facts: ModelFacts) -> ArtifactStatus:
     """The stored model as the status shows it."""
-    return ArtifactStatus(uri=facts.uri, manifest_sha256=facts.manifest_sha256, size_bytes=facts.size_bytes)
+    return ArtifactStatus.model_validate(facts.model_dump())
 
 
 def _absorb(status: FineTuneRunStatus, report: StageReport) -> FineTuneRunStatus | None:

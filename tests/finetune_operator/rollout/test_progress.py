@@ -8,6 +8,7 @@ from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import Reason
 from finetune_operator.observed import ConditionFacts, ContainerFacts, Termination
 from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_with, watch
+from finetune_operator.rollout.target_shape import TargetShape
 from tests.finetune_operator.samples import (
     NEW_MODEL,
     OLD_MODEL,
@@ -65,6 +66,16 @@ def test_all_new_and_available_is_complete():
         (ContainerFacts("model-server", terminated=Termination(137, "OOMKilled")), Reason.MODEL_TOO_LARGE),
         (ContainerFacts("web", waiting_reason="ErrImageNeverPull"), Reason.IMAGE_PULL_FAILED),
         (ContainerFacts("web", terminated=Termination(1), restarts=3), Reason.CONTAINER_CRASHED),
+        (
+            ContainerFacts(
+                "web", waiting_reason="CrashLoopBackOff", last_terminated=Termination(0), restarts=3
+            ),
+            Reason.CONTAINER_CRASHED,
+        ),
+        (
+            ContainerFacts("model-server", waiting_reason="CrashLoopBackOff", last_terminated=Termination(2)),
+            Reason.CONTAINER_CRASHED,
+        ),
     ],
 )
 def test_a_pod_that_cannot_come_up_fails_the_rollout_at_once(container, reason):
@@ -137,8 +148,74 @@ def test_pods_that_cannot_even_be_made_fail_the_rollout_after_a_minute():
     late = watch(TARGET, a_deployment(conditions=(quota,), updated_replicas=0), (), at(0), later(62))
 
     assert isinstance(early, Waiting)
+    assert "exceeded quota" in early.message
     assert isinstance(late, Failed)
+    assert late.reason is Reason.FAILED_CREATE
     assert "exceeded quota" in late.message
+
+
+@pytest.mark.parametrize(
+    ("pod", "words"),
+    [
+        (a_target_pod(unschedulable="0/1 nodes: Insufficient memory"), "Insufficient memory"),
+        (
+            a_target_pod(
+                ContainerFacts("web", waiting_reason="ErrImagePull", waiting_message="404 not found")
+            ),
+            "404 not found",
+        ),
+        (a_target_pod(fetch(20, "the store answered 503")), "the store answered 503 (try 1 of 4)"),
+        (a_target_pod(ContainerFacts("web", terminated=Termination(1, "", "no database"))), "no database"),
+    ],
+)
+def test_the_cause_is_told_at_the_first_sign_while_it_may_still_pass(pod, words):
+    found = watch(TARGET, a_deployment(available_replicas=0), (pod,), at(0), later(3))
+
+    assert isinstance(found, Waiting)
+    assert words in found.message
+
+
+def test_a_pod_without_a_node_names_the_room_it_needs_and_the_strategy_that_needs_less():
+    shape = TargetShape(max_surge=1, max_unavailable=0, pod_memory_bytes=700 * 2**20)
+    pod = a_target_pod(unschedulable="0/1 nodes: Insufficient memory")
+
+    found = watch(TARGET, a_deployment(shape=shape), (pod,), at(0), later(121))
+    without_surge = watch(
+        TARGET,
+        a_deployment(shape=TargetShape(max_surge=0, max_unavailable=1)),
+        (pod,),
+        at(0),
+        later(121),
+    )
+
+    assert isinstance(found, Failed)
+    assert "needs 700 MiB while the old pods run" in found.message
+    assert "maxSurge: 0" in found.message
+    assert isinstance(without_surge, Failed)
+    assert "maxSurge" not in without_surge.message
+
+
+def test_a_container_that_ran_out_of_memory_names_its_limit():
+    shape = TargetShape(memory_limits=(("model-server", 512 * 2**20),))
+    killed = ContainerFacts("model-server", last_terminated=Termination(14, "OOMKilled"))
+
+    found = watch(TARGET, a_deployment(shape=shape), (a_target_pod(killed),), at(0), later(4))
+
+    assert isinstance(found, Failed)
+    assert found.reason is Reason.MODEL_TOO_LARGE
+    assert "limit of 512 MiB" in found.message
+
+
+def test_a_replica_set_that_cannot_be_made_is_a_failure_and_a_paused_deployment_is_not():
+    refused = ConditionFacts("Progressing", "False", "ReplicaSetCreateError", "too many labels", at(1))
+    paused = ConditionFacts("Progressing", "Unknown", "DeploymentPaused", "paused", at(1))
+
+    failed = watch(TARGET, a_deployment(conditions=(refused,)), (), at(0), later(2))
+    waiting = watch(TARGET, a_deployment(conditions=(paused,), paused=True), (), at(0), later(2))
+
+    assert isinstance(failed, Failed)
+    assert failed.reason is Reason.FAILED_CREATE
+    assert isinstance(waiting, Waiting)
 
 
 def test_only_pods_of_the_wanted_model_are_judged():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from finetune_contract.run_status import Phase, Reason, RolloutPhase, RolloutStatus
+from finetune_contract.run_status import ArtifactStatus, Phase, Reason, RolloutPhase, RolloutStatus
 from finetune_operator.actions import Decision, PatchTarget
 from finetune_operator.lifecycle import decide
 from finetune_operator.observed import (
@@ -20,6 +20,7 @@ from finetune_operator.observed import (
     Termination,
 )
 from finetune_operator.rollout.states import rehearsal
+from finetune_operator.rollout.target_shape import TargetShape, Writer
 from tests.finetune_operator.samples import (
     ALL_STAGES,
     MANIFEST,
@@ -211,8 +212,8 @@ def test_an_old_deadline_does_not_spoil_the_way_back():
     ("observed", "reason", "stalled"),
     [
         (Observed(), Reason.TARGET_NOT_FOUND, "True"),
-        (seen(target=replace(a_deployment(), paused=True)), Reason.WAITING, "False"),
-        (seen(target=replace(a_deployment(), replicas=0)), Reason.WAITING, "False"),
+        (seen(target=replace(a_deployment(), paused=True)), Reason.DEPLOYMENT_PAUSED, "False"),
+        (seen(target=replace(a_deployment(), replicas=0)), Reason.NO_REPLICAS, "False"),
         (seen(refusal=Refusal("409", "helm", ".env")), Reason.FIELD_CONFLICT, "True"),
     ],
 )
@@ -246,7 +247,89 @@ def test_a_change_by_somebody_else_ends_the_rollout_without_a_fight():
 
     assert decision.actions == ()
     assert decision.status.phase is Phase.ROLLED_BACK
-    assert condition(decision, "Ready").reason == Reason.FIELD_CONFLICT
+    assert condition(decision, "Ready").reason == Reason.REVERTED_BY_OTHER_MANAGER
+
+
+def written_by(manager: str, *owns: str) -> TargetShape:
+    return TargetShape(writers=(Writer("kubectl-create", at(-900)), Writer(manager, at(3), owns)))
+
+
+def test_values_that_were_wiped_once_are_put_in_once_more_and_then_no_more():
+    wiped = a_deployment(NO_MODEL, shape=written_by("helm"))
+    run = rolling()
+
+    noticed = decide(run, seen(target=wiped), later(5))
+    waiting = decide(after(run, noticed), seen(target=wiped), later(20))
+    again = decide(after(run, waiting), seen(target=wiped), later(36))
+    watched = decide(after(run, again), seen(target=a_deployment(NEW_MODEL, total_replicas=2)), later(37))
+    given_up = decide(after(run, watched), seen(target=wiped), later(50))
+
+    assert noticed.actions == waiting.actions == given_up.actions == ()
+    assert len(again.actions) == 1
+    assert given_up.status.rollout is not None
+    assert given_up.status.rollout.previous == OLD_MODEL
+    assert given_up.status.phase is Phase.ROLLED_BACK
+    assert condition(given_up, "RolledOut").reason == Reason.REVERTED_BY_OTHER_MANAGER
+    assert '"helm" changed deployment/chat to no model' in condition(given_up, "RolledOut").message
+
+
+def test_a_manager_that_declares_our_values_is_named_with_its_cure_and_not_fought():
+    declared = a_deployment(OLD_MODEL, shape=written_by("argocd-controller", "MODEL_URI", "MODEL_ID"))
+
+    decision = decide(rolling(), seen(target=declared), later(5))
+
+    words = condition(decision, "RolledOut").message
+    assert decision.actions == ()
+    assert condition(decision, "Ready").reason == Reason.REVERTED_BY_OTHER_MANAGER
+    assert '"argocd-controller" changed deployment/chat' in words
+    assert "Remove MODEL_URI, MODEL_ID from Git" in words
+    assert "RespectIgnoreDifferences=true" in words
+    assert 'select(.name == "model-fetch")' in words
+
+
+def test_an_older_run_leaves_the_model_of_a_newer_one_alone():
+    decision = decide(a_run(a_status(ALL_STAGES)), seen(newer_run="blog-2"), NOON)
+
+    assert decision.actions == ()
+    assert phase_of(decision) is RolloutPhase.SUPERSEDED
+    assert decision.status.phase is Phase.SUCCEEDED
+    assert condition(decision, "Ready").status == "True"
+    assert condition(decision, "RolledOut").reason == Reason.SUPERSEDED
+    assert 'run "blog-2" was made later' in condition(decision, "RolledOut").message
+
+
+def test_a_model_that_needs_more_memory_than_the_server_may_use_is_not_patched_in():
+    artifact = ArtifactStatus(uri=URI, manifest_sha256=MANIFEST, serving_bytes=700 * 2**20)
+    small = a_deployment(shape=TargetShape(memory_limits=(("model-server", 512 * 2**20),)))
+    run = a_run(a_status(ALL_STAGES, artifact=artifact))
+
+    decision = decide(run, seen(target=small), NOON)
+    serving_already = decide(
+        run,
+        seen(
+            target=replace(
+                small,
+                containers=a_deployment(NEW_MODEL).containers,
+                init_containers=a_deployment(NEW_MODEL).init_containers,
+            )
+        ),
+        NOON,
+    )
+
+    assert decision.actions == ()
+    assert decision.status.rollout is None
+    assert condition(decision, "RolledOut").reason == Reason.MODEL_TOO_LARGE
+    assert "may use 512 MiB, the model needs about 800 MiB" in condition(decision, "RolledOut").message
+    assert phase_of(serving_already) is RolloutPhase.PREFLIGHT
+
+
+def test_what_the_strategy_asks_of_the_nodes_is_told_before_the_patch():
+    shape = TargetShape(max_surge=1, max_unavailable=0, pod_memory_bytes=700 * 2**20)
+
+    decision = decide(a_run(a_status(ALL_STAGES)), seen(target=a_deployment(shape=shape)), NOON)
+
+    assert decision.actions == ()
+    assert "room for 1 more pod, 700 MiB of requested memory each" in condition(decision, "RolledOut").message
 
 
 def test_a_target_that_was_made_anew_is_recorded_and_patched_anew():
