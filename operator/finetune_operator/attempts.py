@@ -75,18 +75,21 @@ class Book:
         return replace(self, status=_with_attempts(self.status, [*self.status.attempts, attempt]))
 
     def closed_as(self, jobs: set[str], reason: Reason, now: datetime, message: str = "") -> Book:
-        """The book with the running attempts of these Jobs ended by the operator."""
-        changes = {
-            "result": reason.value,
-            "failure_class": class_of(reason),
-            "finished_at": to_rfc3339(now),
-        } | ({"message": message[:MAX_MESSAGE_LENGTH]} if message else {})
-        attempts = [
-            attempt.model_copy(update=changes)
-            if attempt.job in jobs and attempt.result == RUNNING
-            else attempt
-            for attempt in self.status.attempts
-        ]
+        """The book with the running attempts of these Jobs ended by the operator, for itself or for the user."""
+        logs = {job.name: job.log_tail for job in self.jobs}
+        attempts: list[Attempt] = []
+        for attempt in self.status.attempts:
+            if attempt.job in jobs and attempt.result == RUNNING:
+                changes: dict[str, object] = {
+                    "result": reason.value,
+                    "failure_class": class_of(reason),
+                    "finished_at": to_rfc3339(now),
+                }
+                if message:
+                    changes["message"] = message[:MAX_MESSAGE_LENGTH]
+                    changes["last_log_lines"] = _last_lines(logs.get(attempt.job))
+                attempt = attempt.model_copy(update=changes)
+            attempts.append(attempt)
         return replace(self, status=_with_attempts(self.status, attempts))
 
 
@@ -95,7 +98,9 @@ def failures(status: FineTuneRunStatus, stage: Stage, budget: Budget) -> int:
     count = 0
     for attempt in status.attempts:
         if attempt.stage == stage:
-            taken = sum(use.pods for use in attempt.pods if budget_of(use.taken_by) is budget)
+            taken = sum(
+                use.pods for use in attempt.pods if use.taken_by and budget_of(use.taken_by) is budget
+            )
             own = attempt.result not in (RUNNING, SUCCEEDED) and budget_of(attempt.result) is budget
             told = bool(attempt.pods) and attempt.pods[-1].taken_by == attempt.result
             count += taken + (own and not told)

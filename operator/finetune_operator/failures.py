@@ -146,7 +146,7 @@ def _unfinished(job: JobFacts, pod: PodFacts, spec: FineTuneRunSpec, now: dateti
     if pod.unschedulable:
         return Judgement(Outcome.WAITING, Reason.UNSCHEDULABLE, pod.unschedulable)
     container = pod.container(CONTAINER_NAME)
-    if container is not None and container.running and pod.phase == "Running" and not pod.ready:
+    if container is not None and container.running and container.ready and not pod.ready and pod.phase:
         words = f"node {pod.node} does not answer; what the pod did last is kept, and nothing is stopped"
         return Judgement(Outcome.RUNNING, Reason.NODE_LOST, words, None, pod.node)
     if container is None or container.running:
@@ -202,6 +202,8 @@ def _telling_pod(job: JobFacts) -> PodFacts | None:
     if not job.over:
         homeless = [pod for pod in job.pods if pod.unschedulable]
         return _last(homeless or job.pods)
+    if job.failed_reason == "PodFailurePolicy" and job.pods and job.pods[-1].disruption:
+        return job.pods[-1]
     told = [pod for pod in job.pods if _ended(pod) is not None and not pod.disruption]
     failed = [pod for pod in told if (end := _ended(pod)) and end.exit_code not in _TOLD_TO_STOP]
     return _last(failed or told or job.pods)

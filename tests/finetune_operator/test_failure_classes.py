@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from finetune_contract.exit_reasons import STAGE_REASONS
@@ -88,3 +91,14 @@ def test_pauses_grow_to_a_limit_where_a_server_may_need_time():
 )
 def test_kubernetes_says_who_took_a_pod_away(words, reason):
     assert taker(words) is reason
+
+
+def test_the_documentation_shows_this_table():
+    page = (Path(__file__).parents[2] / "docs" / "failures.md").read_text(encoding="utf-8")
+    found = re.findall(r"^\| `(\w+)` \| (\w+) \| (.+) \|$", page, re.MULTILINE)
+    words = {Budget.NONE: "never", Budget.FREE: "free"}
+
+    assert {reason: (kind, again) for reason, kind, again in found} == {
+        reason.value: (rule.failure_class.value, words.get(rule.budget, f"`{rule.budget.value}`"))
+        for reason, rule in FAILURES.items()
+    }

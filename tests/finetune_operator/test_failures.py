@@ -191,6 +191,16 @@ def test_of_several_pods_the_one_that_failed_by_itself_tells_why():
     assert judge(job, None, SPEC, NOON).reason is Reason.CUDA_OUT_OF_MEMORY
 
 
+def test_a_group_that_ended_because_one_pod_was_taken_away_says_so():
+    pods = (
+        a_pod(ended(32, "told to stop"), name="a"),
+        a_pod(ended(143), name="b", disruption="DeletionByTaintManager: node gone"),
+    )
+    job = a_job(Stage.TRAIN, pods=pods, failed_reason="PodFailurePolicy")
+
+    assert judge(job, None, SPEC, NOON).reason is Reason.NODE_LOST
+
+
 def test_a_queue_that_takes_its_place_back_costs_nothing():
     job = a_job(Stage.TRAIN, pod=a_pod(ended(32)), suspended=True)
 

@@ -171,6 +171,27 @@ def test_an_adopted_model_skips_training_and_goes_straight_to_the_rollout():
     assert condition(decision, "Packaged").reason == Reason.ADOPTED
 
 
+def test_the_same_run_in_a_fresh_cluster_ends_without_a_gpu_second():
+    adopted = a_report(Stage.DATASET).dataset
+    assert adopted is not None
+    report = a_report(
+        Stage.DATASET,
+        dataset=adopted.model_copy(update={"adopted": True}),
+        model=ModelFacts(uri=URI, manifest_sha256=MANIFEST, size_bytes=1),
+        evaluation=EvaluationFacts(passed=True),
+    )
+    fresh = a_run(rollout={"mode": "None"}, resources={"train": {"gpu": {"count": 8}}})
+
+    first = decide(fresh, Observed(), NOON)
+    last = decide(after(fresh, first), Observed((a_succeeded_job(Stage.DATASET, report=report),)), later(60))
+
+    assert first.actions == (CreateJob(Stage.DATASET, 0),)
+    assert last.actions == ()
+    assert last.status.phase is Phase.SUCCEEDED
+    assert last.status.usage is not None
+    assert last.status.usage.gpu_seconds == 0
+
+
 def test_a_report_of_adoption_without_the_model_is_an_error_and_trains_nothing():
     report = a_report(
         Stage.DATASET,

@@ -184,7 +184,7 @@ def test_the_active_deadline_counts_time_on_nodes_over_all_attempts_and_no_waiti
 def test_a_pod_that_holds_a_gpu_and_does_no_step_is_stopped_and_tried_again():
     run = a_training(an_attempt(Stage.TRAIN), policy={"budget": {"idleGPUStopSeconds": 600}})
     line = ProgressLine(stage=Stage.TRAIN, step=4, total_steps=9, message="training", time=at(10)).to_line()
-    job = a_holding_job(log_tail=(line,))
+    job = a_holding_job(log_tail=(line, "a stack of the process"))
 
     working = decide(run, seen(job), later(10))
     quiet = decide(after(run, working), seen(job), later(600))
@@ -196,6 +196,7 @@ def test_a_pod_that_holds_a_gpu_and_does_no_step_is_stopped_and_tried_again():
     assert idle.actions == (DeleteJob(job.name),)
     assert idle.status.attempts[-1].result == Reason.GPU_IDLE
     assert "no new step for 10m00s (training)" in idle.status.attempts[-1].message
+    assert idle.status.attempts[-1].last_log_lines == ["a stack of the process"]
     assert again.actions == (CreateJob(Stage.TRAIN, 1, KEY, DIGEST),)
 
 
