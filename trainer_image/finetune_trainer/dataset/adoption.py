@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from finetune_contract.artifact_layout import VERDICT_FILE, evaluation_folder, model_folder
 from finetune_contract.stage_protocol import EvaluationFacts, ModelFacts
 from finetune_trainer.artifact_files import read_manifest
+from finetune_trainer.stored_model import model_facts
 from finetune_trainer.stores.store import Store
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,4 @@ def find_finished(store: Store, key: str) -> tuple[ModelFacts | None, Evaluation
     except ValidationError:
         logger.warning("the verdict of an earlier run cannot be read and is made anew: run_key=%s", key)
         return None, None
-    model = ModelFacts(
-        uri=store.uri(model_folder(key)), manifest_sha256=manifest.sha256(), size_bytes=manifest.size_bytes
-    )
-    return model, evaluation
+    return model_facts(store, model_folder(key), manifest), evaluation

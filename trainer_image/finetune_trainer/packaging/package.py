@@ -15,7 +15,7 @@ from finetune_contract.artifact_layout import (
 )
 from finetune_contract.artifacts import ArtifactKind, Example, Manifest
 from finetune_contract.run_spec import GgufType, PromptFormat
-from finetune_contract.stage_protocol import ModelFacts, Stage, StageReport
+from finetune_contract.stage_protocol import Stage, StageReport
 from finetune_trainer.artifact_files import fetch_folder, publish_folder, read_manifest
 from finetune_trainer.errors import BaseModelRejected
 from finetune_trainer.packaging import gguf
@@ -25,6 +25,7 @@ from finetune_trainer.packaging.signature import signing_key
 from finetune_trainer.packaging.workspace_errors import workspace_errors
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stage_context import StageContext
+from finetune_trainer.stored_model import model_facts
 from finetune_trainer.stores.store import Store
 from finetune_trainer.training import base_model
 
@@ -42,9 +43,7 @@ def package(context: StageContext) -> StageReport:
             manifest = _package_run(context, key, signing_with)
     else:
         logger.info("the model is there already: uri=%s", context.store.uri(key))
-    facts = ModelFacts(
-        uri=context.store.uri(key), manifest_sha256=manifest.sha256(), size_bytes=manifest.size_bytes
-    )
+    facts = model_facts(context.store, key, manifest)
     return StageReport(
         stage=Stage.PACKAGE, message=f"{manifest.size_bytes / 2**20:.0f} MiB at {facts.uri}", model=facts
     )
