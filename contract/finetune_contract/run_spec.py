@@ -708,6 +708,7 @@ class RolloutMode(StrEnum):
 
     AUTOMATIC = "Automatic"
     MANUAL = "Manual"
+    PUBLISH = "Publish"
     NONE = "None"
 
 
@@ -715,7 +716,8 @@ class RolloutSpec(ContractModel):
     """How the new model goes live."""
 
     mode: RolloutMode = RolloutMode.AUTOMATIC
-    """Automatic rolls after the gates pass, Manual waits for `approved`, None only stores the model."""
+    """Automatic rolls after the gates pass, Manual waits for `approved`, Publish only writes the three values into
+    ConfigMap `DEPLOYMENT-model` for whoever changes Git, None only stores the model."""
     approved: bool = False
     """With mode Manual: set to true to go live."""
     target: RolloutTarget | None = None

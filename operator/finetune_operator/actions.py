@@ -37,7 +37,14 @@ class PatchTarget:
     payload: dict[str, object] = field(hash=False)
 
 
-Action = CreateJob | DeleteJob | PatchTarget
+@dataclass(frozen=True)
+class WriteRecord:
+    """Server-side apply of the ConfigMap that says which model a target should serve."""
+
+    manifest: dict[str, object] = field(hash=False)
+
+
+Action = CreateJob | DeleteJob | PatchTarget | WriteRecord
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ What it uses, and so what the operator's Role must allow (there is no `secrets` 
 | batch                  | jobs                 | list, watch, create, delete | watched       |
 | (core)                 | pods                 | list, watch              | watched          |
 | (core)                 | pods/log             | get                      | watched          |
-| (core)                 | configmaps, services | create                   | watched          |
+| (core)                 | configmaps           | create, patch            | watched          |
+| (core)                 | services             | create                   | watched          |
 | (core)                 | events               | create                   | watched          |
 | apps                   | deployments          | get, list, watch, patch  | watched          |
 | kueue.x-k8s.io         | workloads            | list                     | watched, if there |
@@ -39,7 +40,7 @@ from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import FineTuneRunStatus, RolloutPhase
 from finetune_contract.stage_protocol import CONTAINER_NAME
 from finetune_operator import job_manifest, kueue, reading
-from finetune_operator.actions import Action, CreateJob, DeleteJob, PatchTarget
+from finetune_operator.actions import Action, CreateJob, DeleteJob, PatchTarget, WriteRecord
 from finetune_operator.api_group import (
     ALL_NAMESPACES,
     API_VERSION,
@@ -340,6 +341,8 @@ class Cluster:
                 case PatchTarget(deployment, payload):
                     await self._patch_deployment(run.namespace, deployment, payload, dry_run=False)
                     logger.info("target patched: run=%s deployment=%s", run.key, deployment)
+                case WriteRecord(manifest):
+                    await self._apply_record(run.namespace, manifest)
 
     async def _create_job(self, run: Run, action: CreateJob) -> None:
         config_maps = f"/api/v1/namespaces/{run.namespace}/configmaps"
@@ -351,6 +354,14 @@ class Cluster:
         made = await self._create(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", manifest)
         word = "created" if made else "was there already"
         logger.info("job %s: run=%s job=%s", word, run.key, manifest["metadata"]["name"])
+
+    async def _apply_record(self, namespace: str, manifest: Json) -> None:
+        """The ConfigMap is ours alone: what somebody else wrote into it goes."""
+        name = manifest["metadata"]["name"]
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
+        await self._call("PATCH", path, query, manifest, APPLY)
+        logger.info("record written: configmap=%s/%s", namespace, name)
 
     async def _create(self, path: str, body: Json) -> bool:
         """POST; False when the object exists. Names hold a piece of the run's uid, so it is ours."""

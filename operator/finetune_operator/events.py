@@ -8,7 +8,7 @@ from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reaso
 
 MAX_MESSAGE_LENGTH = 1024
 _QUIET_REASONS = frozenset({Reason.WAITING})
-_AS_WISHED = frozenset({Reason.ROLLOUT_NOT_ASKED, Reason.SUPERSEDED})
+_AS_WISHED = frozenset({Reason.ROLLOUT_NOT_ASKED, Reason.SUPERSEDED, Reason.PUBLISHED})
 _TOLD = (
     ConditionType.DATASET_READY,
     ConditionType.TRAINED,

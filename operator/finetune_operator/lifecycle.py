@@ -10,18 +10,29 @@ from dataclasses import replace
 from datetime import datetime
 
 from finetune_contract.run_spec import RolloutMode
-from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Phase, Reason, RolloutPhase
+from finetune_contract.run_status import (
+    ConditionType,
+    FineTuneRunStatus,
+    ModelPointer,
+    Phase,
+    Reason,
+    RolloutPhase,
+)
 from finetune_operator.actions import Decision, DeleteJob
 from finetune_operator.attempts import Book, read_book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
 from finetune_operator.observed import Observed, Run
 from finetune_operator.outlook import OVER, REFUSED_SECONDS, STOPPING_SECONDS, Mood, Outlook
 from finetune_operator.rollout.patch import pointer_to
+from finetune_operator.rollout.record import PUBLISHED, record, record_name
 from finetune_operator.rollout.states import TOUCHED, Step, advance
 from finetune_operator.stage_work import work_on
 from finetune_operator.stages import STAGES
 from finetune_operator.status_writing import status_of
 from finetune_operator.usage import NO_PRICES, RUNNING, Prices
+
+UNTOUCHED = (RolloutMode.NONE, RolloutMode.PUBLISH)
+"""Modes that change no Deployment."""
 
 
 def is_over(status: FineTuneRunStatus) -> bool:
@@ -37,7 +48,7 @@ def is_settled(run: Run) -> bool:
 def asks_for_target(run: Run) -> bool:
     """The decision needs to see the rollout's target."""
     spec = run.spec.rollout
-    if spec.mode is RolloutMode.NONE or spec.target is None or is_over(run.status):
+    if spec.mode in UNTOUCHED or spec.target is None or is_over(run.status):
         return False
     return not run.status.attempts or run.status.evaluation is not None
 
@@ -152,6 +163,8 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
             words,
             (false(ConditionType.ROLLED_OUT, Reason.ROLLOUT_NOT_ASKED, words),),
         )
+    if spec.mode is RolloutMode.PUBLISH:
+        return _publish(run, pointer_to(artifact))
     if spec.mode is RolloutMode.MANUAL and not spec.approved and status.rollout is None:
         words = f"the model passed its gates and waits: set spec.rollout.approved to true ({artifact.uri})"
         return Outlook(
@@ -165,6 +178,24 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
     return _roll_out(advance(seen, pointer_to(artifact), observed, now))
 
 
+def _publish(run: Run, pointer: ModelPointer) -> Outlook:
+    """Only say which model should be served; somebody else takes the Deployment there."""
+    target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+    name = target.name if target else ""
+    words = (
+        f"{pointer.model_id} is published in ConfigMap {record_name(name)} for deployment/{name}; "
+        "spec.rollout.mode is Publish, so nothing was changed"
+    )
+    return Outlook(
+        Phase.SUCCEEDED,
+        Mood.SUCCEEDED,
+        Reason.COMPLETED,
+        words,
+        (false(ConditionType.ROLLED_OUT, Reason.PUBLISHED, words),),
+        (record(run, name, pointer, None, PUBLISHED),),
+    )
+
+
 def _roll_out(step: Step) -> Outlook:
     """A step of the rollout in the run's words."""
     rollout = step.rollout
@@ -176,6 +207,7 @@ def _roll_out(step: Step) -> Outlook:
             Reason.COMPLETED,
             step.message,
             (true(ConditionType.ROLLED_OUT, Reason.COMPLETED, step.message),),
+            step.actions,
             rollout=rollout,
         )
     if phase is RolloutPhase.SUPERSEDED:

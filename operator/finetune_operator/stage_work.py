@@ -123,7 +123,7 @@ def _start(
     stage = definition.stage
     target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
     first = not book.status.attempts
-    if first and run.spec.rollout.mode is not RolloutMode.NONE and target is not None:
+    if first and run.spec.rollout.mode not in (RolloutMode.NONE, RolloutMode.PUBLISH) and target is not None:
         obstacle = obstacle_to_start(target, observed)
         if obstacle is not None:
             return book, Outlook(

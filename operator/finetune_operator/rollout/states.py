@@ -16,6 +16,7 @@ from finetune_operator.observed import NO_MODEL, DeploymentFacts, Observed, Run
 from finetune_operator.rollout.patch import payload, pointer_in, pointer_to, server_container
 from finetune_operator.rollout.preflight import Obstacle, conflict, obstacle_to_patch, obstacle_to_start
 from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_with, watch
+from finetune_operator.rollout.record import LIVE, record
 from finetune_operator.rollout.reverts import after_revert, put_back_words
 from finetune_operator.rollout.room import ModelNeed, need_of, surge_words
 from finetune_operator.rollout.verification import verify
@@ -175,7 +176,8 @@ def _watch(
         seen = verify(observed.served, wanted.model_id, deployment.replicas)
         if isinstance(seen, Complete):
             won = rollout.model_copy(update={"phase": RolloutPhase.SUCCEEDED})
-            return Step(won, message=f"{rollout.target} serves {wanted.model_id}")
+            kept = record(run, deployment.name, wanted, rollout.previous, LIVE)
+            return Step(won, (kept,), f"{rollout.target} serves {wanted.model_id}")
     elif isinstance(seen, Complete):
         verifying = rollout.model_copy(update={"phase": RolloutPhase.VERIFYING})
         return Step(verifying, message="asking the new pods for their model", requeue_after=AT_ONCE)
