@@ -222,9 +222,8 @@ def _steps(attempt: Attempt, job: JobFacts, report: StageReport | None) -> dict[
     if report is not None and report.training is not None:
         return {"from_step": report.training.resumed_from_step, "to_step": report.training.steps}
     lines = (ProgressLine.parse(text) for text in job.log_tail or ())
-    steps = [
-        line.step for line in lines if line is not None and line.stage == attempt.stage and line.step > 0
-    ]
+    # what has no loss counts something else, such as the MiB of the base model
+    steps = [line.step for line in lines if line and line.stage == attempt.stage and line.loss is not None]
     if not steps:
         return {}
     first = attempt.from_step if attempt.from_step is not None else steps[0] - 1

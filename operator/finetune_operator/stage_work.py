@@ -48,7 +48,7 @@ def _after_failure(
     budget = budget_of(latest.result)
     failures = book.failures(definition.stage, budget)
     if (verdict := _hopeless(run, definition, latest, budget, failures)) is not None:
-        return _give_up(book, definition, Reason(latest.result), verdict, now)
+        return _give_up(book, definition, _reason(latest.result), verdict, now)
     wait = backoff_seconds(budget, failures) - seconds_since(latest.finished_at, now)
     if not book.occupied(definition.stage) and wait <= 0:
         return _start(run, book, definition, latest.number + 1, observed, now)
@@ -110,6 +110,14 @@ def _give_up(
         return book, outlook
     wanted = (false(definition.condition, reason, words),)
     return book, Outlook(Phase.FAILED, Mood.FAILED, reason, words, wanted)
+
+
+def _reason(result: str) -> Reason:
+    """An attempt's result; one that another version of the operator wrote is a fault of ours."""
+    try:
+        return Reason(result)
+    except ValueError:
+        return Reason.INTERNAL_ERROR
 
 
 def _job_of(book: Book, attempt: Attempt) -> JobFacts | None:

@@ -135,7 +135,11 @@ class Job:
         log: tuple[str, ...] | None = None
         if self.pods and self.pods[-1].housed_at is not None and self.pods[-1].node_answers:
             line = ProgressLine(
-                stage=self.action.stage, step=self.step, total_steps=STEPS, time=to_rfc3339(self.step_at)
+                stage=self.action.stage,
+                step=self.step,
+                total_steps=STEPS,
+                loss=1.0,
+                time=to_rfc3339(self.step_at),
             )
             log = ("a word", line.to_line()) if self.step else ("a word",)
         return JobFacts(

@@ -80,7 +80,9 @@ def test_pods_that_a_job_replaced_are_charged_like_attempts():
 
 def test_a_training_tells_from_which_step_to_which_it_went():
     def lines(*steps: int) -> tuple[str, ...]:
-        return tuple(ProgressLine(stage=Stage.TRAIN, step=n, total_steps=90).to_line() for n in steps)
+        found = [ProgressLine(stage=Stage.TRAIN, step=n, total_steps=90, loss=1.0) for n in steps]
+        fetching = ProgressLine(stage=Stage.TRAIN, step=512, message="fetching the base model (MiB)")
+        return tuple(line.to_line() for line in (fetching, *found))
 
     run = a_run(a_status([Stage.DATASET], [an_attempt(Stage.TRAIN)]))
     first = read_book(run, seen(a_job(Stage.TRAIN, 0, a_pod(), log_tail=lines(31, 32))), NOON)

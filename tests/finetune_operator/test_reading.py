@@ -116,6 +116,35 @@ def test_a_pod_tells_its_containers_and_why_it_cannot_run():
     assert (server.init, server.ready, server.running) == (False, True, True)
 
 
+def test_a_pod_tells_since_when_it_holds_its_node_and_how_it_ended():
+    body = {
+        "metadata": {"name": "p"},
+        "spec": {"nodeName": "n"},
+        "status": {
+            "phase": "Failed",
+            "reason": "Evicted",
+            "message": "low on memory",
+            "conditions": [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-03-01T12:00:00Z"}
+            ],
+            "containerStatuses": [
+                {
+                    "name": "stage",
+                    "state": {"terminated": {"exitCode": 137, "finishedAt": "2026-03-01T12:05:00Z"}},
+                },
+                {"name": "other", "state": {"running": {"startedAt": "2026-03-01T12:01:00Z"}}},
+            ],
+        },
+    }
+
+    pod = reading.pod(body)
+
+    stage, other = pod.containers
+    assert (pod.scheduled_at, pod.reason, pod.message) == ("2026-03-01T12:00:00Z", "Evicted", "low on memory")
+    assert stage.terminated == Termination(137, "", "", "2026-03-01T12:05:00Z")
+    assert other.started_at == "2026-03-01T12:01:00Z"
+
+
 def test_a_deployment_tells_its_template_and_counts():
     body = {
         "metadata": {"name": "chat", "uid": "u", "generation": 4},

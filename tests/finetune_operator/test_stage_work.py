@@ -255,3 +255,10 @@ def test_what_a_run_cost_is_in_its_status():
     usage = decision.status.usage
     assert usage is not None
     assert (usage.gpu_seconds, usage.queue_seconds, usage.cost) == (360, 20, "")
+
+
+def test_a_result_that_this_version_does_not_know_ends_the_run_and_is_not_tried_again():
+    decision = decide(a_training(an_attempt(Stage.TRAIN, 0, "MeltedDown")), seen(), NOON)
+
+    assert decision.actions == ()
+    assert condition(decision, "Ready").reason == Reason.INTERNAL_ERROR
