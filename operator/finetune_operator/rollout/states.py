@@ -19,7 +19,7 @@ from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_w
 from finetune_operator.rollout.record import LIVE, record
 from finetune_operator.rollout.reverts import after_revert, put_back_words
 from finetune_operator.rollout.room import ModelNeed, need_of, surge_words
-from finetune_operator.rollout.verification import verify
+from finetune_operator.rollout.verification import steady, verify
 from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
 
 AT_ONCE = 0.0
@@ -173,7 +173,8 @@ def _watch(
     pods = pods_with(observed.target_pods, wanted)
     seen = watch(target, deployment, pods, rollout.patched_at, now)
     if isinstance(seen, Complete) and rollout.phase is RolloutPhase.VERIFYING:
-        seen = verify(observed.served, wanted.model_id, deployment.replicas)
+        answers = verify(observed.served, wanted.model_id, deployment.replicas)
+        seen = answers if isinstance(answers, Failed) else steady(target, pods, now) or answers
         if isinstance(seen, Complete):
             won = rollout.model_copy(update={"phase": RolloutPhase.SUCCEEDED})
             kept = record(run, deployment.name, wanted, rollout.previous, LIVE)

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import Reason
-from finetune_operator.observed import ServedModel
+from finetune_operator.observed import PodFacts, ServedModel
 from finetune_operator.rollout.progress import Complete, Failed, Progress, Waiting
+from finetune_operator.timestamps import in_words, seconds_since
+
+STEADY_SECONDS = 10.0
+"""A model that crashes at its first request, or at its first answer to a probe, has done so by then."""
 
 
 def verify(served: tuple[ServedModel, ...], model_id: str, replicas: int) -> Progress:
@@ -25,3 +32,27 @@ def verify(served: tuple[ServedModel, ...], model_id: str, replicas: int) -> Pro
     if len(served) < max(1, replicas):
         return Waiting(f"{len(served)} of {replicas} pods have named their model")
     return Complete()
+
+
+def steady(target: DeploymentTarget, pods: tuple[PodFacts, ...], now: datetime) -> Failed | Waiting | None:
+    """Whether the model servers keep running; None when they do.
+
+    A Deployment is complete as soon as its pods were ready for an instant. What crashed after that, and is ready again,
+    would crash once more.
+    """
+    for pod in pods:
+        server = pod.container(target.server_container)
+        if server is None:
+            continue
+        crashed = server.last_terminated
+        if server.restarts and crashed is not None and crashed.exit_code != 0:
+            words = f": {crashed.message.strip()}" if crashed.message.strip() else ""
+            return Failed(
+                Reason.CONTAINER_CRASHED,
+                f'container "{server.name}" of pod {pod.name} crashed after it was started (exit code '
+                f"{crashed.exit_code}, {server.restarts} restarts){words}",
+            )
+        ran = seconds_since(server.started_at, now)
+        if server.started_at and ran < STEADY_SECONDS:
+            return Waiting(f"pod {pod.name} has served for {in_words(ran)} of {in_words(STEADY_SECONDS)}")
+    return None

@@ -128,6 +128,28 @@ def test_a_pod_that_serves_another_model_turns_the_rollout_back():
     assert condition(decision, "RolledOut").reason == Reason.WRONG_MODEL_SERVED
 
 
+def test_a_model_that_crashes_after_its_pod_was_ready_is_taken_back():
+    run = rolling(RolloutPhase.VERIFYING)
+    crashed = ContainerFacts(
+        "model-server",
+        ready=True,
+        running=True,
+        restarts=1,
+        last_terminated=Termination(139, "Error", "segfault"),
+    )
+    asked = seen(
+        target=a_deployment(NEW_MODEL),
+        target_pods=(a_target_pod(crashed, ready=True),),
+        served=(ServedModel("chat-1", NEW_ID),),
+    )
+
+    decision = decide(run, asked, later(12))
+
+    assert phase_of(decision) is RolloutPhase.ROLLING_BACK
+    assert condition(decision, "RolledOut").reason == Reason.CONTAINER_CRASHED
+    assert "segfault" in condition(decision, "RolledOut").message
+
+
 def test_a_pod_that_does_not_answer_is_waited_for_until_the_time_is_up():
     run = rolling(RolloutPhase.VERIFYING)
     silent = seen(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_operator.observed import ServedModel
+from finetune_contract.run_spec import DeploymentTarget
+from finetune_operator.observed import ContainerFacts, ServedModel, Termination
 from finetune_operator.rollout.progress import Complete, Failed, Waiting
-from finetune_operator.rollout.verification import verify
+from finetune_operator.rollout.verification import steady, verify
+from tests.finetune_operator.samples import a_target_pod, at, later
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,32 @@ from finetune_operator.rollout.verification import verify
 )
 def test_the_answers_decide(served, replicas, expected):
     assert isinstance(verify(served, "sha256:new", replicas), expected)
+
+
+def a_server(**changes: object) -> ContainerFacts:
+    return ContainerFacts("model-server", ready=True, running=True, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        (a_server(started_at=at(0)), type(None)),
+        (a_server(started_at=at(15)), Waiting),
+        (a_server(), type(None)),
+        (
+            a_server(started_at=at(0), restarts=1, last_terminated=Termination(139, "Error", "segfault")),
+            Failed,
+        ),
+        (a_server(started_at=at(0), restarts=1, last_terminated=Termination(0)), type(None)),
+    ],
+)
+def test_a_model_that_was_ready_for_an_instant_only_does_not_pass(server, expected):
+    pods = (a_target_pod(server, ready=True),)
+
+    assert isinstance(steady(DeploymentTarget(name="chat"), pods, later(20)), expected)
+
+
+def test_other_containers_may_restart():
+    web = ContainerFacts("web", ready=True, restarts=4, last_terminated=Termination(1))
+
+    assert steady(DeploymentTarget(name="chat"), (a_target_pod(web, ready=True),), later(20)) is None
