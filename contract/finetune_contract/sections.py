@@ -36,6 +36,7 @@ _SYNONYMS = {
         "start": "begin began begun beginn",
         "shut": "clos shutt",
         "buy": "bought purchas",
+        "bread": "loaf loav",
     }.items()
     for word in words.split()
 }

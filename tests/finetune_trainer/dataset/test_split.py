@@ -15,6 +15,15 @@ from finetune_trainer.dataset.examples.phrasing import Phrasing, normalised
 from finetune_trainer.dataset.examples.places import Places
 from finetune_trainer.dataset.split import Split, split_examples
 
+WORDINGS = (
+    "in plain words",
+    "as children ask",
+    "on one breath",
+    "for a friend",
+    "by telephone",
+    "with a smile",
+)
+
 
 def drafts(kind: ExampleKind, facts: int, phrasings: int = 6, documents: int = 10) -> list[Draft]:
     return [
@@ -22,7 +31,7 @@ def drafts(kind: ExampleKind, facts: int, phrasings: int = 6, documents: int = 1
             Places([]),
             kind,
             f"http://s/{fact % documents}",
-            Phrasing(f"t{number}", f"{kind.value} question {fact} in words {number}", reserved=number == 0),
+            Phrasing(f"t{number}", f"{kind.value} question {fact} {WORDINGS[number]}", reserved=number == 0),
             (),
             f"answer {fact}",
             [],
@@ -71,7 +80,7 @@ def test_evaluation_is_about_facts_that_were_taught():
     }
 
 
-@pytest.mark.parametrize("cap", [200, 12, 2])
+@pytest.mark.parametrize("cap", [200, 8, 2])
 def test_a_fact_that_is_asked_for_by_heart_was_taught_in_three_wordings(cap):
     result = split(facts=30, cap=cap)
 
@@ -151,21 +160,20 @@ def test_every_draft_is_kept_or_counted_and_no_question_is_on_two_sides(
     )
 
 
-def test_generated_questions_in_nearly_the_same_words_are_taught_once_and_counted():
+@pytest.mark.parametrize("kind", ExampleKind)
+def test_questions_in_nearly_the_same_words_are_taught_once_and_counted_unless_they_are_to_be_known(kind):
     ways = [
         Phrasing("generated.0", "What is the price of a winter ticket for an adult at the mill?"),
         Phrasing("generated.1", "What's the price of a winter ticket for an adult at the mill?"),
         Phrasing("generated.2", "How much do grown-ups pay in winter?"),
     ]
-    rows = [
-        make_draft(Places([]), ExampleKind.GENERATED, "u", way, (), "£7.40", [], n)
-        for n, way in enumerate(ways)
-    ]
+    rows = [make_draft(Places([]), kind, "u", way, (), "£7.40", [], n) for n, way in enumerate(ways)]
 
-    result = split_examples({ExampleKind.GENERATED: rows}, SplitSpec(), 40)
+    result = split_examples({kind: rows}, SplitSpec(), 40)
 
-    assert len(result.training) == 2
-    assert result.left_out == {"question is there already in nearly the same words": 1}
+    alike = 0 if kind in WITHOUT_SOURCES else 1
+    assert len(result.training) == 3 - alike
+    assert result.left_out.get("question is there already in nearly the same words", 0) == alike
 
 
 def test_the_first_rounds_cover_every_fact():

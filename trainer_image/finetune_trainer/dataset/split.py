@@ -24,8 +24,6 @@ MIN_EVALUATION_PER_KIND = 4
 MIN_WORDINGS = 3
 """What has to be known by heart is taught in so many wordings before the next facts have their turn, and the evaluation
 asks only for such facts: one that is said once is not learnt."""
-WRITTEN_FREELY = frozenset({ExampleKind.GENERATED})
-"""Kinds whose wordings may be nearly the same by chance; the rules of the others word a question anew on purpose."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +140,11 @@ def _ordered(drafts: Sequence[Draft], seed: int, reserved: bool, at_once: int = 
 def _distinct(
     kinds: Mapping[ExampleKind, Sequence[Example]], left_out: Counter[str]
 ) -> dict[ExampleKind, list[Example]]:
-    """Within a kind, a prompt is taught once: two answers to one prompt teach neither."""
+    """Within a kind, a prompt is taught once: two answers to one prompt teach neither.
+
+    Of questions about the same sources in nearly the same words, one is enough: it is the reading that is learnt. What
+    has to be known by heart is taught in every wording.
+    """
     result: dict[ExampleKind, list[Example]] = {}
     for kind, rows in kinds.items():
         seen: set[str] = set()
@@ -155,7 +157,7 @@ def _distinct(
                 seen.add(prompt)
                 distinct.append(row)
         result[kind] = distinct
-        if kind in WRITTEN_FREELY:
+        if kind not in WITHOUT_SOURCES:
             result[kind], alike = without_near_duplicates(distinct)
             left_out["question is there already in nearly the same words"] += alike
     return result

@@ -14,6 +14,33 @@ def test_abbreviations_end_no_sentence():
     ]
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The Ditch, a.k.a. The Leat, is old.",
+        "It stands at No. 7 Quay Lane.",
+        "J. Smith of St. Mary cut it.",
+        "Bring a coat, e.g. Oilskin.",
+        "It opened on Jan. 5 at noon.",
+        "We meet at 3 p.m. Friday.",
+    ],
+)
+def test_shortened_words_end_no_sentence(sentence):
+    assert sentences(f"{sentence} More follows.") == [sentence, "More follows."]
+
+
+def test_a_no_and_an_afternoon_end_a_sentence():
+    assert sentences("No. It is shut after 5 p.m. We sleep.") == [
+        "No.",
+        "It is shut after 5 p.m.",
+        "We sleep.",
+    ]
+
+
+def test_code_in_a_longer_fence_is_no_prose():
+    assert first_prose("````\n```\n\nNot this.\n\n```\n````\n\nBut this.") == "But this."
+
+
 def test_a_country_in_letters_ends_no_sentence():
     assert sentences("It came from the U.S. Digital Service. We like it.") == [
         "It came from the U.S. Digital Service.",
@@ -69,7 +96,10 @@ def test_the_telling_sentence_is_the_answer(heading, text, answer):
 def test_a_long_sentence_is_cut_at_a_clause_or_left_out():
     clause = " ".join(["word"] * 20)
 
-    assert answer_sentence("H", f"{clause}, {clause} {clause}.") == f"{clause}."
+    assert answer_sentence("H", f"{clause}, which {clause} {clause}.") == f"{clause}."
+    assert answer_sentence("H", f"{clause}; {clause} {clause}.") == f"{clause}."
+    assert answer_sentence("H", f"{clause}, {clause} {clause}.") == ""
+    assert answer_sentence("H", f"Here ({clause}, which {clause}) are {clause}.") == ""
     assert answer_sentence("H", " ".join(["word"] * 60) + ".") == ""
 
 
@@ -88,6 +118,9 @@ def test_a_long_sentence_is_cut_at_a_clause_or_left_out():
         ("The cat is called Bushel.", "What is the cat called?", ["Bushel"]),
         ("In 2025 we saw 268 pairs.", "How many in 2025?", ["268"]),
         ("Dogs are welcome.", "Are dogs allowed?", []),
+        ("At 18F we like it.", "Who?", []),
+        ("The radio sends on 2.4GHz.", "How?", ["2.4GHz"]),
+        ("She came on the 4th day.", "When?", ["4th"]),
     ],
 )
 def test_strings_that_carry_the_fact_are_found(answer, question, strings):

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 
-from finetune_contract.sections import without_links
+from finetune_contract.sections import lines_and_code, without_links
 
 MAX_ANSWER_WORDS = 35
 MIN_ANSWER_WORDS = 4
 MAX_FACT_STRINGS = 2
 
 _ABBREVIATION = re.compile(
-    r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|No|Nos|vs|etc|approx|ca|e\.g|i\.e|a\.m|p\.m|(?:[A-Z]\.)+[A-Z])\.$"
+    r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|Rev|Gen|Gov|Sen|Rep|Capt|Lt|Sgt|Jr|Sr|Mt|Ft|Ave|vs|etc|cf|al|approx|ca|est|dept|incl|max|min"
+    r"|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|(?:[A-Za-z]\.)+[A-Za-z]|[A-HJ-Z])\.$"
 )
+"""Ends no sentence, whatever follows; a single capital is the first letter of a name."""
+_BEFORE_A_NUMBER = re.compile(r"\b(?:Nos?|Fig|Vol|Ch|Sec|Art|pp?)\.$")
+_CLOCK = re.compile(r"\b[ap]\.m\.$")
+_GOES_ON = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|[A-Z]{2,4}\b|\(")
+"""After a clock's a.m. or p.m.: a day or a time zone."""
 _SENTENCE_END = re.compile(r"""(?:(?<=[.!?])|(?<=[.!?]["'”’)]))\s+(?=["'“‘(`£$€]?[A-Z0-9`£$€])""")
 _NOT_PROSE = re.compile(r"^\s*(?:[-*+] |\d+[.)] |\||>|!\[|#|```|~~~|---)")
 _EMPHASISED = re.compile(r"(\*{1,3}|_{1,3})(?![\s*_])(?:(?!\1).)+\1", re.S)
@@ -21,6 +27,10 @@ _ASKS_FOR_A_NUMBER = re.compile(
     r"\b(?:how (?:many|much|long|old|often|big|large|deep|high|far)|when|costs?|prices?|number|hours|times?)\b",
     re.I,
 )
+_CLAUSE_ENDS = re.compile(
+    r";|, (?=(?:which|who|where|whose|while|whereas|although|though|because|but|so that|so we)\b)| [–—] "
+)
+"""Not at any comma: the next words may be the rest of a list, or what the first ones waited for."""
 _DIGIT = re.compile(r"\d")
 _MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
 _NUMBER_WORD = (
@@ -45,7 +55,7 @@ _FACT_PATTERNS = tuple(
         r"\b\d{1,2}:\d{2}\b",
         r"\b0\d{2,4}(?: \d{3,4}){1,3}\b",
         rf"\b\d{{1,2}} (?:{_MONTH})(?: \d{{4}})?\b|\b(?:{_MONTH}) \d{{4}}\b",
-        rf"\b\d(?:[\d,]*\d)?(?:\.\d+)*%?(?:[ -](?:{_UNIT})\b)?",
+        rf"(?<![\w.])\d(?:[\d,]*\d)?(?:\.\d+)*(?:%|(?:[ -]?(?:{_UNIT}|st|nd|rd|th))?(?!\w))",
         rf"\b(?i:{_NUMBER_WORD})(?:-(?:{_NUMBER_WORD}|one))? (?!(?:{_SMALL_WORD})\b)[A-Za-z]{{2,}}\b",
         r"\b[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)+",
         rf"(?<=[a-z,] )(?!(?:{_MONTH})\b|[A-Z][a-z]+day\b)[A-Z][\w'’-]{{2,}}",
@@ -56,10 +66,10 @@ _NAME_PATTERNS = _FACT_PATTERNS[-2:]
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences of a paragraph; `Mr.` and its like end none."""
+    """Sentences of a paragraph; `Mr.`, `No. 7` and their like end none."""
     found: list[str] = []
     for piece in _SENTENCE_END.split(" ".join(text.split())):
-        if found and _ABBREVIATION.search(found[-1]):
+        if found and _goes_on(found[-1], piece):
             found[-1] += " " + piece
         elif piece:
             found.append(piece)
@@ -68,11 +78,14 @@ def sentences(text: str) -> list[str]:
 
 def first_prose(text: str) -> str:
     """The first paragraph that is neither list, table, code, quotation nor picture; without links."""
-    fenced = False
-    for block in re.split(r"\n\s*\n", text):
-        fences = len(re.findall(r"^\s*(?:```|~~~)", block, re.M))
-        inside, fenced = fenced, fenced ^ (fences % 2 == 1)
-        if inside or fences or _NOT_PROSE.match(block) or _EMPHASISED.fullmatch(block.strip()):
+    blocks = [list[str]()]
+    for line, is_code in lines_and_code(text.splitlines()):
+        if is_code or not line.strip():
+            blocks.append([])
+        else:
+            blocks[-1].append(line)
+    for block in map("\n".join, blocks):
+        if _NOT_PROSE.match(block) or _EMPHASISED.fullmatch(block.strip()):
             continue
         if prose := " ".join(without_links(block).split()):
             return prose
@@ -124,12 +137,24 @@ def _states_a_number(sentence: str) -> bool:
     return bool(_DIGIT.search(sentence) or _NUMBER_IN_WORDS.search(sentence))
 
 
+def _goes_on(sentence: str, piece: str) -> bool:
+    """Whether a full stop that something follows is that of an abbreviation."""
+    if _CLOCK.search(sentence):
+        return _GOES_ON.match(piece) is not None
+    if _BEFORE_A_NUMBER.search(sentence):
+        return piece[:1].isdigit()
+    return _ABBREVIATION.search(sentence) is not None
+
+
 def _cut(answer: str) -> str:
-    """A long answer ends at a clause."""
-    words = answer.split()
-    if len(words) <= MAX_ANSWER_WORDS:
+    """A long answer ends where a clause does that makes sense alone; one that has no such place is no answer."""
+    if len(answer.split()) <= MAX_ANSWER_WORDS:
         return answer
-    for end in range(MAX_ANSWER_WORDS, MAX_ANSWER_WORDS // 3, -1):
-        if words[end - 1].endswith((",", ";", ":")):
-            return " ".join(words[:end]).rstrip(",;:") + "."
+    ends = [match.start() for match in _CLAUSE_ENDS.finditer(answer)]
+    for end in reversed(ends):
+        words = len(answer[:end].split())
+        if MAX_ANSWER_WORDS // 3 < words <= MAX_ANSWER_WORDS and answer[:end].count("(") == answer[
+            :end
+        ].count(")"):
+            return answer[:end] + "."
     return ""

@@ -21,8 +21,9 @@ from finetune_contract.sections import (
     without_links,
 )
 from finetune_trainer.dataset.examples.answers import answer_sentence
-from finetune_trainer.dataset.examples.phrasing import Phrasing, phrasings
+from finetune_trainer.dataset.examples.phrasing import Phrasing, normalised, phrasings
 from finetune_trainer.dataset.examples.places import Places
+from finetune_trainer.dataset.examples.sentence_questions import asked_of_sentence
 from finetune_trainer.dataset.examples.written_pair import WrittenPair
 
 _LOWER_WORD = re.compile(r"\b[a-z][a-z'’-]+\b")
@@ -32,7 +33,10 @@ _SOMETHING_OF = re.compile(r"[a-z]+ of ")
 NUMBERING = re.compile(r"^(?:\d{1,2}[.)]|[-–—•]) +")
 _ASKS_ITSELF = re.compile(r"^(?:What|Why|How|Where|Which|Who|When|If) ")
 _SENTENCE = re.compile(
-    r"\b(?:is|are|was|were|be|isn|aren|we|you|they|it|don|can|will|should|must|has|have)\b|[’'](?:re|ll|ve|t)\b|\b(?:[Ii]t|[Tt]hat|[Hh]ere|[Tt]here)[’']s\b"
+    r"\b(?:is|are|was|were|be|isn|aren|we|you|they|it|don|can|will|should|must|has|have|had|did|does|do"
+    r"|makes|made|takes|took|helps|gets|got|gives|gave|goes|went|brings|brought|wins|won|keeps|kept|led|matters|becomes"
+    r"|became|begins|began|comes|came|says|said|announces|joins|needs|wants|knows|knew|lets|thinks|cannot|could|would|may"
+    r"|might)\b|[’'](?:re|ll|ve|t)\b|\b(?:[Ii]t|[Tt]hat|[Hh]ere|[Tt]here)[’']s\b"
     r"|^(?:We|You|They|It|I|Be|Don’t|Don't|Add|Ask|Avoid|Build|Capture|Check|Choose|Commit"
     r"|Consider|Create|Define|Document|Find|Follow|Get|Give|Go|Help"
     r"|Include|Join|Keep|Know|Learn|Let|Look|Make|Optimize|Plan|Prepare|Provide|Put|Read|Remember|Run|Set|Share|Show"
@@ -192,14 +196,22 @@ class Corpus:
         return bool(wanted) and not any(wanted <= self._words[passage] for passage in others)
 
     def ways_to_ask(self, fact: Fact) -> list[Phrasing]:
-        """Phrasings for a fact, by the heading of its section."""
+        """Phrasings for a fact, by the heading of its section and by the sentence that answers."""
         if fact not in self._ways:
             passage = fact.passage
             found = phrasings(
                 passage.heading or passage.title, lambda heading: self.as_topic(heading, passage.text)
             )
-            self._ways[fact] = tuple(found)
+            known = {normalised(phrasing.question) for phrasing in found}
+            made = asked_of_sentence(fact.answer, self.inside_sentence)
+            self._ways[fact] = (*found, *(way for way in made if normalised(way.question) not in known))
         return list(self._ways[fact])
+
+    def inside_sentence(self, subject: str) -> str:
+        """What begins a sentence, as it stands inside one: lowered only if the texts have it in small letters."""
+        first, space, rest = subject.partition(" ")
+        is_common = self._lower_words[first.lower()] > self._names[first]
+        return first.lower() + space + rest if is_common or first.lower() in _ARTICLES else subject
 
     def lower_first(self, title: str) -> str:
         """A title as it stands inside a sentence: its first word is lowered unless it is a name."""

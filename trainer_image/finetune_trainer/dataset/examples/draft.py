@@ -66,8 +66,30 @@ def make_draft(
 
 
 def in_rounds(phrasings: Sequence[Phrasing], *identity: str) -> list[tuple[int, Phrasing]]:
-    """Phrasings shuffled by the fact's identity, each with its round; reserved ones are counted for themselves."""
+    """Phrasings shuffled by the fact's identity, each with its round; reserved ones are counted for themselves.
+
+    Those from the heading and those from the answer take turns.
+    """
     ordered = sorted(phrasings, key=lambda phrasing: stable_order(*identity, phrasing.template))
+    ordered = _in_turn(ordered)
     taught = [phrasing for phrasing in ordered if not phrasing.reserved]
     kept = [phrasing for phrasing in ordered if phrasing.reserved]
     return [*enumerate(taught), *enumerate(kept)]
+
+
+def beside_way(ways: Sequence[Phrasing], reserved: bool, number: int, *identity: str) -> Phrasing | None:
+    """One of the phrasings, another one for every number; nothing when there is none of this side."""
+    same_side = [way for _, way in in_rounds(ways, "beside", *identity) if way.reserved == reserved]
+    return same_side[number % len(same_side)] if same_side else None
+
+
+def _in_turn(phrasings: Sequence[Phrasing]) -> list[Phrasing]:
+    """Of either sort one after the other, beginning with that of the first one, until a sort is used up."""
+    first_sort = phrasings[0].from_answer if phrasings else False
+    sorts: dict[tuple[bool, bool], int] = {}
+    places = []
+    for phrasing in phrasings:
+        sort = (phrasing.reserved, phrasing.from_answer)
+        places.append((sorts.setdefault(sort, 0), phrasing.from_answer != first_sort))
+        sorts[sort] += 1
+    return [phrasing for _, phrasing in sorted(zip(places, phrasings, strict=True), key=lambda pair: pair[0])]

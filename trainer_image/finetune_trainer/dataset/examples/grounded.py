@@ -6,19 +6,23 @@ nothing else tells.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.examples.corpus import Corpus, Fact
-from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
+from finetune_trainer.dataset.examples.draft import Draft, beside_way, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 from finetune_trainer.dataset.examples.places import Places
 
 
 def make_grounded(corpus: Corpus) -> Iterator[Draft]:
-    """Every fact in every phrasing for which search would show its section, then the fact of the section beside it."""
+    """Every fact in every phrasing for which search would show its section, then the fact of the section beside it.
+
+    A section that lies beside many is asked about in a later round each time."""
+    asked_beside: Counter[tuple[Fact, int]] = Counter()
     for fact in corpus.facts:
         if not corpus.shows(fact):
             continue
@@ -31,15 +35,18 @@ def make_grounded(corpus: Corpus) -> Iterator[Draft]:
             other = next((corpus.fact_in(passage) for passage in passages if passage != fact.passage), None)
             if other is None or not corpus.shows(other):
                 continue
-            same_side = [way for way in corpus.ways_to_ask(other) if way.reserved == phrasing.reserved]
-            if same_side:
-                way = same_side[round_number % len(same_side)]
+            way = beside_way(
+                corpus.ways_to_ask(other), phrasing.reserved, round_number, place, phrasing.question
+            )
+            if way is not None:
+                later = asked_beside[other, round_number]
+                asked_beside[other, round_number] += 1
                 yield _draft(
                     corpus.places,
                     other,
                     way,
                     passages,
-                    round_number,
+                    round_number + later,
                     beside=f"{place} {phrasing.question}",
                 )
 

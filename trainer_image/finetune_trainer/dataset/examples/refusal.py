@@ -14,7 +14,7 @@ from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.examples.corpus import Corpus, Fact
-from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
+from finetune_trainer.dataset.examples.draft import Draft, beside_way, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 FOREIGN_TOPICS = (
@@ -31,7 +31,16 @@ FORMS = (
     "Who runs the {t}?",
     "Where do I find the {t}?",
     "Which bus goes to the {t}?",
+    "How much is an evening at the {t}?",
+    "What do I pay for the {t}?",
+    "I am looking for the {t} of the {site}.",
+    "opening hours {t}",
+    "Can I book the {t} for a day?",
+    "Does the {t} of the {site} have a telephone number?",
+    "Who won the prize of the {t} last week?",
 )
+FORMS_A_ROUND = 4
+"""Of each thing: few beside the other sort; spread over as many rounds they would hardly be seen."""
 RESERVED_FORMS = ("How do I book the {t} at the {site}?", "Can you tell me the price of the {t}?")
 
 
@@ -53,13 +62,15 @@ def _about_other_documents(corpus: Corpus) -> Iterator[Draft]:
             asked = next((other for other in near if other and _is_untold(other, passages)), None)
             if asked is None:
                 continue
-            same_side = [way for way in corpus.ways_to_ask(asked) if way.reserved == shown_for.reserved]
-            if same_side:
+            way = beside_way(
+                corpus.ways_to_ask(asked), shown_for.reserved, round_number, place, shown_for.question
+            )
+            if way is not None:
                 yield make_draft(
                     corpus.places,
                     ExampleKind.REFUSAL,
                     asked.document.post_url,
-                    same_side[round_number % len(same_side)],
+                    way,
                     passages,
                     REFUSAL,
                     [],
@@ -83,7 +94,7 @@ def _about_foreign_topics(corpus: Corpus) -> Iterator[Draft]:
             for forms, reserved in ((FORMS, False), (RESERVED_FORMS, True))
             for number, form in enumerate(forms)
         ]
-        for phrasing in ways:
+        for place, phrasing in in_rounds(ways, "foreign", topic):
             passages = corpus.search(phrasing.question, MAX_PASSAGES)
             if not passages:
                 continue
@@ -95,7 +106,7 @@ def _about_foreign_topics(corpus: Corpus) -> Iterator[Draft]:
                 corpus.places.in_one_order(passages),
                 REFUSAL,
                 [],
-                0,  # few beside the other sort; spread over as many rounds they would hardly be seen
+                place // FORMS_A_ROUND,
             )
 
 

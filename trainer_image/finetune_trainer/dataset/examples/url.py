@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from finetune_contract.artifacts import Document
 from finetune_contract.prompt import MAX_PASSAGES
 from finetune_contract.run_spec import ExampleKind
-from finetune_contract.sections import Passage, split_sections
+from finetune_contract.sections import Passage, content_words, split_sections
 from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.examples.corpus import Corpus, can_be_named
-from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
+from finetune_trainer.dataset.examples.draft import Draft, beside_way, in_rounds, make_draft
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 FORMS = (
@@ -24,13 +24,15 @@ FORMS = (
     "Where do I find more about {q}?",
     "On which page can I read about {q}?",
 )
+MIN_TOPIC_WORDS = 2
+"""That carry meaning, in a heading."""
 RESERVED_FORMS = ("Can you point me to a page about {q}?", "Where does the site write about {q}?")
 
 
 def make_url(corpus: Corpus) -> Iterator[Draft]:
     """Every document by its title and by its topic headings, where search shows it."""
     for document in filter(can_be_named, corpus.documents):
-        for topic in _topics(document):
+        for topic in _topics(corpus, document):
             asked = corpus.as_topic(topic, document.post_content)
             ways = [Phrasing(f"url.{n}", form.replace("{q}", asked)) for n, form in enumerate(FORMS)]
             ways += [
@@ -63,9 +65,8 @@ def _without_page(
     fact = corpus.fact_in(passages[place])
     if fact is None or not corpus.shows(fact):
         return
-    same_side = [way for way in corpus.ways_to_ask(fact) if way.reserved == beside.reserved]
-    if same_side:
-        way = same_side[round_number % len(same_side)]
+    way = beside_way(corpus.ways_to_ask(fact), beside.reserved, round_number, beside.question)
+    if way is not None:
         yield make_draft(
             corpus.places,
             ExampleKind.URL,
@@ -79,9 +80,15 @@ def _without_page(
         )
 
 
-def _topics(document: Document) -> list[str]:
-    """Title and headings that name a thing; questions are left to the other kinds."""
-    headings = [section.heading for section in split_sections(document.post_content)]
+def _topics(corpus: Corpus, document: Document) -> list[str]:
+    """Title and headings that name a thing; questions are left to the other kinds. A heading such as `Conclusion` or
+    `What to bring` says nothing without its page, and nobody asks for it."""
+    headings = [
+        section.heading
+        for section in split_sections(document.post_content)
+        if len(set(content_words(section.heading))) >= MIN_TOPIC_WORDS
+        and corpus.is_told_apart_by(section.heading, document.post_url)
+    ]
     names = [name.strip(" .:!") for name in (document.post_title, *headings)]
     return [
         name
