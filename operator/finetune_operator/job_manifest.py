@@ -141,7 +141,8 @@ def _pod_failure_policy(*, alone: bool, queued: bool) -> Manifest:
 
     Args:
         alone: a pod that was taken away is replaced. One of several is not: the others hang without it.
-        queued: Kueue may suspend the Job, which stops its pods; it goes on when Kueue lets it.
+        queued: Kueue may suspend the Job, which stops its pods; it goes on when Kueue lets it. Kubernetes judges the
+            pods of a suspended Job by these rules too: without the second one it would fail (seen with 1.37).
     """
     codes = {code.value for code in ExitCode if code is not ExitCode.OK}
     disrupted = {"type": "DisruptionTarget", "status": "True"}

@@ -94,6 +94,7 @@ class Stand:
 
     def set_up(self) -> None:
         """The namespace enforces the restricted pod security standard, as a careful team's would."""
+        self.log.touch()
         self.cluster.kubectl("create", "namespace", self.namespace)
         self.cluster.kubectl(
             "label", "namespace", self.namespace, "pod-security.kubernetes.io/enforce=restricted"
@@ -130,7 +131,7 @@ class Stand:
     def tear_down(self) -> None:
         for name in list(self._operators):
             self.stop_operator(name)
-        self.cluster.kubectl("delete", "namespace", self.namespace, "--wait=false")
+        self.cluster.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
 
     def secret(self, name: str, **values: str) -> Json:
         return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}

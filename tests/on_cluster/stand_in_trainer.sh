@@ -1,24 +1,31 @@
 #!/bin/sh
 # Plays the stages. The run's spec directs it: the WordPress address is http://play/<train seconds>/<manifest sha256>.
+# In a training on several nodes each waits for the first one's name; one of 77 seconds runs out of memory on node 1.
 stage=$1
 field() { sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" /etc/finetune/run.json | head -n 1; }
 url=$(field url); bucket=$(field bucket); prefix=$(field prefix)
 rest=${url#http://play/}; seconds=${rest%%/*}; sha=${rest#*/}
+rank=${PET_NODE_RANK:-0}
 say() { printf '%s' "$1" > /dev/termination-log; }
 [ -n "$WORDPRESS_PASSWORD_BLOG$AWS_ACCESS_KEY_ID" ] || { say "no credentials"; exit 10; }
 case $stage in
 dataset)
   echo '{"finetune":"progress","stage":"dataset","step":1,"totalSteps":1,"message":"reading posts"}'
-  say '{"stage":"dataset","dataset":{"digest":"d1","runKey":"k1","documents":44,"trainingExamples":8,"evaluationExamples":4}}' ;;
+  say '{"stage":"dataset","dataset":{"digest":"d1","runKey":"k1","baseModel":"s3://models/base/","documents":44,"trainingExamples":8,"evaluationExamples":4}}' ;;
 train)
   trap 'echo "checkpoint saved"; say "{\"stage\":\"train\",\"exitCode\":32,\"message\":\"checkpoint saved\"}"; exit 32' TERM
+  if [ "${PET_NNODES:-1}" -gt 1 ]; then
+    until getent hosts "$PET_MASTER_ADDR" > /dev/null; do sleep 1 & wait $!; done
+    echo "node $rank of $PET_NNODES found $PET_MASTER_ADDR"
+    [ "$rank/$seconds" != 1/77 ] || { sleep 3; say '{"stage":"train","exitCode":30,"message":"out of memory"}'; exit 30; }
+  fi
   i=0
   while [ "$i" -lt "$seconds" ]; do
     i=$((i + 1))
     echo "{\"finetune\":\"progress\",\"stage\":\"train\",\"step\":$i,\"totalSteps\":$seconds,\"loss\":1.5,\"etaSeconds\":$((seconds - i))}"
     sleep 1 & wait $!
   done
-  say '{"stage":"train","training":{"steps":9,"finalLoss":1.5}}' ;;
+  [ "$rank" != 0 ] || say '{"stage":"train","training":{"steps":9,"finalLoss":1.5}}' ;;
 package)
   say "{\"stage\":\"package\",\"model\":{\"uri\":\"s3://$bucket/$prefix\",\"manifestSha256\":\"$sha\",\"sizeBytes\":7}}" ;;
 evaluate)

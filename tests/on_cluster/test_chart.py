@@ -81,6 +81,7 @@ def release(cluster: Any) -> Iterator[Release]:
         *("helm", "template", "finetune-operator", str(CHART), f"--namespace={release.namespace}"),
         *("--set=crds.install=false", "--set=image.repository=nowhere.invalid/operator"),
         *("--set=podDisruptionBudget.enabled=true", "--set=networkPolicy.enabled=true"),
+        '--set-json=stageNetworkPolicy.egress=[{"to":[{"ipBlock":{"cidr":"10.0.0.5/32"}}],"ports":[{"port":9000}]}]',
     )
     release.done("kubectl", "apply", "--filename=-", text=rendered)
     yield release
@@ -93,6 +94,8 @@ def release(cluster: Any) -> Iterator[Release]:
         ("watch", "finetune-operator.io/finetuneruns"),
         ("patch", "finetune-operator.io/finetuneruns/status"),
         ("create", "/configmaps"),
+        ("create", "/services"),
+        ("list", "kueue.x-k8s.io/workloads"),
         ("create", "batch/jobs"),
         ("delete", "batch/jobs"),
         ("watch", "/pods"),
@@ -112,6 +115,9 @@ def test_the_operator_may_do_its_work(release: Release, verb: str, resource: str
         ("get", "/secrets"),
         ("list", "/secrets"),
         ("create", "/pods"),
+        ("delete", "/services"),
+        ("create", "networking.k8s.io/networkpolicies"),
+        ("update", "kueue.x-k8s.io/workloads"),
         ("create", "/pods/exec"),
         ("delete", "apps/deployments"),
         ("update", "finetune-operator.io/finetuneruns"),
