@@ -12,6 +12,7 @@ What it uses, and so what the operator's Role must allow (there is no `secrets` 
 | (core)                 | configmaps           | create, patch            | watched          |
 | (core)                 | services             | create                   | watched          |
 | (core)                 | events               | create                   | watched          |
+| (core)                 | persistentvolumeclaims | get                    | watched          |
 | apps                   | deployments          | get, list, watch, patch  | watched          |
 | kueue.x-k8s.io         | workloads            | list                     | watched, if there |
 | coordination.k8s.io    | leases               | get, create, update      | operator's own   |
@@ -76,7 +77,9 @@ from finetune_operator.observed import (
 from finetune_operator.pod_answers import ask_pods
 from finetune_operator.rollout.progress import pods_with, silent_failures
 from finetune_operator.rollout.rivals import rivals
+from finetune_operator.rollout.room import claim_of
 from finetune_operator.rollout.states import rehearsal
+from finetune_operator.rollout.target_shape import claim_size
 
 logger = logging.getLogger(__name__)
 
@@ -278,6 +281,8 @@ class Cluster:
         patch = rehearsal(run, deployment)
         refusal = await self._rehearse(run.namespace, deployment, patch) if patch else None
         if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
+            if run.status.evaluation:
+                deployment = await self._with_claim(run.namespace, target, deployment)
             bodies = await self.list_runs(run.namespace) if run.status.evaluation else []
             rivalry = rivals(run.uid, target.name, bodies)
             return Observed(
@@ -293,6 +298,20 @@ class Cluster:
             ready = [pod for pod in pods_with(pods, rollout.current) if pod.ready]
             served = await ask_pods(ready, run.spec.rollout.serving_port)
         return Observed(jobs=jobs, target=deployment, target_pods=pods, refusal=refusal, served=served)
+
+    async def _with_claim(
+        self, namespace: str, target: DeploymentTarget, deployment: DeploymentFacts
+    ) -> DeploymentFacts:
+        """The target, with the size of the claim that models are put into; unchanged when it cannot be read."""
+        claim = claim_of(target, deployment)
+        if not claim:
+            return deployment
+        try:
+            body = await self._call("GET", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")
+        except (NotFound, ClusterRefused) as error:
+            logger.info("claim not readable: claim=%s/%s: %s", namespace, claim, error)
+            return deployment
+        return replace(deployment, shape=deployment.shape.with_claim(claim, claim_size(body)))
 
     async def _target_pods(
         self, namespace: str, target: DeploymentTarget, deployment: Json

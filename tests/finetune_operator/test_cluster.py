@@ -12,7 +12,7 @@ from kubernetes.aio import client
 
 from finetune_contract.run_status import FineTuneRunStatus, Phase, RolloutPhase, RolloutStatus
 from finetune_contract.stage_protocol import Stage
-from finetune_operator.actions import CreateJob, DeleteJob, PatchTarget
+from finetune_operator.actions import CreateJob, DeleteJob, PatchTarget, WriteRecord
 from finetune_operator.cluster import Cluster, translated
 from finetune_operator.errors import (
     ClusterRefused,
@@ -384,6 +384,51 @@ async def test_a_model_server_that_crashed_without_a_message_is_quoted_from_its_
     assert logs == [
         {"container": "model-server", "tailLines": "3", "limitBytes": "65536", "previous": "true"}
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "bytes_"),
+    [
+        ((200, {"status": {"capacity": {"storage": "1Gi"}}}), 2**30),
+        ((403, {"message": "forbidden"}), None),
+        ((404, {"message": "not found"}), None),
+    ],
+)
+async def test_the_claim_that_models_are_put_into_is_read_before_the_patch_where_it_may_be(
+    server, answer, bytes_
+):
+    api, cluster = server
+    for path in ("/apis/batch/v1/namespaces/demo/jobs", "/api/v1/namespaces/demo/pods", RUNS):
+        api.answers["GET", path] = (200, {"items": []})
+    fetch = {"name": "model-fetch", "volumeMounts": [{"name": "models", "mountPath": "/models"}]}
+    pod = {
+        "initContainers": [fetch],
+        "containers": [{"name": "model-server"}],
+        "volumes": [{"name": "models", "persistentVolumeClaim": {"claimName": "cache"}}],
+    }
+    api.answers["GET", "/apis/apps/v1/namespaces/demo/deployments/chat"] = (
+        200,
+        {"metadata": {"name": "chat", "uid": "u"}, "spec": {"template": {"spec": pod}}},
+    )
+    api.answers["GET", "/api/v1/namespaces/demo/persistentvolumeclaims/cache"] = answer
+
+    observed = await cluster.observe(a_run(a_status(ALL_STAGES)))
+
+    assert observed.target is not None
+    assert [volume.limit_bytes for volume in observed.target.shape.volumes] == [bytes_]
+
+
+async def test_the_record_of_a_model_is_applied_server_side(server):
+    api, cluster = server
+    path = "/api/v1/namespaces/demo/configmaps/chat-model"
+    api.answers["PATCH", path] = (200, {})
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat-model"}, "data": {}}
+
+    await cluster.apply(a_run(), [WriteRecord(manifest)])
+
+    ((_, _, query, content_type, body),) = api.requests
+    assert (query["fieldManager"], content_type) == ("finetune-operator", "application/apply-patch+yaml")
+    assert body == manifest
 
 
 async def test_a_missing_target_is_seen_with_what_is_there_instead(server):

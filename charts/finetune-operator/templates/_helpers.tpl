@@ -97,6 +97,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [pods/log]
   verbs: [get]
+# Whether the volume that models are put into is large enough.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get]
 # The rollout: three environment entries by server-side apply, then watching the pods.
 - apiGroups: [apps]
   resources: [deployments]

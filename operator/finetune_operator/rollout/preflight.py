@@ -119,7 +119,7 @@ def _missing(target: DeploymentTarget, existing: tuple[str, ...]) -> Obstacle:
     return Obstacle(
         Reason.TARGET_NOT_FOUND,
         f'{PLACE}.name: Deployment "{target.name}" does not exist in the run\'s namespace ({there}); '
-        "create it, or make a run that names another one",
+        "create it, or make a run that names another one. A StatefulSet or DaemonSet cannot be a target",
     )
 
 

@@ -121,6 +121,13 @@ def cache_path(fetch: TemplateContainer) -> str:
     return fetch.value("MODEL_CACHE") or DEFAULT_CACHE
 
 
+def claim_of(target: DeploymentTarget, deployment: DeploymentFacts) -> str:
+    """PersistentVolumeClaim that model-fetch fills; empty when models lie elsewhere."""
+    fetch = fetch_container(target, deployment)
+    volume = deployment.shape.volume_at(fetch.name, cache_path(fetch)) if fetch else None
+    return volume.claim if volume else ""
+
+
 def _memory(target: DeploymentTarget, deployment: DeploymentFacts, need: ModelNeed) -> Shortage | None:
     limit = deployment.shape.memory_limit(target.server_container)
     if limit is None or need.memory_bytes <= limit:

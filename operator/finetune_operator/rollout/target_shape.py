@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -100,6 +100,14 @@ class TargetShape:
             return None
         return next((volume for volume in self.volumes if volume.name == nearest.volume), None)
 
+    def with_claim(self, claim: str, size_bytes: int) -> TargetShape:
+        """The same, knowing how large a PersistentVolumeClaim is."""
+        volumes = tuple(
+            replace(volume, limit_bytes=size_bytes or None) if volume.claim == claim else volume
+            for volume in self.volumes
+        )
+        return replace(self, volumes=volumes)
+
 
 ANY_SHAPE = TargetShape()
 
@@ -159,6 +167,13 @@ def quantity(text: object) -> int:
         return int(float(words.removesuffix(suffix)) * _SUFFIXES.get(suffix, 1.0))
     except (ValueError, OverflowError):
         return 0
+
+
+def claim_size(body: Json) -> int:
+    """Bytes of a PersistentVolumeClaim: what it got, or else asked for; 0 when it says neither."""
+    got = ((body.get("status") or {}).get("capacity") or {}).get("storage")
+    asked = (((body.get("spec") or {}).get("resources") or {}).get("requests") or {}).get("storage")
+    return quantity(got) or quantity(asked)
 
 
 def _resource(container: Json, kind: str) -> int:

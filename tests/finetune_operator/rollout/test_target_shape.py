@@ -8,6 +8,7 @@ from finetune_operator.rollout.target_shape import (
     TargetShape,
     Volume,
     Writer,
+    claim_size,
     quantity,
     resolved_fence,
     target_shape,
@@ -117,6 +118,18 @@ def test_everything_is_read_from_a_whole_manifest():
     assert shape.writers == (
         Writer("kubectl-create", "2026-03-01T09:00:00Z"),
         Writer("argocd-controller", "2026-03-01T10:00:00Z", ("MODEL_URI",)),
+    )
+
+
+def test_a_claim_has_the_size_that_it_got_or_else_asked_for():
+    asked = {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}
+    got = asked | {"status": {"capacity": {"storage": "2Gi"}}}
+    shape = TargetShape(volumes=(Volume("disk", claim="cache"), Volume("tmp")))
+
+    assert (claim_size(asked), claim_size(got), claim_size({})) == (2**30, 2**31, 0)
+    assert shape.with_claim("cache", 2**30).volumes == (
+        Volume("disk", claim="cache", limit_bytes=2**30),
+        Volume("tmp"),
     )
 
 
