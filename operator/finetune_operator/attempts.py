@@ -58,6 +58,11 @@ class Book:
         """Jobs that may still run pods, those being deleted too."""
         return tuple(job for job in self.jobs if job.live)
 
+    def unseen_jobs(self) -> tuple[str, ...]:
+        """Jobs that were made a moment ago and are not in sight yet: they may run pods too."""
+        seen = {job.name for job in self.jobs}
+        return tuple(a.job for a in self.status.attempts if a.result == RUNNING and a.job not in seen)
+
     def occupied(self, stage: Stage) -> bool:
         """A Job of the stage may still run pods."""
         return any(job.stage == stage for job in self.live_jobs())
@@ -163,6 +168,8 @@ def _new_attempt(
 
 def _vanished(run: Run, attempt: Attempt, now: datetime) -> Attempt:
     """An attempt whose Job is not there."""
+    if seconds_since(attempt.started_at, now) < UNSEEN_SECONDS:
+        return attempt
     if run.spec.suspend or run.spec.cancel:
         reason = Reason.CANCELLED if run.spec.cancel else Reason.SUSPENDED
         return attempt.model_copy(
@@ -172,8 +179,6 @@ def _vanished(run: Run, attempt: Attempt, now: datetime) -> Attempt:
                 "finished_at": to_rfc3339(now),
             }
         )
-    if seconds_since(attempt.started_at, now) < UNSEEN_SECONDS:
-        return attempt
     return attempt.model_copy(
         update={
             "result": Reason.INFRASTRUCTURE.value,

@@ -26,10 +26,10 @@ from finetune_operator.outlook import OVER, REFUSED_SECONDS, STOPPING_SECONDS, M
 from finetune_operator.rollout.patch import pointer_to
 from finetune_operator.rollout.record import PUBLISHED, record, record_name
 from finetune_operator.rollout.states import TOUCHED, Step, advance
-from finetune_operator.stage_work import work_on
+from finetune_operator.stage_work import stop_all, work_on
 from finetune_operator.stages import STAGES
 from finetune_operator.status_writing import status_of
-from finetune_operator.usage import NO_PRICES, RUNNING, Prices
+from finetune_operator.usage import NO_PRICES, Prices
 
 UNTOUCHED = (RolloutMode.NONE, RolloutMode.PUBLISH)
 """Modes that change no Deployment."""
@@ -113,18 +113,15 @@ def _look(run: Run, book: Book, observed: Observed, now: datetime) -> tuple[Book
 
 def _stop(run: Run, book: Book, reason: Reason, now: datetime) -> tuple[Book, Outlook]:
     """Suspend or cancel: no Job may be left running."""
-    live = book.live_jobs()
-    actions = tuple(DeleteJob(job.name) for job in live if not job.deleting)
-    book = book.closed_as({job.name for job in live}, reason, now)
-    book = book.closed_as({a.job for a in book.status.attempts if a.result == RUNNING}, reason, now)
+    book, stopping, actions = stop_all(book, reason, now)
     current = next((d for d in STAGES if not book.done(d.stage)), None)
     cancelled = reason is Reason.CANCELLED
     stage_words = "cancelled by spec.cancel" if cancelled else "suspended by spec.suspend"
     conditions: tuple[Wanted, ...] = ()
     if current is not None:
         conditions = (unknown(current.condition, reason, stage_words),)
-    if live:
-        words = f"stopping {', '.join(job.name for job in live)}"
+    if stopping:
+        words = f"stopping {', '.join(stopping)}"
         phase = run.status.phase or Phase.PENDING
         return book, Outlook(phase, Mood.WORKING, reason, words, conditions, actions, STOPPING_SECONDS)
     if cancelled:

@@ -98,18 +98,30 @@ def _give_up(
     book: Book, definition: StageDefinition, reason: Reason, words: str, now: datetime
 ) -> tuple[Book, Outlook]:
     """The run fails; it is called so once nothing of it runs any more."""
-    live = book.live_jobs()
-    book = book.closed_as({job.name for job in live}, reason, now, words)
-    book = book.closed_as({a.job for a in book.status.attempts if a.result == RUNNING}, reason, now, words)
+    book, stopping, actions = stop_all(book, reason, now, words)
     words = f"stage {definition.stage.value}: {words}"
-    actions = tuple(DeleteJob(job.name) for job in live if not job.deleting)
-    if live:
-        stopping = f"{words}; stopping {', '.join(job.name for job in live)}"
-        wanted = (unknown(definition.condition, reason, stopping),)
-        outlook = Outlook(definition.phase, Mood.WORKING, reason, stopping, wanted, actions, STOPPING_SECONDS)
+    if stopping:
+        words = f"{words}; stopping {', '.join(stopping)}"
+        wanted = (unknown(definition.condition, reason, words),)
+        outlook = Outlook(definition.phase, Mood.WORKING, reason, words, wanted, actions, STOPPING_SECONDS)
         return book, outlook
     wanted = (false(definition.condition, reason, words),)
     return book, Outlook(Phase.FAILED, Mood.FAILED, reason, words, wanted)
+
+
+def stop_all(
+    book: Book, reason: Reason, now: datetime, words: str = ""
+) -> tuple[Book, tuple[str, ...], tuple[Action, ...]]:
+    """Delete every Job that may run pods, those too that are not in sight yet.
+
+    Returns:
+        The book with their attempts closed, the Jobs that are not known to be gone, and what is to be done.
+    """
+    live, unseen = book.live_jobs(), book.unseen_jobs()
+    leaving = [job.name for job in live if not job.deleting]
+    book = book.closed_as({job.name for job in live}, reason, now, words)
+    names = (*(job.name for job in live), *unseen)
+    return book, names, tuple(DeleteJob(name) for name in (*leaving, *unseen))
 
 
 def _reason(result: str) -> Reason:

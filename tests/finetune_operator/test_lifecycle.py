@@ -423,6 +423,19 @@ def test_suspending_stops_the_job_and_resuming_starts_the_next_attempt_for_free(
     assert resumed.actions == (CreateJob(Stage.TRAIN, 1, KEY, DIGEST),)
 
 
+@pytest.mark.parametrize("wish", [{"suspend": True}, {"cancel": True}])
+def test_a_job_that_is_not_in_sight_yet_is_stopped_too(wish):
+    attempt = an_attempt(Stage.TRAIN, started_at=at(0))
+    run = a_run(a_status([Stage.DATASET], [attempt]), **wish)
+
+    early = decide(run, seen(), later(2))
+    later_on = decide(after(run, early), seen(), later(11))
+
+    assert early.actions == (DeleteJob(attempt.job),)
+    assert condition(early, "Reconciling").message == f"stopping {attempt.job}"
+    assert later_on.status.phase in (Phase.SUSPENDED, Phase.CANCELLED)
+
+
 @pytest.mark.parametrize("phase", ["Pending", "Running", "Unknown"])
 def test_a_run_is_not_called_suspended_while_a_pod_of_its_failed_job_has_not_ended(phase):
     run = a_run(a_status([Stage.DATASET], [an_attempt(Stage.TRAIN)]), suspend=True)
