@@ -167,6 +167,12 @@ class Stand:
         operator.send_signal(signal.SIGKILL)
         operator.wait(10)
 
+    def _restart_ended(self) -> None:
+        """What the kubelet does for an operator that ended by itself, such as one that lost its Lease."""
+        for name, operator in list(self._operators.items()):
+            if operator.poll() is not None:
+                self.start_operator(name)
+
     def stop_operator(self, name: str = OPERATOR) -> int | None:
         """SIGTERM; the exit status, or None when it had to be killed."""
         operator = self._operators[name]
@@ -241,6 +247,7 @@ class Stand:
         """The run's status as soon as it is so."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
+            self._restart_ended()
             status = self.status(name)
             if holds(status):
                 return status

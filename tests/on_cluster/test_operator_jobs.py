@@ -112,9 +112,10 @@ def test_a_queued_job_waits_for_its_queue_and_loses_nothing_when_its_place_is_ta
 
 def test_a_leader_that_is_killed_is_followed_within_twenty_seconds_by_the_other_replica(stand: Stand) -> None:
     stand.start_operator()
-    stand.apply(stand.run("led", train_seconds=25))
+    stand.apply(stand.run("led", train_seconds=40))
     stand.until("led", training)
     stand.start_operator("second")
+    stand.until("led", lambda _: "waiting for the lease: identity=second" in stand.log.read_text())
     assert stand.holder == OPERATOR
 
     stand.kill_operator()
@@ -142,7 +143,7 @@ def test_the_release_and_the_namespace_go_within_a_minute_while_a_run_is_trainin
             "--wait",
             "--timeout=120s",
             "--set=crds.install=false,replicaCount=2,image.repository=localhost/finetune-operator,image.tag=dev",
-            f"--set=trainerImage.repository={repository},trainerImage.tag={tag}",
+            f"--set-string=trainerImage.repository={repository},trainerImage.tag={tag}",
         ],
         env=environment,
         capture_output=True,
