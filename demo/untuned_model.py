@@ -42,9 +42,9 @@ class ServableModel:
 
 def package(progress: Progress) -> Path:
     """The packaged base model in the cache: GGUF and manifest; made at the first call."""
-    folder = cache_folder() / f"untuned-{VERSION}" / PREFIX
+    source = base_model.folder(progress)
+    folder = cache_folder() / f"untuned-{VERSION}-{source.name}" / PREFIX
     if not (folder / MANIFEST_NAME).is_file():
-        source = base_model.folder(progress)
         with progress.step(PART, "convert the untuned model to GGUF (once, cached)"):
             from finetune_trainer.packaging.package import package_base
             from finetune_trainer.stores.local_folder import LocalFolder
