@@ -141,13 +141,13 @@ def test_the_quantized_layers_are_never_put_to_rest(base: Path, monkeypatch: pyt
     loop = ready_loop(base)
     questions = encode_rows(tiny_tokenizer(), QUESTIONS[:1], 1024).rows
     seen: list[bool] = []
-    real = evaluation_loss.summed_loss
+    real = loop.batch_loss
 
-    def look(model: torch.nn.Module, *rest: object) -> torch.Tensor:
-        seen.extend(module.training for module in model.modules() if isinstance(module, Linear4bit))
-        return real(model, *rest)  # type: ignore[arg-type]
+    def look(*given: object) -> torch.Tensor:
+        seen.extend(module.training for module in loop.model.modules() if isinstance(module, Linear4bit))
+        return real(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(evaluation_loss, "summed_loss", look)
+    monkeypatch.setattr(loop, "batch_loss", look)
 
     measure(loop, questions, NEVER_STOP)
 
@@ -168,7 +168,7 @@ def test_a_loss_that_is_no_number_is_left_out_and_named(
 ) -> None:
     loop = ready_loop(base)
     questions = encode_rows(tiny_tokenizer(), QUESTIONS, 1024).rows
-    monkeypatch.setattr(evaluation_loss, "summed_loss", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr(loop, "batch_loss", lambda *_: torch.tensor(float("nan")))
 
     assert measure(loop, questions, NEVER_STOP) is None
     assert "the evaluation loss is nan after step 0" in caplog.text

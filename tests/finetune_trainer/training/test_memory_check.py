@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, HostOutOfMemory
 from finetune_trainer.training import memory_check
 from finetune_trainer.training.encoding import EncodedExample
-from finetune_trainer.training.memory_check import check_memory, container_memory_limit
+from finetune_trainer.training.memory_check import FittedTraining, container_memory_limit, fit_memory
 from finetune_trainer.training.memory_estimate import HOST_PROCESS_BYTES, MemoryEstimate
 from finetune_trainer.training.packing import TrainingPlan
 from finetune_trainer.training.train import train
@@ -64,9 +65,13 @@ def plan_of(training: TrainingSpec, tokens: int = 300) -> TrainingPlan:
     )
 
 
-def check_on_cpu(folder: Path, limit: str, training: TrainingSpec = TRAINING) -> MemoryEstimate | None:
+def fit_on_cpu(folder: Path, limit: str, training: TrainingSpec = TRAINING) -> FittedTraining:
     (folder / LIMIT).write_text(f"{limit}\n")
-    return check_memory(folder, training, plan_of(training), CPU, torch.float32, [folder / LIMIT])
+    return fit_memory(folder, training, plan_of(training), CPU, torch.float32, [folder / LIMIT])
+
+
+def check_on_cpu(folder: Path, limit: str, training: TrainingSpec = TRAINING) -> MemoryEstimate | None:
+    return fit_on_cpu(folder, limit, training).estimate
 
 
 def test_the_quickstart_is_never_refused_in_its_6_gib(folder: Path):
@@ -77,29 +82,44 @@ def test_the_quickstart_is_never_refused_in_its_6_gib(folder: Path):
     assert 3 * 2**30 < estimate.total < 6 * 2**30
 
 
-def test_a_container_that_is_too_small_is_refused_with_numbers_and_the_micro_batch_that_fits(folder: Path):
-    with pytest.raises(HostOutOfMemory) as refused:
-        check_on_cpu(folder, str(3 * 2**30))
+def test_what_is_too_much_at_a_time_is_trained_with_fewer_examples_and_the_same_batch(
+    folder: Path, caplog: pytest.LogCaptureFixture
+):
+    fitted = fit_on_cpu(folder, str(3 * 2**30))
 
-    message = str(refused.value)
-    assert message.startswith("spec.training.microBatchSize: 8 examples (2400 tokens) need about ")
-    assert "3.0 GiB are the container's memory limit" in message
-    assert "set spec.training.microBatchSize: 4, or raise spec.resources.train.memory to 4Gi" in message
-
-
-def test_what_is_advised_is_not_refused(folder: Path):
-    advised = TRAINING.model_copy(update={"micro_batch_size": 4})
-
-    assert check_on_cpu(folder, str(3 * 2**30), advised) is not None
+    assert fitted.training == TRAINING.model_copy(update={"micro_batch_size": 4})
+    assert fitted.estimate is not None
+    assert fitted.estimate.total <= 3 * 2**30
+    assert "the same effective batch is trained with spec.training.microBatchSize: 4" in caplog.text
 
 
-def test_checkpointing_is_advised_where_no_micro_batch_fits_without_it(folder: Path):
-    room = HOST_PROCESS_BYTES + 500 * 2**20
+def test_checkpointing_is_taken_where_no_micro_batch_fits_without_it(folder: Path):
+    fitted = fit_on_cpu(folder, str(HOST_PROCESS_BYTES + 500 * 2**20))
+
+    assert fitted.training.gradient_checkpointing
+    assert fitted.training.micro_batch_size < 8
+    assert fitted.training.effective_batch_size == 8
+
+
+def test_examples_are_never_left_out_to_save_memory_but_that_is_advised(folder: Path):
+    training = TRAINING.model_copy(
+        update={"micro_batch_size": 1, "gradient_checkpointing": True, "sequence_length": 2048}
+    )
+    short, long = plan_of(training, tokens=150), plan_of(training, tokens=2000)
+    both = replace(short, rows=(*short.rows, *long.rows))
+    (folder / LIMIT).write_text("max")
+    least, most = (
+        fit_memory(folder, training, plan, CPU, torch.float32, [folder / LIMIT]).estimate
+        for plan in (short, both)
+    )
+    assert least is not None
+    assert most is not None
+    (folder / LIMIT).write_text(str((least.total + most.total) // 2))
 
     with pytest.raises(
-        HostOutOfMemory, match=r"microBatchSize: 4 and spec.training.gradientCheckpointing: true, or"
+        HostOutOfMemory, match=r"microBatchSize: 1 examples .* set spec.training.sequenceLength: 1024"
     ):
-        check_on_cpu(folder, str(room))
+        fit_memory(folder, training, both, CPU, torch.float32, [folder / LIMIT])
 
 
 def test_nothing_is_advised_but_more_memory_where_nothing_fits(folder: Path):
@@ -143,23 +163,27 @@ def test_a_model_whose_sizes_are_not_known_is_trained_all_the_same(
     )
 
 
-def test_a_gpu_that_is_too_small_is_refused_before_anything_is_loaded(
+def test_a_gpu_with_less_room_takes_fewer_examples_and_one_that_is_too_small_none(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (2**30, 2 * 2**30))
+    room = {"bytes": 2**30}
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (room["bytes"], 2 * 2**30))
 
+    fitted = fit_memory(folder, TRAINING, plan_of(TRAINING), GPU, torch.bfloat16)
+
+    assert fitted.training.micro_batch_size < 8
+    room["bytes"] = 100 * 2**20
     with pytest.raises(
         CudaOutOfMemory,
-        match=r"8 examples \(2400 tokens\) need about \d\.\d GiB \(weights 0.1, .*1.0 GiB are free on the GPU; "
-        r"set spec.training.microBatchSize: \d, or take a larger GPU",
+        match=r"8 examples \(\d+ tokens\) need about \d\.\d GiB \(weights 0.1, .*0.1 GiB are free on the GPU; ",
     ):
-        check_memory(folder, TRAINING, plan_of(TRAINING), GPU, torch.bfloat16)
+        fit_memory(folder, TRAINING, plan_of(TRAINING), GPU, torch.bfloat16)
 
 
-def test_a_gpu_with_room_is_not_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_gpu_with_room_takes_what_the_spec_says(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (23 * 2**30, 24 * 2**30))
 
-    assert check_memory(folder, TRAINING, plan_of(TRAINING), GPU, torch.bfloat16) is not None
+    assert fit_memory(folder, TRAINING, plan_of(TRAINING), GPU, torch.bfloat16).training is TRAINING
 
 
 def test_the_heaviest_micro_batch_counts_and_a_long_plan_is_looked_at_in_places(

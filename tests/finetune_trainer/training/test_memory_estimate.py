@@ -186,11 +186,12 @@ def test_what_autograd_keeps_is_estimated_within_a_tenth(
     assert expected == pytest.approx(measured, rel=ACCURACY)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "gemma2"])
 def test_what_a_gpu_keeps_with_autocast_is_estimated_within_a_tenth(
     folders: dict[str, Path], family: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """The CPU's autocast takes the place of CUDA's; peft asks only for the latter."""
+    """The CPU's autocast takes the place of CUDA's; peft asks only for the latter. Its attention takes the place of
+    the GPU's kernel, which keeps as much, but for a soft cap, which here keeps all scores."""
     training = spec()
     shape = read_model_shape(folders[family] / "config.json")
     model = adapted(folders[family], training, torch.bfloat16)

@@ -112,7 +112,12 @@ def test_a_loss_that_runs_away_ends_the_run_with_numbers_and_the_remedy(
     told = iter([2.0] * 30 + [9.0] * 100)
 
     def loss_of(
-        model: torch.nn.Module, batch: PackedBatch, device: torch.device, divisor: int, **_: object
+        model: torch.nn.Module,
+        batch: PackedBatch,
+        device: torch.device,
+        divisor: int,
+        *_: object,
+        **__: object,
     ) -> torch.Tensor:
         nothing = sum((p.sum() * 0.0 for p in model.parameters() if p.requires_grad), torch.zeros(()))
         return nothing + next(told) * len(batch.labels) / divisor

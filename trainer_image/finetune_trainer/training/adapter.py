@@ -11,7 +11,7 @@ import torch
 
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import BaseModelRejected
-from finetune_trainer.training import attention
+from finetune_trainer.training import attention, row_attention
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -45,6 +45,8 @@ def load_quantized_base(
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     attention.register()
+    row_attention.register()
+    chosen = row_attention.NAME if device.type == "cuda" else attention.NAME
     quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type=training.quantization.type,
@@ -61,10 +63,10 @@ def load_quantized_base(
     try:
         try:
             model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                folder, attn_implementation=attention.NAME, **options
+                folder, attn_implementation=chosen, **options
             )
         except ValueError as error:
-            if "attn_implementation" not in str(error) and attention.NAME not in str(error):
+            if "attn_implementation" not in str(error) and chosen not in str(error):
                 raise
             logger.info("the model has an attention of its own; examples are run one by one: %s", error)
             model = AutoModelForCausalLM.from_pretrained(folder, **options)
@@ -107,6 +109,11 @@ def add_adapter(model: PreTrainedModel, training: TrainingSpec) -> PeftModel:
         model.enable_input_require_grads()  # type: ignore[no-untyped-call]
     adapted.train()
     return adapted
+
+
+def attention_name(model: torch.nn.Module) -> str:
+    """The attention that the model was loaded with, as transformers names it."""
+    return str(model.config._attn_implementation)  # type: ignore[union-attr]
 
 
 def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -1,20 +1,32 @@
 """Decoder layers compiled for rows of few lengths: one graph for all layers of a kind, and one a length.
 
 Pays on a GPU, where it joins small operations into few kernels. On a CPU the compiler takes longer than it saves.
-Must not know the loss or the loop.
+A machine may lack what the compiler needs, so the first row is trained both ways before it is trusted.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+
+from finetune_trainer.training import attention
+
+logger = logging.getLogger(__name__)
+
+Backend = str | Callable[..., Any]
+"""What makes machine code of a layer's graph."""
 
 LENGTHS = 8
 """Rows are filled up to one of so many lengths: more would be compiled longer, fewer would carry more padding."""
 BLOCK = 128
 """Tokens of a block of flex attention's mask."""
+LARGEST_DIFFERENCE = 0.02
+"""Of the two losses of the first row, in 16 bits. A wrong mask makes more."""
 
 
 def static_length(tokens: int, longest: int) -> int:
@@ -23,14 +35,70 @@ def static_length(tokens: int, longest: int) -> int:
     return step * math.ceil(tokens / step)
 
 
-def compile_layers(model: torch.nn.Module, backend: str = "inductor") -> int:
+def compile_layers(model: torch.nn.Module, backend: Backend = "inductor") -> int:
     """Compile each decoder layer in place; how many there are. The first row of each length takes the time."""
     from torch import _dynamo
-    from transformers.modeling_layers import GradientCheckpointingLayer
 
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers = _decoder_layers(model)
     config: Any = _dynamo.config
     config.recompile_limit = max(config.recompile_limit, len(layers) * LENGTHS)
     for layer in layers:
         layer.compile(dynamic=False, backend=backend)
     return len(layers)
+
+
+def compile_if_it_proves(
+    model: torch.nn.Module, first_loss: Callable[[], Tensor], backend: Backend = "inductor"
+) -> bool:
+    """Compile the layers, and keep that when the first row goes forth and back with the loss that it should have.
+
+    Otherwise the model is as it was, with the attention that needs no compiler: slower, and said so.
+
+    Args:
+        first_loss: of a row; with whatever attention the model has at the time.
+    Raises:
+        OutOfMemoryError: the row does not fit.
+    """
+    implementation: str = model.config._attn_implementation  # type: ignore[union-attr, assignment]
+    model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
+    with torch.no_grad():
+        expected = float(first_loss())
+    model.set_attn_implementation(implementation)  # type: ignore[operator]
+    compile_layers(model, backend)
+    try:
+        loss = first_loss()
+        loss.backward()  # type: ignore[no-untyped-call]
+        found, why = loss.item(), "its loss differs"
+    except torch.OutOfMemoryError:
+        raise
+    except (
+        RuntimeError,
+        NotImplementedError,
+        TypeError,
+        ValueError,
+        AssertionError,
+        ImportError,
+        OSError,
+    ) as error:
+        found, why = math.nan, f"{type(error).__name__}: {str(error)[:300]}"
+    model.zero_grad(set_to_none=True)
+    if abs(found - expected) <= LARGEST_DIFFERENCE * abs(expected):
+        logger.info("decoder layers compiled: loss=%.4f plain_loss=%.4f", found, expected)
+        return True
+    logger.warning(
+        "decoder layers cannot be compiled on this machine and are run one by one, which is slower: "
+        "loss=%.4f plain_loss=%.4f (%s)",
+        found,
+        expected,
+        why,
+    )
+    for layer in _decoder_layers(model):
+        layer._compiled_call_impl = None
+    model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
+    return False
+
+
+def _decoder_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]

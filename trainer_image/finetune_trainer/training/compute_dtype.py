@@ -12,9 +12,9 @@ from finetune_contract.run_spec import ComputeDtype
 logger = logging.getLogger(__name__)
 
 
-def choose_device() -> torch.device:
-    """The GPU when there is one."""
-    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+def choose_device(number: int = 0) -> torch.device:
+    """A GPU when there is one: that of the process's number on its node."""
+    return torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def choose_dtype(wish: ComputeDtype, device: torch.device) -> torch.dtype:

@@ -20,7 +20,6 @@ from finetune_trainer.evaluation.answers import choose_questions
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training.encoding import EncodedExample, encode_rows, load_tokenizer
 from finetune_trainer.training.loop import TrainingLoop, capture_random_state, restore_random_state
-from finetune_trainer.training.losses import summed_loss
 from finetune_trainer.training.packing import pack
 
 logger = logging.getLogger(__name__)
@@ -86,9 +85,7 @@ def measure(
             for start in range(0, len(ordered), size):
                 if stop_requested():
                     return None
-                with loop.autocast():
-                    loss = summed_loss(loop.model, pack(ordered[start : start + size]), loop.device)
-                total += float(loss)
+                total += float(loop.batch_loss(pack(ordered[start : start + size]), 1))
     except torch.OutOfMemoryError as error:
         logger.warning("the evaluation loss does not fit the GPU beside the training: %s", error)
         return None

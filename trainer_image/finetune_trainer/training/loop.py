@@ -17,10 +17,12 @@ from torch import Tensor
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, Diverged
 from finetune_trainer.training.adapter import trainable_parameters
+from finetune_trainer.training.compiled_layers import static_length
 from finetune_trainer.training.divergence import WINDOW, Divergence, LossWatch
 from finetune_trainer.training.losses import summed_loss
 from finetune_trainer.training.optimizers import make_optimizer
 from finetune_trainer.training.packing import PackedBatch, TrainingPlan
+from finetune_trainer.training.ranks import ALONE, Ranks
 
 LOWEST_RATE_SHARE = 0.05
 """Cosine decay ends at this part of the peak."""
@@ -97,8 +99,13 @@ class TrainingLoop:
         training: TrainingSpec,
         device: torch.device,
         dtype: torch.dtype,
+        ranks: Ranks = ALONE,
+        longest_row: int = 0,
     ) -> None:
+        """`longest_row` is given where rows are filled up to few lengths."""
         self.model = model
+        self.ranks = ranks
+        self.longest_row = longest_row
         self.plan = plan
         self.training = training
         self.device = device
@@ -121,7 +128,9 @@ class TrainingLoop:
         watch = LossWatch(warmup_steps(self.plan.total_steps, self.training.warmup_ratio))
         for earlier in self.state.log:
             watch.see(earlier.loss)
-        while self.state.step < self.plan.total_steps and not stop_requested():
+        while self.state.step < self.plan.total_steps:
+            if self.ranks.any(stop_requested(), self.device):
+                return
             record = self._step(stop_requested)
             if record is None:
                 return
@@ -139,6 +148,7 @@ class TrainingLoop:
         rate = learning_rate(
             step, self.plan.total_steps, self.training.learning_rate, self.training.warmup_ratio
         )
+        self.ranks.seed(self.training.seed, step)
         micro_batches = self.plan.step_micro_batches(step)
         try:
             mean_loss = self._accumulate(micro_batches, stop_requested)
@@ -159,31 +169,33 @@ class TrainingLoop:
                 group["lr"] = rate
             self.optimizer.step()
         except torch.OutOfMemoryError as error:
-            raise self._out_of_memory(max(len(batch) for batch in micro_batches)) from error
+            raise self.out_of_memory(max(len(batch) for batch in micro_batches)) from error
         tokens = sum(batch.example_tokens for batch in micro_batches)
         return StepRecord(step + 1, mean_loss, rate, norm, tokens, time.perf_counter() - start)
 
     def _accumulate(
         self, micro_batches: Sequence[PackedBatch], stop_requested: Callable[[], bool]
     ) -> float | None:
-        """Gradients of the effective batch's mean loss over its answer tokens, and that loss."""
+        """Gradients of the effective batch's mean loss over its answer tokens, and that loss.
+
+        Of several processes none stops in the middle: the others would wait for its gradients.
+        """
         all_answer_tokens = sum(len(batch.labels) for batch in micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(micro_batches):
-            if number and stop_requested():
+        for number, batch in enumerate(self.ranks.share(micro_batches)):
+            if number and self.ranks.count == 1 and stop_requested():
                 return None
-            with self.autocast():
-                loss = summed_loss(
-                    self.model,
-                    batch,
-                    self.device,
-                    all_answer_tokens,
-                    noise=self.training.embedding_noise,
-                )
+            loss = self.batch_loss(batch, all_answer_tokens, noise=self.training.embedding_noise)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return float(total)
+        return float(self.ranks.add_up(self.parameters.values(), total))
+
+    def batch_loss(self, batch: PackedBatch, divisor: int, noise: float = 0.0) -> Tensor:
+        """Loss summed over the row's answer tokens and divided, in the loop's number format."""
+        padded_to = static_length(len(batch), self.longest_row) if self.longest_row else 0
+        with self.autocast():
+            return summed_loss(self.model, batch, self.device, divisor, padded_to, noise=noise)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The number format that forward passes run in."""
@@ -199,7 +211,8 @@ class TrainingLoop:
             f"or raise warmupRatio ({self.training.warmup_ratio:g})"
         )
 
-    def _out_of_memory(self, row_tokens: int) -> CudaOutOfMemory:
+    def out_of_memory(self, row_tokens: int) -> CudaOutOfMemory:
+        """The error of a row that does not fit, with the numbers."""
         free, whole = torch.cuda.mem_get_info(self.device)
         gib = 2**30
         return CudaOutOfMemory(

@@ -1,17 +1,21 @@
-"""Is there room for the training that the spec asks for? Asked before the model is loaded; only a clear no refuses."""
+"""Is there room for the training that the spec asks for, and if not, for fewer examples at a time?
+
+Asked before the model is loaded; only a clear no changes anything.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, HostOutOfMemory
+from finetune_trainer.training.compiled_layers import static_length
 from finetune_trainer.training.memory_estimate import (
     BranchSize,
     MemoryEstimate,
@@ -37,31 +41,71 @@ _NO_LIMIT = 2**60
 _GIB = 2**30
 
 
-def check_memory(
+@dataclass(frozen=True)
+class FittedTraining:
+    """A training that memory does for, as far as is known."""
+
+    training: TrainingSpec
+    estimate: MemoryEstimate | None
+    """None for a model whose sizes are not known."""
+
+
+def fit_memory(
     base_folder: Path,
     training: TrainingSpec,
     plan: TrainingPlan,
     device: torch.device,
     dtype: torch.dtype,
     limit_files: Sequence[Path] = LIMIT_FILES,
-) -> MemoryEstimate | None:
-    """Estimate, say so in the log, and compare with what is there. None for a model whose sizes are not known.
+) -> FittedTraining:
+    """Estimate, say so in the log, and compare with what is there.
+
+    What clearly does not fit is trained with fewer examples at a time, then with checkpointing: the effective batch
+    stays, and so does the result. Shorter sequences would leave examples out and are only advised.
 
     Raises:
-        CudaOutOfMemory: it clearly does not fit the GPU.
-        HostOutOfMemory: it clearly does not fit the container.
+        CudaOutOfMemory: no micro-batch fits the GPU.
+        HostOutOfMemory: no micro-batch fits the container.
     """
     try:
         shape = read_model_shape(base_folder / "config.json")
     except UnknownShape as error:
         logger.info("memory is not estimated: %s", error)
-        return None
+        return FittedTraining(training, None)
     numbers = Numbers(device.type, dtype.itemsize)
     row = heaviest_row(plan, training, shape, numbers)
     if row is None:
-        return None
+        return FittedTraining(training, None)
     estimate = estimate_memory(shape, training, numbers, row)
     room = _room(device, estimate, limit_files)
+    _log(training, row, estimate, room, device)
+    if room is None or estimate.tensors <= room:
+        return FittedTraining(training, estimate)
+    if estimate.tensors <= room * TOLERANCE:
+        logger.warning("memory will be short: the estimate is over what is there, within its own accuracy")
+        return FittedTraining(training, estimate)
+
+    def row_of(changed: TrainingSpec) -> RowSize | None:
+        return heaviest_row(plan, changed, shape, numbers)
+
+    lossless = [c for c in remedies(training) if c.sequence_length == training.sequence_length]
+    fitting = first_that_fits(lossless, shape, numbers, row_of, room)
+    if fitting is None:
+        shorter = first_that_fits(remedies(training), shape, numbers, row_of, room)
+        raise _refusal(training, row, estimate, room, shorter, device)
+    logger.warning(
+        "memory does not do for spec.training as it is; the same effective batch is trained with %s",
+        changes_in_words(training, fitting),
+    )
+    smaller = row_of(fitting) or row
+    estimate = estimate_memory(shape, fitting, numbers, smaller)
+    _log(fitting, smaller, estimate, room, device)
+    return FittedTraining(fitting, estimate)
+
+
+def _log(
+    training: TrainingSpec, row: RowSize, estimate: MemoryEstimate, room: int | None, device: torch.device
+) -> None:
     logger.info(
         "memory estimated: device=%s micro_batch=%d row_tokens=%d weights_gib=%.2f adapter_gib=%.2f "
         "optimizer_gib=%.2f activations_gib=%.2f total_gib=%.2f room_gib=%s",
@@ -75,19 +119,6 @@ def check_memory(
         estimate.total / _GIB,
         "unknown" if room is None else f"{(room + estimate.process) / _GIB:.2f}",
     )
-    if room is None or estimate.tensors <= room:
-        return estimate
-    if estimate.tensors <= room * TOLERANCE:
-        logger.warning("memory will be short: the estimate is over what is there, within its own accuracy")
-        return estimate
-    fitting = first_that_fits(
-        remedies(training),
-        shape,
-        numbers,
-        lambda changed: heaviest_row(plan, changed, shape, numbers),
-        room,
-    )
-    raise _refusal(training, row, estimate, room, fitting, device)
 
 
 def heaviest_row(
@@ -98,7 +129,10 @@ def heaviest_row(
     if not rows:
         return None
     plan = replace(plan, rows=rows, micro_batch_size=training.micro_batch_size)
-    sizes = {row_size(batch) for step in _some_steps(plan) for batch in plan.step_micro_batches(step)}
+    sizes = {row_size(batch) for step in some_steps(plan) for batch in plan.step_micro_batches(step)}
+    if numbers.device == "cuda":
+        longest = max(size.tokens for size in sizes)
+        sizes = {_filled_up(size, longest) for size in sizes}
     return max(sizes, key=lambda size: estimate_memory(shape, training, numbers, size).activations)
 
 
@@ -106,6 +140,12 @@ def row_size(batch: PackedBatch) -> RowSize:
     """The sizes of a packed row."""
     branches = tuple(BranchSize(branch.end - branch.start, len(branch.past)) for branch in batch.branches)
     return RowSize(tuple(branch for branch in branches if branch.new), len(batch.labels))
+
+
+def _filled_up(size: RowSize, longest: int) -> RowSize:
+    """The row with its padding, as compiled layers get it."""
+    padding = static_length(size.tokens, longest) - size.tokens
+    return replace(size, branches=(*size.branches, BranchSize(padding))) if padding else size
 
 
 def container_memory_limit(files: Sequence[Path] = LIMIT_FILES) -> int | None:
@@ -141,7 +181,8 @@ def _room(device: torch.device, estimate: MemoryEstimate, limit_files: Sequence[
     return None if limit is None else max(0, limit - estimate.process)
 
 
-def _some_steps(plan: TrainingPlan) -> Iterable[int]:
+def some_steps(plan: TrainingPlan) -> Iterable[int]:
+    """STEPS_LOOKED_AT steps, spread over the plan; all of a short one."""
     total = plan.total_steps
     if total <= STEPS_LOOKED_AT:
         return range(total)

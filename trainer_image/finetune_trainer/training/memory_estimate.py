@@ -210,7 +210,8 @@ def _norm(shape: ModelShape, row: RowSize) -> int:
 def _around_layers(shape: ModelShape, training: TrainingSpec, numbers: Numbers, row: RowSize) -> int:
     """The last norm, sines and cosines, masks, and the 16-bit copy of the adapter."""
     angles = 2 * row.tokens * shape.head_width * numbers.value_bytes
-    masks = sum(branch.new * branch.seen for branch in row.branches if branch.old)
+    on_gpu = numbers.device == "cuda"  # there a mask is a number a token
+    masks = 0 if on_gpu else sum(branch.new * branch.seen for branch in row.branches if branch.old)
     copies = adapter_parameters(shape, training) * numbers.adapter_bytes if numbers.autocast else 0
     return _norm(shape, row) + angles + masks + copies
 
@@ -253,18 +254,16 @@ def _adapter_inputs(shape: ModelShape, training: TrainingSpec, numbers: Numbers)
 def _attention(shape: ModelShape, numbers: Numbers, branch: BranchSize, sliding: bool) -> int:
     """What attention over one branch keeps."""
     width = numbers.value_bytes
-    queries, keys = branch.new * shape.query_width, branch.seen * shape.key_width
+    own = branch.new if numbers.device == "cuda" else branch.seen  # a GPU reads the others where they lie
+    queries, keys = branch.new * shape.query_width, own * shape.key_width
     scores = branch.new * branch.seen
-    grouped = shape.heads != shape.key_value_heads
-    if shape.attention_softcap:
+    if shape.attention_softcap and numbers.device != "cuda":
         repeated = 2 * branch.seen * shape.query_width * width
         narrowed = 0 if width == FLOAT32 else width
         return queries * width + repeated + scores * (shape.heads * (width + FLOAT32 + narrowed) + 1)
     window = shape.sliding_window if sliding else None
     masked = branch.old > 0 or (window is not None and branch.seen > window)
-    if grouped and masked and numbers.device == "cuda":  # no fused kernel there: scores are kept, in 32 bits
-        return FLOAT32 * (queries + 2 * branch.seen * shape.query_width + 2 * shape.heads * scores)
-    mask = scores * width if masked else 0
+    mask = scores * width if masked and numbers.device != "cuda" else 0
     return (2 * queries + 2 * keys) * width + branch.new * shape.heads * FLOAT32 + mask
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -24,13 +24,21 @@ from finetune_contract.stage_protocol import Stage, StageReport, TrainingFacts
 from finetune_trainer.artifact_files import Fact, fetch_folder, publish_folder, read_manifest
 from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Preempted, StoreUnavailable
 from finetune_trainer.stage_context import StageContext
-from finetune_trainer.training import base_model, checkpoints, training_report
-from finetune_trainer.training.adapter import add_adapter, load_quantized_base
+from finetune_trainer.training import (
+    base_model,
+    checkpoints,
+    process_launch,
+    row_attention,
+    training_report,
+)
+from finetune_trainer.training.adapter import add_adapter, attention_name, load_quantized_base
+from finetune_trainer.training.compiled_layers import compile_if_it_proves
 from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
 from finetune_trainer.training.encoding import EncodedRows, encode_rows, load_tokenizer
-from finetune_trainer.training.loop import StepRecord, TrainingLoop
-from finetune_trainer.training.memory_check import check_memory
+from finetune_trainer.training.loop import StepRecord, TrainingLoop, restore_random_state
+from finetune_trainer.training.memory_check import fit_memory, some_steps
 from finetune_trainer.training.packing import TrainingPlan
+from finetune_trainer.training.ranks import Ranks, joined, ranks_of
 from finetune_trainer.training.step_watch import StepWatch, last_evaluation_loss, watch_steps
 
 logger = logging.getLogger(__name__)
@@ -46,11 +54,35 @@ def train(context: StageContext) -> StageReport:
         logger.info("the adapter is there already: uri=%s", context.store.uri(key))
         checkpoints.remove_all(context.store, context.run_key)
         return _report(manifest, resumed_from_step=0)
-    base = base_model.resolve(context)
-    base_folder = base_model.fetch(context, base)
-    rows = _read_rows(context, base_folder)
-    loop = _prepare_loop(context, base_folder, rows)
-    resumed_from = checkpoints.resume(loop, context.store, context.run_key, context.work_folder)
+    if process_launch.is_needed(context.environment):
+        return process_launch.run_processes(
+            process_launch.own_arguments(),
+            {**process_launch.own_environment(), **context.environment},
+            context.work_folder,
+            context.stop_requested,
+        )
+    ranks = ranks_of(context.environment)
+    if not ranks.is_first:
+        context = replace(context, progress=_say_nothing)
+    with joined(ranks, choose_device(ranks.on_this_node)):
+        return _train_adapter(context, ranks)
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    """The progress of a process that is not the first."""
+
+
+def _train_adapter(context: StageContext, ranks: Ranks) -> StageReport:
+    base, base_folder, rows = _prepare_files(context, ranks)
+    loop = _prepare_loop(context, base_folder, rows, ranks)
+    own_folder = context.work_folder / f"process-{ranks.number}" if ranks.count > 1 else context.work_folder
+    resumed_from = checkpoints.resume(loop, context.store, context.run_key, own_folder)
+    if not ranks.agree(resumed_from, loop.device):
+        raise StoreUnavailable(
+            "the processes of this training found different checkpoints; the next attempt looks again"
+        )
+    if not ranks.is_first:
+        return _follow(context, loop, resumed_from)
     with watch_steps(context, loop, base_folder) as watch:
         _run(context, loop, watch)
     manifest = _publish_adapter(context, loop, base, rows)
@@ -58,11 +90,29 @@ def train(context: StageContext) -> StageReport:
     return _report(manifest, resumed_from)
 
 
-def _read_rows(context: StageContext, base_folder: Path) -> EncodedRows:
+def _prepare_files(
+    context: StageContext, ranks: Ranks
+) -> tuple[base_model.ResolvedBaseModel, Path, EncodedRows]:
+    """Base model and rows: the first process of a node fetches them, the others find them there."""
+    if ranks.on_this_node:
+        ranks.wait()
+    base = base_model.resolve(context)
+    base_folder = base_model.fetch(context, base)
+    if not ranks.on_this_node:
+        _fetch_rows(context)
+        ranks.wait()
+    return base, base_folder, _read_rows(context, base_folder)
+
+
+def _fetch_rows(context: StageContext) -> None:
     context.progress(message="reading the training rows")
-    folder = context.work_folder / "dataset"
     rows_alone = (TRAIN_FILE, EVALUATION_FILE)  # what tells of them may be stored anew meanwhile
+    folder = context.work_folder / "dataset"
     fetch_folder(context.store, dataset_folder(context.dataset_digest), folder, only_below=rows_alone)
+
+
+def _read_rows(context: StageContext, base_folder: Path) -> EncodedRows:
+    folder = context.work_folder / "dataset"
     with (folder / TRAIN_FILE).open(encoding="utf-8") as lines:
         examples = [Example.model_validate_json(line) for line in lines]
     tokenizer = load_tokenizer(base_folder, context.spec.dataset.prompt_format)
@@ -86,9 +136,9 @@ def _read_rows(context: StageContext, base_folder: Path) -> EncodedRows:
     return rows
 
 
-def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows) -> TrainingLoop:
+def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows, ranks: Ranks) -> TrainingLoop:
     training = context.spec.training
-    device = choose_device()
+    device = choose_device(ranks.on_this_node)
     dtype = choose_dtype(training.quantization.compute_dtype, device)
     plan = TrainingPlan(
         rows=rows.rows,
@@ -98,7 +148,8 @@ def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows) -
         max_steps=training.max_steps,
         seed=training.seed,
     )
-    check_memory(base_folder, training, plan, device, dtype)
+    training = fit_memory(base_folder, training, plan, device, dtype).training
+    plan = replace(plan, micro_batch_size=training.micro_batch_size)
     context.progress(message=f"loading the base model in 4 bits on {device.type}")
     try:
         model = add_adapter(load_quantized_base(base_folder, training, device, dtype), training)
@@ -106,7 +157,45 @@ def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows) -
         raise CudaOutOfMemory(
             f"spec.resources.train.gpu: the 4-bit base model does not fit the GPU ({error}); take a larger GPU"
         ) from error
-    return TrainingLoop(model, plan, training, device, dtype)
+    loop = TrainingLoop(model, plan, training, device, dtype, ranks)
+    if attention_name(model) == row_attention.NAME:
+        _compile(loop, context)
+    return loop
+
+
+def _compile(loop: TrainingLoop, context: StageContext) -> None:
+    """Rows of few lengths and compiled layers, where the first row shows that they work."""
+    context.progress(message="compiling the decoder layers")
+    batches = [batch for step in some_steps(loop.plan) for batch in loop.plan.step_micro_batches(step)]
+    longest = max(batches, key=len)
+    loop.longest_row = len(longest)
+    try:
+        proven = compile_if_it_proves(loop.model, lambda: loop.batch_loss(longest, len(longest.labels)))
+    except torch.OutOfMemoryError as error:
+        raise loop.out_of_memory(len(longest)) from error
+    if not proven:
+        loop.longest_row = 0
+    restore_random_state(loop.random_state)
+
+
+def _follow(context: StageContext, loop: TrainingLoop, resumed_from: int) -> StageReport:
+    """The steps of a process that is not the first: it adds its gradients, and leaves files to the first."""
+    for _ in loop.steps(context.stop_requested):
+        pass
+    if loop.state.step < loop.plan.total_steps:
+        raise Preempted(f"told to stop after step {loop.state.step} of {loop.plan.total_steps}")
+    return StageReport(
+        stage=Stage.TRAIN,
+        message=f"{loop.state.step} steps beside the first process",
+        training=TrainingFacts(
+            steps=loop.state.step,
+            final_loss=loop.state.log[-1].loss,
+            tokens=loop.state.tokens,
+            tokens_per_second=round(loop.state.tokens / loop.state.seconds, 1) if loop.state.seconds else 0.0,
+            seconds=loop.state.seconds,
+            resumed_from_step=resumed_from,
+        ),
+    )
 
 
 def _run(context: StageContext, loop: TrainingLoop, watch: StepWatch) -> None:
@@ -153,7 +242,7 @@ def _publish_adapter(
     loop.model.save_pretrained(folder, save_embedding_layers=False)  # type: ignore[operator]
     _name_base(folder / "adapter_config.json", base.uri)
     _write_log(folder / TRAINING_LOG, loop.state.log)
-    training, log = context.spec.training, loop.state.log
+    training, log = loop.training, loop.state.log
     evaluation_loss = last_evaluation_loss(log)
     facts: dict[str, Fact] = {
         "runKey": context.run_key,
@@ -172,6 +261,7 @@ def _publish_adapter(
         "quantization": training.quantization.type,
         "computeDtype": str(loop.dtype).removeprefix("torch."),
         "device": loop.device.type,
+        "processes": loop.ranks.count,
         "seed": training.seed,
     }
     page = training_report.render_report(context.run_name, log, training_report.describe(training, facts))
