@@ -280,7 +280,7 @@ class Cluster:
         rollout = run.status.rollout
         patch = rehearsal(run, deployment)
         refusal = await self._rehearse(run.namespace, deployment, patch) if patch else None
-        if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
+        if rollout is None or rollout.phase in (RolloutPhase.PREFLIGHT, RolloutPhase.SUCCEEDED):
             if run.status.evaluation:
                 deployment = await self._with_claim(run.namespace, target, deployment)
             bodies = await self.list_runs(run.namespace) if run.status.evaluation else []

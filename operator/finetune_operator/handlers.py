@@ -41,8 +41,15 @@ def registry(runs: WatchedRuns) -> kopf.OperatorRegistry:
         runs.child_changed(body)
 
     @kopf.on.event("apps", "v1", "deployments", registry=handlers)
-    async def deployment_event(name: str | None, namespace: str | None, **_: Any) -> None:
-        runs.deployment_changed(namespace or "", name or "")
+    async def deployment_event(
+        type: str | None,  # noqa: A002 - kopf's name
+        name: str | None,
+        namespace: str | None,
+        uid: str | None,
+        **_: Any,
+    ) -> None:
+        gone = type == "DELETED"
+        runs.deployment_changed(namespace or "", name or "", "" if gone else uid or "")
 
     return handlers
 

@@ -23,6 +23,7 @@ from finetune_operator.attempts import Book, read_book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
 from finetune_operator.observed import Observed, Run
 from finetune_operator.outlook import OVER, REFUSED_SECONDS, STOPPING_SECONDS, Mood, Outlook
+from finetune_operator.rollout.keeping import given_back, keeps_target
 from finetune_operator.rollout.patch import pointer_to
 from finetune_operator.rollout.record import PUBLISHED, record, record_name
 from finetune_operator.rollout.states import TOUCHED, Step, advance
@@ -41,13 +42,19 @@ def is_over(status: FineTuneRunStatus) -> bool:
 
 
 def is_settled(run: Run) -> bool:
-    """Nothing is to be done and the status says so: the cluster need not be looked at."""
-    return is_over(run.status) and run.status.observed_generation == run.generation
+    """Nothing is to be done and the status says so: the cluster need not be looked at.
+
+    A run whose model is live is only woken when its target was made anew.
+    """
+    seen = run.status.observed_generation == run.generation
+    return is_over(run.status) and seen and not keeps_target(run.status)
 
 
 def asks_for_target(run: Run) -> bool:
     """The decision needs to see the rollout's target."""
     spec = run.spec.rollout
+    if keeps_target(run.status) and spec.target is not None:
+        return True
     if spec.mode in UNTOUCHED or spec.target is None or is_over(run.status):
         return False
     return not run.status.attempts or run.status.evaluation is not None
@@ -261,4 +268,7 @@ def _decide_nothing(run: Run, observed: Observed, now: datetime) -> Decision:
     conditions = merged(run.status.conditions, (), run.generation, now)
     status = run.status.model_copy(update={"observed_generation": run.generation, "conditions": conditions})
     stray = tuple(DeleteJob(job.name) for job in observed.jobs if job.live and not job.deleting)
+    if (back := given_back(run, observed)) is not None:
+        rollout, patch = back
+        return Decision(status.model_copy(update={"rollout": rollout}), (*stray, patch), None)
     return Decision(status, stray, None)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
-from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
+from finetune_contract.run_status import FineTuneRunStatus, ModelPointer, Phase, RolloutPhase
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.api_group import ANNOTATION_RUN, FIELD_MANAGER, LABEL_ATTEMPT, LABEL_RUN, LABEL_STAGE
 from finetune_operator.errors import InvalidRun
@@ -53,6 +53,14 @@ def is_settled(body: Json) -> bool:
     return status.get("phase") in OVER and status.get("observedGeneration") == body["metadata"].get(
         "generation"
     )
+
+
+def kept_target_uid(body: Json) -> str:
+    """uid of the Deployment in which an ended run's model is live; empty when it is not."""
+    status = body.get("status") or {}
+    rollout = status.get("rollout") or {}
+    live = status.get("phase") == Phase.SUCCEEDED and rollout.get("phase") == RolloutPhase.SUCCEEDED
+    return str(rollout.get("targetUid") or "") if live else ""
 
 
 def target_of(body: Json) -> str:

@@ -34,6 +34,10 @@ class WatchedRuns:
         self._queue = queue
         self._monotonic = monotonic
         self._targets: dict[RunKey, str] = {}
+        self._kept: dict[RunKey, str] = {}
+        """Ended runs: uid of the target that serves their model; empty when none does."""
+        self._uids: dict[tuple[str, str], str] = {}
+        """uid of each Deployment that was seen, by namespace and name."""
         self._told: dict[RunKey, str] = {}
         """The version of each run that an event told of last."""
         self._untold: dict[RunKey, float] = {}
@@ -50,14 +54,24 @@ class WatchedRuns:
         self._look_at(key, body)
 
     def _look_at(self, key: RunKey, body: Json) -> None:
-        self._targets[key] = "" if reading.is_settled(body) else reading.target_of(body)
+        target, kept_as = reading.target_of(body), reading.kept_target_uid(body)
         if not reading.is_settled(body):
+            self._kept.pop(key, None)
+            self._targets[key] = target
+            self._queue.add(key)
+            return
+        self._targets[key] = target if kept_as else ""
+        first = key not in self._kept
+        self._kept[key] = kept_as
+        found = self._uids.get((key.namespace, target), kept_as)
+        if kept_as and first and found != kept_as:
             self._queue.add(key)
 
     def run_gone(self, key: RunKey) -> None:
         """A run was deleted; what it owned goes by its ownerReferences."""
         if self._targets.pop(key, None) is not None:
             logger.info("run gone: run=%s", key)
+        self._kept.pop(key, None)
         self._told.pop(key, None)
         self._untold.pop(key, None)
         self._queue.forget(key)
@@ -68,10 +82,16 @@ class WatchedRuns:
         if key is not None:
             self._queue.add(key)
 
-    def deployment_changed(self, namespace: str, name: str) -> None:
-        """A Deployment changed; perhaps it is some run's target."""
+    def deployment_changed(self, namespace: str, name: str, uid: str = "") -> None:
+        """A Deployment changed; perhaps it is some run's target. An ended run is only told of one made anew."""
+        anew = bool(uid) and self._uids.get((namespace, name)) != uid
+        if uid:
+            self._uids[namespace, name] = uid
         for key, target in self._targets.items():
-            if target == name and key.namespace == namespace:
+            if target != name or key.namespace != namespace:
+                continue
+            kept_as = self._kept.get(key)
+            if kept_as is None or (anew and kept_as != uid):
                 self._queue.add(key)
 
     def listed(self, namespace: str, bodies: Iterable[Json]) -> None:

@@ -13,6 +13,7 @@ from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import ModelPointer, Reason, RolloutPhase, RolloutStatus
 from finetune_operator.actions import Action, PatchTarget
 from finetune_operator.observed import NO_MODEL, DeploymentFacts, Observed, Run
+from finetune_operator.rollout.keeping import lost_its_model
 from finetune_operator.rollout.patch import payload, pointer_in, pointer_to, server_container
 from finetune_operator.rollout.preflight import Obstacle, conflict, obstacle_to_patch, obstacle_to_start
 from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_with, watch
@@ -61,7 +62,9 @@ def rehearsal(run: Run, deployment: DeploymentFacts) -> dict[str, object] | None
             pointer_to(artifact) if artifact else ModelPointer(uri="x", manifest_sha256="x", model_id="x")
         )
         return payload(target, deployment, pointer)
-    if rollout.phase is RolloutPhase.PREFLIGHT and rollout.current is not None:
+    if rollout.current is not None and (
+        rollout.phase is RolloutPhase.PREFLIGHT or lost_its_model(run, deployment)
+    ):
         return payload(target, deployment, rollout.current)
     if rollout.phase is RolloutPhase.ROLLING_BACK:
         return payload(target, deployment, rollout.previous or NO_MODEL)

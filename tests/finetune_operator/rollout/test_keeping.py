@@ -1,0 +1,118 @@
+"""A target that was made anew after its run had ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from finetune_contract.run_status import Phase, RolloutPhase, RolloutStatus
+from finetune_operator.actions import PatchTarget
+from finetune_operator.lifecycle import asks_for_target, decide, is_settled
+from finetune_operator.observed import NO_MODEL, Observed, Refusal, Run, RunKey
+from finetune_operator.rollout.states import rehearsal
+from finetune_operator.watched import WatchedRuns
+from tests.finetune_operator.samples import (
+    ALL_STAGES,
+    NEW_MODEL,
+    OLD_MODEL,
+    a_deployment,
+    a_run,
+    a_status,
+    after,
+    later,
+    seen,
+)
+
+ANEW = a_deployment(NO_MODEL, uid="another-uid")
+
+
+def ended(phase: Phase = Phase.SUCCEEDED, rollout: RolloutPhase = RolloutPhase.SUCCEEDED) -> Run:
+    kept = RolloutStatus(
+        phase=rollout,
+        target="deployment/chat",
+        target_uid="chat-uid",
+        current=NEW_MODEL,
+        previous=OLD_MODEL,
+    )
+    return a_run(a_status(ALL_STAGES, phase=phase, rollout=kept))
+
+
+def test_a_new_object_without_a_model_gets_the_last_one_once():
+    run = ended()
+
+    decision = decide(run, seen(target=ANEW), later(900))
+    again = decide(after(run, decision), seen(target=ANEW), later(901))
+
+    (patch,) = decision.actions
+    assert isinstance(patch, PatchTarget)
+    assert NEW_MODEL.uri in str(patch.payload)
+    assert patch.payload["metadata"] == {"name": "chat", "uid": "another-uid"}
+    assert decision.status.phase is Phase.SUCCEEDED
+    assert again.actions == ()
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        Observed(),
+        seen(target=a_deployment(NO_MODEL)),
+        seen(target=a_deployment(OLD_MODEL, uid="another-uid")),
+        seen(target=ANEW, newer_run="blog-2"),
+        seen(target=ANEW, rolling_run="blog-2"),
+        seen(target=ANEW, refusal=Refusal("409", "argocd-controller", ".env")),
+        seen(target=a_deployment(NO_MODEL, uid="another-uid", init_containers=())),
+    ],
+)
+def test_what_is_not_lost_or_not_ours_to_give_is_left_alone(observed):
+    assert decide(ended(), observed, later(900)).actions == ()
+
+
+@pytest.mark.parametrize(
+    "run", [ended(Phase.ROLLED_BACK, RolloutPhase.ROLLED_BACK), ended(rollout=RolloutPhase.SUPERSEDED)]
+)
+def test_a_run_whose_model_is_not_live_gives_nothing(run):
+    assert decide(run, seen(target=ANEW), later(900)).actions == ()
+    assert is_settled(run)
+    assert not asks_for_target(run)
+
+
+def test_the_patch_is_rehearsed_only_when_the_model_is_lost():
+    assert rehearsal(ended(), ANEW) is not None
+    assert rehearsal(ended(), a_deployment(NEW_MODEL)) is None
+
+
+class Keys:
+    def __init__(self) -> None:
+        self.added: list[RunKey] = []
+
+    def add(self, key: RunKey) -> None:
+        self.added.append(key)
+
+    def forget(self, key: RunKey) -> None:
+        """Nothing waits here."""
+
+
+def a_body(run: Run) -> dict[str, Any]:
+    metadata = {"namespace": "demo", "name": run.name, "generation": 1, "resourceVersion": "7"}
+    return {"metadata": metadata, "spec": run.spec_as_written, "status": run.status.to_wire()}
+
+
+def test_an_ended_run_is_woken_only_by_a_target_that_was_made_anew():
+    keys = Keys()
+    runs = WatchedRuns(keys)
+    runs.run_changed(a_body(ended()))
+    for uid in ("chat-uid", "chat-uid", "", "another-uid", "another-uid"):
+        runs.deployment_changed("demo", "chat", uid)
+
+    assert keys.added == [RunKey("demo", "blog")]
+
+
+def test_it_does_not_matter_whether_the_run_or_its_target_is_seen_first():
+    keys = Keys()
+    runs = WatchedRuns(keys)
+    runs.deployment_changed("demo", "chat", "another-uid")
+    for _ in range(3):
+        runs.run_changed(a_body(ended()))
+
+    assert keys.added == [RunKey("demo", "blog")]
