@@ -20,7 +20,7 @@ from finetune_trainer.dataset.sources.dates import UNDATED, as_utc
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument, Harvest, RawDocument
 from finetune_trainer.dataset.sources.wordpress_api import WordPressApi
-from finetune_trainer.dataset.sources.wordpress_bodies import Body, BodyFile
+from finetune_trainer.dataset.sources.wordpress_bodies import Body, BodyFile, NextTime
 from finetune_trainer.dataset.sources.wordpress_http import RouteRefused, Timing, WordPressHttp
 from finetune_trainer.dataset.sources.wordpress_sign_in import read_sign_in
 from finetune_trainer.dataset.sources.wordpress_sweep import Listed, Sweeper
@@ -194,21 +194,24 @@ class WordPressReader:
         reader = site.secret if site is not None else ""
         bodies, kept = wordpress_bodies.recall(self._memory, identity, reader, modified, self._clock())
         fetched = 0
-        try:
-            for route in sorted({post.route for post in posts.values()}):
-                missing = [
-                    number for number, post in posts.items() if post.route == route and number not in bodies
-                ]
-                for row_count in self._fetch(route, missing, bodies):
-                    fetched += row_count
-                    progress(len(bodies), len(posts), message=f"reading {self._name}")
-        except TrainerError:
-            if fetched:
-                # the next try goes on from here
-                wordpress_bodies.keep(self._memory, identity, reader, bodies)
-            raise
-        if fetched or kept != len(bodies):
-            wordpress_bodies.keep(self._memory, identity, reader, bodies)
+        with NextTime(self._memory, identity, reader, bodies) as next_time:
+            try:
+                for route in sorted({post.route for post in posts.values()}):
+                    missing = [
+                        number
+                        for number, post in posts.items()
+                        if post.route == route and number not in bodies
+                    ]
+                    for row_count in self._fetch(route, missing, bodies):
+                        fetched += row_count
+                        next_time.catch_up()
+                        progress(len(bodies), len(posts), message=f"reading {self._name}")
+            except TrainerError:
+                if fetched:
+                    next_time.keep()  # the next try goes on from here
+                raise
+            if fetched or kept != len(bodies):
+                next_time.keep()
         logger.info(
             "WordPress texts: source=%s fetched=%d unchanged=%d", self._name, fetched, len(bodies) - fetched
         )

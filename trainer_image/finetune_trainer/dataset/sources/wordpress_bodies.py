@@ -12,10 +12,11 @@ import json
 import logging
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -88,7 +89,7 @@ class BodyFile:
         return len(self._places)
 
     def __getitem__(self, number: int) -> Body:
-        return Body.model_validate_json(self._line(number))
+        return Body.model_validate_json(self.line(number))
 
     def add(self, body: Body) -> None:
         """Write one more, in the place of one with the same number."""
@@ -96,12 +97,12 @@ class BodyFile:
             self.protected.add(body.id)
         self._places[body.id] = self._file.append(body.model_dump_json().encode())
 
-    def lines(self) -> Iterator[bytes]:
-        """All of them, by number."""
-        for number in sorted(self._places):
-            yield self._line(number)
+    def numbers(self) -> list[int]:
+        """Of all of them, in order."""
+        return sorted(self._places)
 
-    def _line(self, number: int) -> bytes:
+    def line(self, number: int) -> bytes:
+        """A text as JSON."""
         return self._file.read(self._places[number])
 
 
@@ -141,17 +142,42 @@ def recall(
     return bodies, kept
 
 
-def keep(memory: HarvestMemory, identity: str, reader: str, bodies: BodyFile) -> None:
-    """For the next run; the same texts give the same bytes."""
-    if memory.store is None:
-        return
-    file, name = tempfile.mkstemp(dir=memory.folder)
-    path = Path(name)
-    try:
-        with open(file, "wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as packed:
-            packed.write(json.dumps({"format": _FORMAT, "reader": reader}).encode() + b"\n")
-            for line in bodies.lines():
-                packed.write(line + b"\n")
-        memory.keep(identity, path)
-    finally:
-        path.unlink(missing_ok=True)
+class NextTime:
+    """The file that the next run recalls. Texts are packed while others are still on their way: at the end hardly
+    anything is left to do. Use it as a context manager; without a store it does nothing."""
+
+    def __init__(self, memory: HarvestMemory, identity: str, reader: str, bodies: BodyFile) -> None:
+        """`bodies` may grow meanwhile; `identity` and `reader` as in recall."""
+        self._memory, self._identity, self._reader, self._bodies = memory, identity, reader, bodies
+        self._packed: set[int] = set()
+        self._open = ExitStack()
+        self._file: gzip.GzipFile | None = None
+        self._raw: IO[bytes]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def catch_up(self) -> None:
+        """Pack the texts that are there and not packed yet."""
+        if self._memory.store is None:
+            return
+        if self._file is None:
+            raw = tempfile.NamedTemporaryFile(dir=self._memory.folder)  # noqa: SIM115 - closed by __exit__
+            self._raw = self._open.enter_context(raw)
+            self._file = self._open.enter_context(gzip.GzipFile("", "wb", 1, raw, mtime=0))
+            self._file.write(json.dumps({"format": _FORMAT, "reader": self._reader}).encode() + b"\n")
+        for number in self._bodies.numbers():
+            if number not in self._packed:
+                self._file.write(self._bodies.line(number) + b"\n")
+                self._packed.add(number)
+
+    def keep(self) -> None:
+        """Put the file in the place of the last one."""
+        self.catch_up()
+        if self._file is not None:
+            self._file.close()
+            self._raw.flush()
+            self._memory.keep(self._identity, Path(self._raw.name))
