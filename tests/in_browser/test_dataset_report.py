@@ -9,7 +9,8 @@ from playwright.async_api import Browser, expect
 
 from finetune_contract.artifacts import ChatMessage, Document, Example
 from finetune_contract.run_spec import ExampleKind
-from finetune_trainer.dataset.built_dataset import BuiltDataset
+from finetune_trainer.dataset.alike_documents import NamedDocument
+from finetune_trainer.dataset.built_dataset import BuiltDataset, GeneratorUse
 from finetune_trainer.dataset.report import render_report
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument
 from finetune_trainer.dataset.step_counts import count_step
@@ -61,6 +62,17 @@ def a_dataset() -> BuiltDataset:
         transfer=rows[800:],
         dropped=(DroppedDocument("site", "9", "https://mill.example/9/", "no text is left after cleaning"),)
         * 3,
+        alike=(
+            tuple(
+                NamedDocument(f"Minutes of meeting {n}", f"https://mill.example/minutes-{n}/")
+                for n in range(17)
+            ),
+            (
+                NamedDocument("Opening hours", "https://mill.example/hours/"),
+                NamedDocument("Opening hours (old)", "https://mill.example/hours-2019/"),
+            ),
+        ),
+        generator=GeneratorUse(120, 2000, pairs=400, kept=310),
         steps=(
             count_step("sources", "documents", 64, 63, ["password-protected"]),
             count_step("cleaning", "documents", 63, 60, ["no text is left after cleaning"] * 3),

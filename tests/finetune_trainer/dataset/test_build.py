@@ -375,8 +375,13 @@ def test_a_language_model_writes_examples_and_is_not_asked_twice(site, tmp_path)
     generator = {"url": f"{site.url}/v1", "model": "writer"}
     given = context(site, tmp_path, exampleKinds=["grounded", "refusal", "generated"], generator=generator)
 
-    files = stored(given, build(given))
+    report = build(given)
 
+    files = stored(given, report)
+    passed = f"{len(TOPICS)} of {len(TOPICS)} pairs of the generator passed the checks (0% refused)"
+    assert report.message.endswith(f"the generator was asked {len(asked)} of at most 2,000 times; {passed}")
+    assert json.loads(files["/manifest.json"])["facts"]["generator"] == passed
+    assert passed in files["/dataset.html"].decode()
     rows = [Example.model_validate_json(line) for line in files["/train.jsonl"].splitlines()]
     written = [row for row in rows if row.kind == "generated"]
     assert len(written) == len(TOPICS)

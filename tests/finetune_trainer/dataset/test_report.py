@@ -9,7 +9,8 @@ import pytest
 
 from finetune_contract.artifacts import ChatMessage, Document, Example
 from finetune_contract.run_spec import ExampleKind
-from finetune_trainer.dataset.built_dataset import BuiltDataset
+from finetune_trainer.dataset.alike_documents import NamedDocument
+from finetune_trainer.dataset.built_dataset import BuiltDataset, GeneratorUse
 from finetune_trainer.dataset.cleaned_documents import NotedDocument
 from finetune_trainer.dataset.report import render_report, warnings
 from finetune_trainer.dataset.review import Outcome, ReviewedRow
@@ -72,6 +73,7 @@ def test_a_good_dataset_is_called_ready() -> None:
             {"noted": (NotedDocument("site", "9", "u", "hardly any text"),)},
             "Documents that were hard to clean: 1",
         ),
+        ({"generator": GeneratorUse(9, 10, pairs=40, kept=18)}, "18 of 40 pairs of the generator passed"),
         ({"personal_data": {"e-mail": 2, "phone": 1}}, "Personal data was found in 3 places"),
         (
             {"steps": (StepCount("cleaning", "documents", 5, 3, {"empty": 1}),)},
@@ -92,6 +94,19 @@ def test_what_a_person_should_know_comes_first(changed: dict[str, object], words
     assert "read this first" in page
 
 
+def test_documents_that_are_nearly_the_same_are_drawn_and_named() -> None:
+    pair = tuple(NamedDocument(f"Tour {n}", f"http://s/tour-{n}") for n in range(2))
+    crowd = tuple(NamedDocument(f"Note {n}", f"http://s/note-{n}") for n in range(70))
+
+    page = render_report(replace(a_dataset(), alike=(crowd, pair)), "d" * 64)
+
+    assert "in 1 group of 70" in page
+    assert "in 1 group of 2" in page
+    assert "http://s/tour-1" in page
+    assert "and 60 more" in page
+    assert "No two documents are nearly the same." in render_report(a_dataset(), "d" * 64)
+
+
 def test_what_a_site_says_is_escaped_everywhere() -> None:
     document = a_dataset().documents[0].model_copy(update={"post_categories": [EVIL]})
     built = replace(
@@ -102,6 +117,7 @@ def test_what_a_site_says_is_escaped_everywhere() -> None:
         dropped=(DroppedDocument("site", "9", EVIL, EVIL),),
         noted=(NotedDocument("site", "9", EVIL, EVIL),),
         personal_data={EVIL: 1},
+        alike=((NamedDocument(EVIL, EVIL),) * 2,),
         reviewed=(ReviewedRow(judgement=Judgement(id="a", question=EVIL, note=EVIL), outcome=Outcome.KEPT),),
         steps=(count_step(EVIL, EVIL, 2, 1, [EVIL], [EVIL]),),
     )

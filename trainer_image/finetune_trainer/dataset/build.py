@@ -21,7 +21,8 @@ from finetune_contract.run_spec import DatasetSpec, ExampleKind
 from finetune_contract.run_status import Reason
 from finetune_contract.stage_protocol import DatasetFacts, Stage, StageReport
 from finetune_trainer.dataset.adoption import find_finished
-from finetune_trainer.dataset.built_dataset import BuiltDataset
+from finetune_trainer.dataset.alike_documents import alike_documents
+from finetune_trainer.dataset.built_dataset import BuiltDataset, GeneratorUse
 from finetune_trainer.dataset.cleaned_documents import clean_harvests
 from finetune_trainer.dataset.cleaning.personal_data import guard_personal_data
 from finetune_trainer.dataset.examples import KINDS, SHARES, WITHOUT_SOURCES
@@ -125,10 +126,12 @@ def build_dataset(
         transfer=split.transfer,
         dropped=tuple(dropped),
         noted=tuple(noted),
+        alike=alike_documents(documents),
         steps=(*steps, *rows.steps),
         personal_data=personal_data.counts,
         findings=personal_data.examples,
         reviewed=rows.reviewed,
+        generator=rows.generator,
     )
     digest = store_dataset(context, built)
     key = run_key(context.spec, base.digest, digest)
@@ -142,7 +145,8 @@ def build_dataset(
         stage=Stage.DATASET,
         reason=(Reason.ADOPTED if adopted else Reason.COMPLETED).value,
         message=f"{len(documents)} documents, {len(split.training)} training and {len(split.evaluation)} evaluation "
-        f"examples in {context.store.uri(dataset_folder(digest))}",
+        f"examples in {context.store.uri(dataset_folder(digest))}"
+        + (f"; {rows.generator.in_words()}" if rows.generator is not None else ""),
         dataset=DatasetFacts(
             digest=digest,
             run_key=key,
@@ -212,6 +216,7 @@ class _Rows:
     split: Split
     steps: tuple[StepCount, ...]
     reviewed: tuple[ReviewedRow, ...]
+    generator: GeneratorUse | None
 
 
 def _make_rows(
@@ -229,12 +234,14 @@ def _make_rows(
     spec, progress = context.spec.dataset, context.progress
     corpus = Corpus(documents)
     steps: list[StepCount] = []
+    use: GeneratorUse | None = None
     if generator is not None and spec.generator is not None:
         written = write_pairs(
             corpus, spec.generator, generator, context.store, progress, context.stop_requested
         )
         corpus = corpus.with_written(written.pairs)
         steps += written.steps
+        use = GeneratorUse(written.requests, spec.generator.max_requests, written.seen, len(written.pairs))
     split, counted = make_examples(corpus, spec, progress)
     steps.append(counted)
     sides = (split.training, split.evaluation, split.transfer)
@@ -245,7 +252,7 @@ def _make_rows(
         training, evaluation, transfer = reviewed.sides
         split = replace(split, training=training, evaluation=evaluation, transfer=transfer)
     _check_enough_examples(split, spec)
-    return _Rows(split, tuple(steps), reviewed.rows)
+    return _Rows(split, tuple(steps), reviewed.rows, use)
 
 
 def _knowledge_base(context: StageContext) -> WeaviateKnowledgeBase | None:

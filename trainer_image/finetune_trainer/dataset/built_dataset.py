@@ -11,11 +11,38 @@ from pathlib import Path
 from finetune_contract.artifact_layout import DOCUMENTS_FILE, EVALUATION_FILE, TRAIN_FILE, TRANSFER_FILE
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.model import ContractModel
+from finetune_trainer.dataset.alike_documents import Group
 from finetune_trainer.dataset.cleaned_documents import NotedDocument
 from finetune_trainer.dataset.cleaning.personal_data import Finding
 from finetune_trainer.dataset.review import ReviewedRow
 from finetune_trainer.dataset.sources.raw_document import DroppedDocument
 from finetune_trainer.dataset.step_counts import StepCount
+
+
+@dataclass(frozen=True)
+class GeneratorUse:
+    """What a language model was asked for this dataset, and how much of it passed the checks."""
+
+    requests: int
+    """Sent by this run; what was kept of earlier runs costs none."""
+    max_requests: int
+    pairs: int
+    kept: int
+
+    @property
+    def refused_share(self) -> float:
+        """Of the pairs, from 0 to 1."""
+        return (self.pairs - self.kept) / self.pairs if self.pairs else 0.0
+
+    def passed_in_words(self) -> str:
+        """The same whether it was asked now or before."""
+        passed = f"{self.kept:,} of {self.pairs:,} pairs of the generator passed the checks"
+        return f"{passed} ({self.refused_share:.0%} refused)"
+
+    def in_words(self) -> str:
+        """With what it cost this time."""
+        asked = f"the generator was asked {self.requests:,} of at most {self.max_requests:,} times"
+        return f"{asked}; {self.passed_in_words()}"
 
 
 @dataclass(frozen=True)
@@ -32,6 +59,9 @@ class BuiltDataset:
     """Documents that were left out."""
     noted: tuple[NotedDocument, ...] = ()
     """Documents that were kept and should be looked at."""
+    alike: tuple[Group, ...] = ()
+    """Documents that are nearly the same, the largest group first."""
+    generator: GeneratorUse | None = None
     steps: tuple[StepCount, ...] = ()
     personal_data: Mapping[str, int] = field(default_factory=dict)
     """How often personal data was found in the documents, by kind."""

@@ -31,8 +31,14 @@ SAMPLES_PER_KIND = 6
 SHOWN_DOCUMENTS = 200
 """Of those dropped, and of those to be looked at."""
 SHOWN_CATEGORIES = 20
+SHOWN_GROUPS = 50
+"""Of documents that are nearly the same."""
+SHOWN_OF_A_GROUP = 10
+SHOWN_SQUARES = 60
 FEW_ROWS = 1000
 MUCH_DROPPED = 0.2
+MUCH_REFUSED = 0.5
+"""Share of the pairs of a generator that the checks refuse."""
 LOOK_AGAIN = (Outcome.DOUBTFUL, Outcome.STALE, Outcome.GONE)
 
 
@@ -73,6 +79,10 @@ def render_report(built: BuiltDataset, digest: str) -> str:
             ("Evaluation: documents that are not taught", summarise(built.transfer)),
         ],
         shown=SHOWN_DOCUMENTS,
+        group_sizes=_group_sizes(built),
+        groups=built.alike[:SHOWN_GROUPS],
+        shown_of_a_group=SHOWN_OF_A_GROUP,
+        squares=SHOWN_SQUARES,
         samples=[(kind.value, rows) for kind in ExampleKind if (rows := sample_of(built.training, kind))],
         evaluation_samples=sample_of(built.evaluation),
     )
@@ -95,6 +105,11 @@ def warnings(built: BuiltDataset) -> list[str]:
         found.append(
             f"Documents that were hard to clean: {len(built.noted):,}. Look at them; their addresses are below, under "
             "what was kept."
+        )
+    if built.generator is not None and built.generator.refused_share > MUCH_REFUSED:
+        found.append(
+            f"The generator is often wrong: {built.generator.passed_in_words()}. Read the reasons below, and "
+            "think of a larger model."
         )
     if built.personal_data:
         number = sum(built.personal_data.values())
@@ -127,6 +142,17 @@ def _root_categories(documents: Sequence[Document]) -> list[NamedCount]:
     roots = Counter(document.post_categories[0] if document.post_categories else "" for document in documents)
     ordered = sorted(roots.items(), key=lambda item: (-item[1], item[0]))
     return [NamedCount(name or "no category", count) for name, count in ordered]
+
+
+def _group_sizes(built: BuiltDataset) -> list[NamedCount]:
+    """How many documents stand alone, and how many in groups of two, of three, and so on."""
+    sizes = Counter(len(group) for group in built.alike)
+    alone = len(built.documents) - sum(size * number for size, number in sizes.items())
+    groups = [
+        NamedCount(f"in {number:,} group{'s' if number > 1 else ''} of {size:,}", size * number)
+        for size, number in sorted(sizes.items())
+    ]
+    return [NamedCount("like no other", alone), *groups]
 
 
 def _kind_bars(built: BuiltDataset) -> list[KindBar]:

@@ -81,6 +81,7 @@ def _facts(built: BuiltDataset, digest: str, snapshot_digest: str) -> dict[str, 
         "transferExamples": len(built.transfer),
         "sources": sorted({document.source for document in built.documents}),
         "counts": [step.in_words() for step in built.steps],
+        **({"generator": built.generator.passed_in_words()} if built.generator is not None else {}),
     }
 
 

@@ -58,6 +58,8 @@ class Written:
     pairs: tuple[WrittenPair, ...]
     steps: tuple[StepCount, ...]
     requests: int
+    seen: int
+    """Pairs before the checks."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def write_pairs(
         seen,
         len(pairs),
     )
-    return Written(tuple(pairs), steps, endpoint.sent)
+    return Written(tuple(pairs), steps, endpoint.sent, seen)
 
 
 def _kept_answers(spec: GeneratorSpec, store: Store) -> KeptAnswers:
