@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetune_contract.artifact_layout import dataset_folder
@@ -27,6 +28,7 @@ from finetune_trainer.dataset.cleaned_documents import clean_harvests
 from finetune_trainer.dataset.cleaning.personal_data import guard_personal_data
 from finetune_trainer.dataset.examples import KINDS, SHARES, WITHOUT_SOURCES
 from finetune_trainer.dataset.examples.corpus import Corpus
+from finetune_trainer.dataset.examples.draft import Draft
 from finetune_trainer.dataset.generator.endpoint import ChatEndpoint
 from finetune_trainer.dataset.generator.write_pairs import check_generator, write_pairs
 from finetune_trainer.dataset.held_out import held_out
@@ -163,8 +165,10 @@ def build_dataset(
     )
 
 
-def make_examples(corpus: Corpus, spec: DatasetSpec, progress: Progress) -> tuple[Split, StepCount]:
-    """Both sides of the dataset, and what became of the drafts.
+def make_examples(
+    corpus: Corpus, spec: DatasetSpec, progress: Progress, folder: Path | None = None
+) -> tuple[Split, StepCount]:
+    """Both sides of the dataset, and what became of the drafts; rows wait in `folder`, or the system's own.
 
     Raises:
         DataRejected: no example can be made of these documents.
@@ -173,29 +177,35 @@ def make_examples(corpus: Corpus, spec: DatasetSpec, progress: Progress) -> tupl
     taught, strange = corpus, corpus.about(untaught_urls)
     if untaught_urls:
         taught = corpus.without(untaught_urls)
-    drafts, untaught = {}, {}
-    for number, kind in enumerate(spec.example_kinds, start=1):
-        drafts[kind] = list(KINDS[kind](taught))
-        if untaught_urls and kind not in WITHOUT_SOURCES:
-            found = KINDS[kind](strange)
-            untaught[kind] = [d for d in found if d.reserved and d.example.document_url in untaught_urls]
-        progress(number, len(spec.example_kinds), message="making examples")
+    kinds = [kind for kind in spec.example_kinds if untaught_urls and kind not in WITHOUT_SOURCES]
+    total = len(spec.example_kinds) + len(kinds)
+
+    def drafts_of(number: int, kind: ExampleKind) -> Iterator[Draft]:
+        progress(number, total, message="making examples")
+        yield from KINDS[kind](taught)
+
+    def untaught_of(number: int, kind: ExampleKind) -> Iterator[Draft]:
+        progress(number, total, message="making examples")
+        found = KINDS[kind](strange)
+        yield from (d for d in found if d.reserved and d.example.document_url in untaught_urls)
+
     split = split_examples(
-        drafts,
+        {kind: drafts_of(number, kind) for number, kind in enumerate(spec.example_kinds)},
         spec.split,
         spec.max_examples_per_document,
-        untaught=untaught,
+        untaught={kind: untaught_of(number, kind) for number, kind in enumerate(kinds, total - len(kinds))},
         shares={**SHARES, **spec.example_shares},
         typo_share=spec.typo_share,
+        folder=folder,
     )
+    progress(total, total, message="making examples")
     if not split.training or not split.evaluation:
         raise DataRejected(
             f"spec.dataset.sources: {len(corpus.documents)} documents with {len(corpus.facts)} facts give "
             f"{len(split.training)} training and {len(split.evaluation)} evaluation examples; examples are made of "
             "headings with sentences under them: give the posts headings, or name more exampleKinds"
         )
-    seen = sum(len(rows) for rows in (*drafts.values(), *untaught.values()))
-    return split, count_examples(seen, split)
+    return split, count_examples(split.drafts, split)
 
 
 def until_stopped(context: StageContext) -> Progress:
@@ -242,7 +252,7 @@ def _make_rows(
         corpus = corpus.with_written(written.pairs)
         steps += written.steps
         use = GeneratorUse(written.requests, spec.generator.max_requests, written.seen, len(written.pairs))
-    split, counted = make_examples(corpus, spec, progress)
+    split, counted = make_examples(corpus, spec, progress, context.work_folder / "scratch")
     steps.append(counted)
     sides = (split.training, split.evaluation, split.transfer)
     reviewed = apply_review(judgements, sides, versions_by_url(documents), REVIEW_PLACE)

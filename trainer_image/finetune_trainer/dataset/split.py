@@ -1,4 +1,6 @@
-"""From drafts to the two sides: what is taught, and what is asked to see whether it was learnt. Pure.
+"""From drafts to the two sides: what is taught, and what is asked to see whether it was learnt.
+
+Drafts come and rows go one at a time, and wait on disk: memory does not grow with the site.
 
 Evaluation asks about facts that were taught, in phrasings that were not. Both sides are ordered so that every
 prefix is a good mixture: training may stop early, and evaluation may ask only the first questions.
@@ -7,18 +9,19 @@ prefix is a good mixture: training may stop early, and evaluation may ask only t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from finetune_contract.artifacts import Example
 from finetune_contract.prompt import CITATION
 from finetune_contract.run_spec import ExampleKind, SplitSpec
+from finetune_trainer.dataset.drafts_on_disk import Card, DraftsOnDisk, hash_of, question_hash
 from finetune_trainer.dataset.examples import SHARES, WITHOUT_SOURCES
 from finetune_trainer.dataset.examples.draft import Draft
-from finetune_trainer.dataset.examples.duplicates import without_near_duplicates
-from finetune_trainer.dataset.examples.phrasing import normalised
-from finetune_trainer.dataset.examples.places import stable_order
+from finetune_trainer.dataset.examples.duplicates import are_nearly_the_same, what_is_asked_about
 from finetune_trainer.dataset.examples.typos import with_typos
+from finetune_trainer.dataset.on_disk import RowsOnDisk
 
 MIN_EVALUATION_PER_KIND = 4
 MIN_WORDINGS = 3
@@ -28,7 +31,7 @@ asks only for such facts: one that is said once is not learnt."""
 
 @dataclass(frozen=True)
 class Split:
-    """The dataset's two sides, and how many drafts went into neither."""
+    """The dataset's two sides, and how many drafts went into neither. The rows may lie on disk."""
 
     training: Sequence[Example]
     evaluation: Sequence[Example]
@@ -36,164 +39,200 @@ class Split:
     """Number of drafts by reason."""
     transfer: Sequence[Example] = ()
     """Questions about documents that training never sees."""
+    drafts: int = 0
+    """How many came in."""
 
 
 def split_examples(
-    drafts: Mapping[ExampleKind, Sequence[Draft]],
+    drafts: Mapping[ExampleKind, Iterable[Draft]],
     spec: SplitSpec,
     max_per_document: int,
     *,
-    untaught: Mapping[ExampleKind, Sequence[Draft]] | None = None,
+    untaught: Mapping[ExampleKind, Iterable[Draft]] | None = None,
     shares: Mapping[ExampleKind, float] = SHARES,
     typo_share: float = 0.0,
+    folder: Path | None = None,
 ) -> Split:
     """Choose, mix and part the drafts; the same drafts and spec give the same sides in the same order.
 
     Args:
-        drafts: about the documents that are taught.
+        drafts: about the documents that are taught; gone through once.
         spec: how much is kept back.
         max_per_document: training examples.
         untaught: about the documents that are not taught, in reserved phrasings.
         shares: how the kinds mix.
         typo_share: share of the questions that are asked with typing mistakes.
+        folder: where rows wait; None is the system's own.
     """
+    shelf = DraftsOnDisk(spec.seed, folder)
+    for kind, rows in drafts.items():
+        at_once = MIN_WORDINGS if kind in WITHOUT_SOURCES else 1
+        shelf.add((f"taught {kind.value}", f"asked {kind.value}"), rows, at_once)
+    for kind, rows in (untaught or {}).items():
+        shelf.add(("", f"strange {kind.value}"), rows)
+
     left_out: Counter[str] = Counter()
     taught = {
-        kind: _ordered(
-            rows, spec.seed, reserved=False, at_once=MIN_WORDINGS if kind in WITHOUT_SOURCES else 1
-        )
-        for kind, rows in drafts.items()
+        kind: _distinct(f"taught {kind.value}", kind, shelf.cards(f"taught {kind.value}"), shelf, left_out)
+        for kind in drafts
     }
-    asked = {kind: _ordered(rows, spec.seed, reserved=True) for kind, rows in drafts.items()}
-    mixed = _mixed(_distinct(taught, left_out), shares, left_out)
-    chosen = _capped(mixed, max_per_document, left_out)
-    training = with_typos(chosen, typo_share, spec.seed)
+    mixed = _mixed(taught, shares, left_out)
+    seen, said, counts = _Questions(shelf), _Said(shelf), Counter[ExampleKind]()
 
-    seen = {normalised(example.question) for example in (*chosen, *training)}
-    counts = Counter(example.kind for example in training)
+    def chosen() -> Iterator[Example]:
+        for card in _capped(mixed, max_per_document, left_out):
+            example = shelf.example(card)
+            [asked] = with_typos([example], typo_share, spec.seed)
+            seen.add(example.question)
+            seen.add(asked.question)
+            said.add(example)
+            counts[example.kind] += 1
+            yield asked
+
+    training = RowsOnDisk(chosen(), Example, folder)
     wanted = {
         kind: max(MIN_EVALUATION_PER_KIND, round(counts[kind] * spec.evaluation / (1 - spec.evaluation)))
         for kind in drafts
     }
-    strange = {kind: _ordered(rows, spec.seed, reserved=True) for kind, rows in (untaught or {}).items()}
-    known = {kind: _taught_well(rows, chosen, left_out) for kind, rows in asked.items()}
-    evaluation = _fresh(known, seen, wanted, shares, left_out)
-    transfer = _fresh(strange, seen, wanted, shares, left_out)
+
+    def asked_of(side: str, piles: Mapping[ExampleKind, Iterable[Card]]) -> Sequence[Example]:
+        fresh = {
+            kind: _distinct(
+                f"{side} {kind.value}", kind, _fresh(cards, seen, wanted[kind], left_out), shelf, left_out
+            )
+            for kind, cards in piles.items()
+        }
+        rows = (shelf.example(card) for card in _mixed(fresh, shares, Counter(), keep_all=True))
+        mistyped = (with_typos([row], typo_share, spec.seed, seen)[0] for row in rows)
+        return RowsOnDisk(mistyped, Example, folder)
+
+    evaluation = asked_of(
+        "evaluation",
+        {
+            kind: _taught_well(kind, shelf.cards(f"asked {kind.value}"), shelf, said, left_out)
+            for kind in drafts
+        },
+    )
+    transfer = asked_of("transfer", {kind: shelf.cards(f"strange {kind.value}") for kind in untaught or {}})
     return Split(
-        tuple(training),
-        tuple(with_typos(evaluation, typo_share, spec.seed, seen)),
+        training,
+        evaluation,
         {reason: number for reason, number in sorted(left_out.items()) if number},
-        tuple(with_typos(transfer, typo_share, spec.seed, seen)),
+        transfer,
+        len(shelf),
     )
 
 
-def _fresh(
-    kinds: Mapping[ExampleKind, Sequence[Example]],
-    seen: Collection[str],
-    wanted: Mapping[ExampleKind, int],
-    shares: Mapping[ExampleKind, float],
-    left_out: Counter[str],
-) -> list[Example]:
-    """The questions for one evaluation set: none that is taught, as many of each kind as are wanted."""
-    chosen: dict[ExampleKind, list[Example]] = {}
-    for kind, rows in kinds.items():
-        fresh = [row for row in rows if normalised(row.question) not in seen]
-        left_out["question of the evaluation is also taught"] += len(rows) - len(fresh)
-        chosen[kind] = fresh[: wanted[kind]]
-        left_out["reserved phrasing beyond the evaluation's share"] += max(0, len(fresh) - wanted[kind])
-    return _mixed(_distinct(chosen, left_out), shares, Counter(), keep_all=True)
+class _Questions(Container[str]):
+    """Questions that are taught, by what is left of them once they are normalised."""
+
+    def __init__(self, shelf: DraftsOnDisk) -> None:
+        self._shelf = shelf
+
+    def add(self, question: str) -> None:
+        self._shelf.is_new("taught questions", question_hash(question))
+
+    def __contains__(self, normalised_question: object) -> bool:
+        return self._shelf.holds("taught questions", hash_of(str(normalised_question)))
+
+    def holds(self, card: Card) -> bool:
+        return self._shelf.holds("taught questions", card.question)
+
+
+class _Said:
+    """In how many wordings each fact is taught."""
+
+    def __init__(self, shelf: DraftsOnDisk) -> None:
+        self._shelf = shelf
+        self._wordings: Counter[int] = Counter()
+
+    def add(self, example: Example) -> None:
+        fact = _fact(example)
+        if self._shelf.is_new("wordings", hash_of(f"{fact} {question_hash(example.question)}")):
+            self._wordings[fact] += 1
+
+    def wordings(self, example: Example) -> int:
+        """Of the fact that a question asks for."""
+        return self._wordings[_fact(example)]
+
+
+def _fact(example: Example) -> int:
+    return hash_of(f"{example.document_url}\n{CITATION.sub('', example.answer)}")
+
+
+def _fresh(cards: Iterable[Card], seen: _Questions, wanted: int, left_out: Counter[str]) -> Iterator[Card]:
+    """The questions of one kind for one evaluation set: none that is taught, as many as are wanted."""
+    taken = 0
+    for card in cards:
+        if seen.holds(card):
+            left_out["question of the evaluation is also taught"] += 1
+        elif taken == wanted:
+            left_out["reserved phrasing beyond the evaluation's share"] += 1
+        else:
+            taken += 1
+            yield card
 
 
 def _taught_well(
-    asked: Sequence[Example], taught: Sequence[Example], left_out: Counter[str]
-) -> list[Example]:
+    kind: ExampleKind, cards: Iterable[Card], shelf: DraftsOnDisk, said: _Said, left_out: Counter[str]
+) -> Iterator[Card]:
     """The questions without those that ask by heart for a fact that is taught in fewer than MIN_WORDINGS wordings."""
-    said = {(_fact(row), normalised(row.question)) for row in taught}
-    wordings = Counter(fact for fact, _ in said)
-    known = [row for row in asked if row.kind not in WITHOUT_SOURCES or wordings[_fact(row)] >= MIN_WORDINGS]
-    left_out["fact of the evaluation is hardly taught"] += len(asked) - len(known)
-    return known
-
-
-def _fact(example: Example) -> tuple[str, str]:
-    return example.document_url, CITATION.sub("", example.answer)
-
-
-def _ordered(drafts: Sequence[Draft], seed: int, reserved: bool, at_once: int = 1) -> list[Example]:
-    """Round by round, shuffled inside a round by a hash that does not move when other documents change.
-
-    Families stay together, in the same order in every kind: questions about the same sources are trained together.
-
-    Args:
-        drafts: of one kind.
-        seed: of the split.
-        reserved: which of them.
-        at_once: rounds that are taken as one.
-    """
-    chosen = [draft for draft in drafts if draft.reserved == reserved]
-    chosen.sort(
-        key=lambda draft: (draft.round // at_once, stable_order(str(seed), draft.family), draft.example.id)
-    )
-    return [draft.example for draft in chosen]
+    for card in cards:
+        if kind in WITHOUT_SOURCES and said.wordings(shelf.example(card)) < MIN_WORDINGS:
+            left_out["fact of the evaluation is hardly taught"] += 1
+        else:
+            yield card
 
 
 def _distinct(
-    kinds: Mapping[ExampleKind, Sequence[Example]], left_out: Counter[str]
-) -> dict[ExampleKind, list[Example]]:
+    side: str, kind: ExampleKind, cards: Iterable[Card], shelf: DraftsOnDisk, left_out: Counter[str]
+) -> Iterator[Card]:
     """Within a kind, a prompt is taught once: two answers to one prompt teach neither.
 
     Of questions about the same sources in nearly the same words, one is enough: it is the reading that is learnt. What
     has to be known by heart is taught in every wording.
     """
-    result: dict[ExampleKind, list[Example]] = {}
-    for kind, rows in kinds.items():
-        seen: set[str] = set()
-        distinct: list[Example] = []
-        for row in rows:
-            prompt = normalised("\n".join(message.content for message in row.prompt))
-            if prompt in seen:
-                left_out["question is there already"] += 1
-            else:
-                seen.add(prompt)
-                distinct.append(row)
-        result[kind] = distinct
+    for card in cards:
+        if not shelf.is_new(side, card.prompt):
+            left_out["question is there already"] += 1
+            continue
         if kind not in WITHOUT_SOURCES:
-            result[kind], alike = without_near_duplicates(distinct)
-            left_out["question is there already in nearly the same words"] += alike
-    return result
+            row = shelf.example(card)
+            place = hash_of("\x1f".join(what_is_asked_about(row)))
+            if any(are_nearly_the_same(row.question, other.question) for other in shelf.kept(side, place)):
+                left_out["question is there already in nearly the same words"] += 1
+                continue
+            shelf.keep(side, place, card)
+        yield card
 
 
 def _mixed(
-    kinds: Mapping[ExampleKind, Sequence[Example]],
+    kinds: Mapping[ExampleKind, Iterator[Card]],
     wished: Mapping[ExampleKind, float],
     left_out: Counter[str],
     keep_all: bool = False,
-) -> list[Example]:
-    """Kinds interleaved by their shares, until the kind with the largest share is used up."""
-    shares = {kind: wished[kind] for kind in sorted(kinds, key=str) if kinds[kind]}
-    if not shares:
-        return []
-    leader = max(shares, key=lambda kind: (shares[kind], kind.value))
+) -> Iterator[Card]:
+    """Kinds interleaved by their shares, until the kind with the largest share is used up; the rest is counted."""
+    waiting = {kind: card for kind in sorted(kinds, key=str) if (card := next(kinds[kind], None)) is not None}
+    leader = max(waiting, key=lambda kind: (wished[kind], kind.value), default=None)
     taken: Counter[ExampleKind] = Counter()
-    mixed: list[Example] = []
-    while True:
-        waiting = [kind for kind in shares if taken[kind] < len(kinds[kind])]
-        if not waiting or (leader not in waiting and not keep_all):
-            break
-        kind = min(waiting, key=lambda kind: ((taken[kind] + 0.5) / shares[kind], kind.value))
-        mixed.append(kinds[kind][taken[kind]])
+    while waiting and (keep_all or leader in waiting):
+        kind = min(waiting, key=lambda kind: ((taken[kind] + 0.5) / wished[kind], kind.value))
+        yield waiting[kind]
         taken[kind] += 1
-    left_out["kind has more than its share"] += sum(len(kinds[kind]) - taken[kind] for kind in shares)
-    return mixed
+        if (card := next(kinds[kind], None)) is not None:
+            waiting[kind] = card
+        else:
+            del waiting[kind]
+    left = len(waiting) + sum(1 for kind in waiting for _ in kinds[kind])
+    left_out["kind has more than its share"] += left
 
 
-def _capped(rows: Sequence[Example], max_per_document: int, left_out: Counter[str]) -> list[Example]:
+def _capped(cards: Iterable[Card], max_per_document: int, left_out: Counter[str]) -> Iterator[Card]:
     counts: Counter[str] = Counter()
-    kept: list[Example] = []
-    for row in rows:
-        counts[row.document_url] += 1
-        if row.document_url and counts[row.document_url] > max_per_document:
+    for card in cards:
+        counts[card.url] += 1
+        if card.url and counts[card.url] > max_per_document:
             left_out["document has more than maxExamplesPerDocument"] += 1
         else:
-            kept.append(row)
-    return kept
+            yield card

@@ -50,20 +50,16 @@ def document_clusters(documents: Sequence[Document]) -> list[list[Document]]:
     return list(clusters.values())
 
 
-def without_near_duplicates(rows: Sequence[Example]) -> tuple[list[Example], int]:
-    """The rows without those that ask what an earlier one asks, in nearly its words, of the same sources; and how
-    many these were."""
-    kept: list[Example] = []
-    known: dict[tuple[str, str, str], list[frozenset[str]]] = {}
-    for row in rows:
-        before_question = "\n".join(message.content for message in row.prompt).removesuffix(row.question)
-        alike = known.setdefault((row.document_url, row.answer, before_question), [])
-        own = _shingles(row.question)
-        if any(len(own & other) >= SAME_QUESTION * len(own | other) for other in alike):
-            continue
-        alike.append(own)
-        kept.append(row)
-    return kept, len(rows) - len(kept)
+def what_is_asked_about(row: Example) -> tuple[str, str, str]:
+    """Its document, its answer, and what stands before its question: only with equal ones is a question compared."""
+    whole = "\n".join(message.content for message in row.prompt)
+    return row.document_url, row.answer, whole.removesuffix(row.question)
+
+
+def are_nearly_the_same(question: str, other: str) -> bool:
+    """Whether two questions are asked in nearly the same words."""
+    own, others = _shingles(question), _shingles(other)
+    return len(own & others) >= SAME_QUESTION * len(own | others)
 
 
 def _shingles(question: str) -> frozenset[str]:

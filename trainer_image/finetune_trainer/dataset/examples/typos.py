@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 
 from finetune_contract.artifacts import ChatMessage, Example
 from finetune_trainer.dataset.examples.phrasing import normalised
@@ -26,7 +26,7 @@ _NEIGHBOURS = {
 
 
 def with_typos(
-    examples: Sequence[Example], share: float, seed: int, taken: Collection[str] = ()
+    examples: Sequence[Example], share: float, seed: int, taken: Container[str] = ()
 ) -> list[Example]:
     """The examples in their order, about `share` of them with mistakes in the question.
 
@@ -60,7 +60,7 @@ def mistype(question: str, identity: str, protected: Collection[str] = ()) -> st
     return question
 
 
-def _mistyped(example: Example, seed: int, taken: Collection[str]) -> Example:
+def _mistyped(example: Example, seed: int, taken: Container[str]) -> Example:
     question = " ".join(example.question.split())
     last = example.prompt[-1]
     mistyped = mistype(question, f"{seed} {example.id}", example.must_contain)
