@@ -1,0 +1,169 @@
+"""Speed of the train stage's loop on a GPU, against TRL (packed, Liger) and Unsloth (packed), and against the GPU.
+
+The real shapes of Llama-2-7B and Gemma-2-2B with random weights, for speed does not hang on their values; examples with
+the lengths of questions and answers. Every contestant runs in a process of its own; one that is not installed is left
+out and named. Prints one JSON object as its last line. `share_of_limit` holds the real tokens a second (padding not
+counted) to what a training with a frozen base takes, 4 FLOP a weight and token, at the speed of the GPU's best matrix
+product. Without a GPU `--model tiny` runs ours to prove the command; its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from training_models import SHAPES, linear_weights, made_rows, save_random_model
+from training_peers import PEERS, time_peer
+
+from finetune_contract.run_spec import ComputeDtype, LoraSpec, TrainingSpec
+from finetune_trainer.training import row_attention
+from finetune_trainer.training.adapter import add_adapter, attention_name, load_quantized_base
+from finetune_trainer.training.compiled_layers import compile_if_it_proves
+from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
+from finetune_trainer.training.loop import TrainingLoop
+from finetune_trainer.training.packing import TrainingPlan
+
+RANK = 16
+_GIB = 2**30
+
+
+def time_ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Real tokens a second over the steps after the warm-up, and the most memory."""
+    device = choose_device()
+    dtype = choose_dtype(ComputeDtype.BFLOAT16 if device.type == "cuda" else ComputeDtype.FLOAT32, device)
+    training = TrainingSpec(
+        max_steps=arguments.steps + arguments.warm_up,
+        epochs=100,
+        effective_batch_size=arguments.examples,
+        micro_batch_size=arguments.examples,
+        sequence_length=1024,
+        lora=LoraSpec(rank=RANK, alpha=RANK),
+        gradient_checkpointing=arguments.checkpointing,
+    )
+    vocabulary = int(SHAPES[arguments.model]["vocab_size"])
+    rows = made_rows(arguments.examples * training.max_steps, vocabulary, 1024)
+    plan = TrainingPlan(
+        rows=tuple(rows),
+        epochs=training.epochs,
+        effective_batch_size=training.effective_batch_size,
+        micro_batch_size=training.micro_batch_size,
+        max_steps=training.max_steps,
+        seed=training.seed,
+    )
+    model = add_adapter(load_quantized_base(folder, training, device, dtype), training)
+    loop = TrainingLoop(model, plan, training, device, dtype)
+    if attention_name(model) == row_attention.NAME:
+        batches = [batch for step in range(plan.total_steps) for batch in plan.step_micro_batches(step)]
+        longest = max(batches, key=len)
+        loop.longest_row = len(longest)
+        if not compile_if_it_proves(model, lambda: loop.batch_loss(longest, len(longest.labels))):
+            loop.longest_row = 0
+    records = list(loop.steps(lambda: False))[arguments.warm_up :]
+    tokens, seconds = sum(r.tokens for r in records), sum(r.seconds for r in records)
+    return {"tokens_per_second": tokens / seconds, "peak_gib": _peak_gib()}
+
+
+def best_product_flops(size: int) -> float:
+    """FLOP a second of the best of some products of two square 16-bit matrices."""
+    device = choose_device()
+    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(12):
+        _synchronize()
+        start = time.perf_counter()
+        _ = left @ right
+        _synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds[2:])
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _peak_gib() -> float:
+    return torch.cuda.max_memory_allocated() / _GIB if torch.cuda.is_available() else 0.0
+
+
+def _in_own_process(contestant: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A contestant's figures, or why there are none."""
+    command = [sys.executable, __file__, "--model", arguments.model, "--folder", str(folder)]
+    command += ["--contestant", contestant, "--steps", str(arguments.steps)]
+    command += ["--warm-up", str(arguments.warm_up), "--examples", str(arguments.examples)]
+    command += ["--checkpointing"] if arguments.checkpointing else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1][:200]}
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def run_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every contestant in turn, some rounds, so that a GPU that grows warm slows all."""
+    contestants = ["ours", *(PEERS if torch.cuda.is_available() else ())]
+    rounds = [
+        {name: _in_own_process(name, folder, arguments) for name in contestants}
+        for _ in range(arguments.rounds)
+    ]
+    result: dict[str, Any] = {
+        "model": arguments.model,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "checkpointing": arguments.checkpointing,
+    }
+    speeds: dict[str, float] = {}
+    for name in contestants:
+        good = [one[name] for one in rounds if "failed" not in one[name]]
+        if not good:
+            result[f"{name}_failed"] = rounds[0][name]["failed"]
+            continue
+        speeds[name] = statistics.median(figures["tokens_per_second"] for figures in good)
+        result[f"{name}_tokens_per_second"] = round(speeds[name], 1)
+        result[f"{name}_peak_gib"] = round(max(figures["peak_gib"] for figures in good), 2)
+    limit = best_product_flops(8192 if torch.cuda.is_available() else 512) / (
+        4 * linear_weights(arguments.model)
+    )
+    result["limit_tokens_per_second"] = round(limit, 1)
+    if "ours" in speeds:
+        result["share_of_limit"] = round(speeds["ours"] / limit, 3)
+        for peer in PEERS:
+            result[f"ratio_to_{peer}"] = round(speeds["ours"] / speeds[peer], 2) if peer in speeds else None
+    return result
+
+
+def main() -> None:
+    """Time all, or one in its own process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=sorted(SHAPES), default="llama-2-7b")
+    parser.add_argument("--checkpointing", action="store_true", help="recompute activations, all contestants")
+    parser.add_argument("--examples", type=int, default=42, help="a step; 42 are about 8,000 tokens")
+    parser.add_argument("--steps", type=int, default=20, help="timed steps")
+    parser.add_argument("--warm-up", type=int, default=6, help="steps before them")
+    parser.add_argument("--rounds", type=int, default=1, help="of all contestants in turn; the median counts")
+    parser.add_argument("--folder", type=Path, help="keep the random model here (default: a scratch folder)")
+    parser.add_argument("--contestant", choices=("ours", *PEERS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.rank = RANK
+    if arguments.contestant == "ours":
+        print(json.dumps(time_ours(arguments.folder, arguments)))
+        return
+    if arguments.contestant:
+        print(json.dumps(time_peer(arguments.contestant, arguments.folder, arguments)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.folder or Path(scratch)
+        if not (folder / "config.json").exists():
+            save_random_model(folder, arguments.model)
+        print(json.dumps(run_all(folder, arguments)))
+
+
+if __name__ == "__main__":
+    main()
