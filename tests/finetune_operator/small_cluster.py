@@ -177,6 +177,7 @@ class SmallCluster:
         self.created: list[CreateJob] = []
         self.patches: list[ModelPointer] = []
         self.acted = 0
+        """Actions that changed something."""
         self.pods_made = 0
         self.held_seconds = 0.0
         """Of pods of training and evaluation that are gone from sight or not."""
@@ -213,14 +214,17 @@ class SmallCluster:
         for action in actions:
             match action:
                 case CreateJob(stage, attempt):
-                    self.make_job(action, job_name(run.name, run.uid, stage, attempt))
+                    name = job_name(run.name, run.uid, stage, attempt)
+                    self.acted += name not in self.jobs
+                    self.make_job(action, name)
                 case DeleteJob(name):
-                    if name in self.jobs:
+                    if name in self.jobs and not self.jobs[name].deleting:
+                        self.acted += 1
                         self.delete_job(self.jobs[name])
                 case PatchTarget(_, payload):
+                    self.acted += 1
                     self.pointer = OLD_MODEL if OLD_MODEL.uri in str(payload) else NEW_MODEL
                     self.patches.append(self.pointer)
-            self.acted += 1
         if self.dies_before_writing:
             self.dies_before_writing = False
             raise ClusterUnavailable("killed")
