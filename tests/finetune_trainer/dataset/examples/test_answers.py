@@ -118,6 +118,8 @@ def test_a_long_sentence_is_cut_at_a_clause_or_left_out():
         ("The cat is called Bushel.", "What is the cat called?", ["Bushel"]),
         ("In 2025 we saw 268 pairs.", "How many in 2025?", ["268"]),
         ("Dogs are welcome.", "Are dogs allowed?", []),
+        ("It is what I’m glad of.", "What?", []),
+        ("Spend two setting it up.", "What?", []),
         ("At 18F we like it.", "Who?", []),
         ("The radio sends on 2.4GHz.", "How?", ["2.4GHz"]),
         ("She came on the 4th day.", "When?", ["4th"]),

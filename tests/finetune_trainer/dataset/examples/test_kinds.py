@@ -159,6 +159,10 @@ def test_examples_have_identities_of_their_own(corpus):
     [
         ("We’re not done yet", "“We’re not done yet”"),
         ("3. Designate a note taker", "designate a note taker"),
+        ("Step 3: Recruit users", "recruit users"),
+        ("A stable foundation", "a stable foundation"),
+        ("What HTTPS does", "what HTTPS does"),
+        ("Data drives what we make", "“Data drives what we make”"),
         ("9. Be cool", "“Be cool”"),
         ("There is still a place for planning", "“There is still a place for planning”"),
         ("What to bring", "what to bring"),
@@ -177,6 +181,24 @@ def test_captions_and_addresses_are_no_facts(corpus):
     document = corpus.documents[0].model_copy(update={"post_content": content})
 
     assert Corpus([document]).facts == ()
+
+
+def test_a_heading_that_says_nothing_alone_is_not_asked_for_as_a_page(corpus):
+    content = (
+        "## Conclusion\n\nGo and see it for yourself.\n\n## Elm paddles\n\nElm paddles last for thirty years."
+    )
+    document = corpus.documents[0].model_copy(
+        update={"post_title": "Wheel", "post_content": content, "post_url": "http://s/w"}
+    )
+
+    asked = {
+        draft.example.question
+        for draft in KINDS[ExampleKind.URL](Corpus([*corpus.documents, document]))
+        if draft.example.template.startswith("url.")
+    }
+
+    assert not [question for question in asked if "onclusion" in question]
+    assert [question for question in asked if "elm paddles" in question]
 
 
 def test_a_mark_of_a_note_is_no_citation_and_so_no_fact(corpus):

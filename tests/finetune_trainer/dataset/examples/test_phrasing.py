@@ -53,6 +53,12 @@ def test_no_template_is_both_taught_and_reserved_and_no_question_comes_twice(hea
         ("What to bring", "Tell me what to bring."),
         ("Cost of the new gates", "What is the cost of the new gates?"),
         ("Bread prices", "What are the bread prices?"),
+        ("What does error SK-207 mean?", "I get error SK-207, what now?"),
+        ("What does a winter ticket cost?", "how much for a winter ticket"),
+        ("What does a winter ticket cost?", "winter ticket cost"),
+        ("Gift vouchers", "gift vouchers"),
+        ("Ada Mill", "Ada Mill"),
+        ("When to start", "Tell me when to start."),
     ],
 )
 def test_headings_become_natural_questions(heading, question):
@@ -61,6 +67,12 @@ def test_headings_become_natural_questions(heading, question):
 
 def test_a_question_is_asked_as_it_stands_too():
     assert questions("Who owns the mill?")[0] == "Who owns the mill?"
+
+
+def test_nobody_types_a_whole_headline_as_key_words():
+    headline = "Illinois class uses free pass to explore national parks and beyond"
+
+    assert not [way for way in phrasings(headline, str) if way.template.startswith("keywords")]
 
 
 def test_no_placeholder_is_left():

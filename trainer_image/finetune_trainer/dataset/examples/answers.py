@@ -56,9 +56,9 @@ _FACT_PATTERNS = tuple(
         r"\b0\d{2,4}(?: \d{3,4}){1,3}\b",
         rf"\b\d{{1,2}} (?:{_MONTH})(?: \d{{4}})?\b|\b(?:{_MONTH}) \d{{4}}\b",
         rf"(?<![\w.])\d(?:[\d,]*\d)?(?:\.\d+)*(?:%|(?:[ -]?(?:{_UNIT}|st|nd|rd|th))?(?!\w))",
-        rf"\b(?i:{_NUMBER_WORD})(?:-(?:{_NUMBER_WORD}|one))? (?!(?:{_SMALL_WORD})\b)[A-Za-z]{{2,}}\b",
+        rf"\b(?i:{_NUMBER_WORD})(?:-(?:{_NUMBER_WORD}|one))? (?!(?:{_SMALL_WORD}|\w+ing)\b)[A-Za-z]{{2,}}\b",
         r"\b[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)+",
-        rf"(?<=[a-z,] )(?!(?:{_MONTH})\b|[A-Z][a-z]+day\b)[A-Z][\w'’-]{{2,}}",
+        rf"(?<=[a-z,] )(?!(?:{_MONTH})\b|[A-Z][a-z]+day\b|I[’'])[A-Z][\w'’-]{{2,}}",
     )
 )
 """From the most to the least telling; the last two are names."""

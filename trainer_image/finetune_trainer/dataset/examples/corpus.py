@@ -30,7 +30,10 @@ _LOWER_WORD = re.compile(r"\b[a-z][a-z'’-]+\b")
 _NAME_INSIDE = re.compile(r"(?<=[a-z,;] )[A-Z][\w'’-]*")
 _THE_NOUN = re.compile(r"\b[Tt]he ([a-z]{3,})\b")
 _SOMETHING_OF = re.compile(r"[a-z]+ of ")
-NUMBERING = re.compile(r"^(?:\d{1,2}[.)]|[-–—•]) +")
+NUMBERING = re.compile(
+    r"^(?:\d{1,2}[.)]|[-–—•]|(?:Step|Part|Tip|Day|Phase|Exercise|Lesson|Rule|Chapter|Fact|Assumption)"
+    r"(?: (?:\d{1,2}|one|two|three|four|five|six))?[:.,]) +(?=\w)"
+)
 _ASKS_ITSELF = re.compile(r"^(?:What|Why|How|Where|Which|Who|When|If) ")
 _SENTENCE = re.compile(
     r"\b(?:is|are|was|were|be|isn|aren|we|you|they|it|don|can|will|should|must|has|have|had|did|does|do"
@@ -200,7 +203,8 @@ class Corpus:
         if fact not in self._ways:
             passage = fact.passage
             found = phrasings(
-                passage.heading or passage.title, lambda heading: self.as_topic(heading, passage.text)
+                NUMBERING.sub("", passage.heading or passage.title),
+                lambda heading: self.as_topic(heading, passage.text),
             )
             known = {normalised(phrasing.question) for phrasing in found}
             made = asked_of_sentence(fact.answer, self.inside_sentence)
@@ -216,6 +220,8 @@ class Corpus:
     def lower_first(self, title: str) -> str:
         """A title as it stands inside a sentence: its first word is lowered unless it is a name."""
         first, space, rest = title.partition(" ")
+        if _ASKS_ITSELF.match(title) or (first in ("A", "An") and rest[:1].islower()):
+            return first.lower() + space + rest
         looks_like_a_name = first[1:] != first[1:].lower() or (
             rest[:1].isupper() and first.lower() not in _ARTICLES
         )

@@ -49,7 +49,8 @@ _FUNCTION_WORDS = frozenset(
     " what who when where which why how much many long old often of at to for in on with from by and or there any your"
     " our my me us this that called mean".split()
 )
-MIN_KEYWORDS = 2
+MIN_KEYWORDS, MAX_KEYWORDS = 2, 6
+"""One word is no question, and nobody types a whole headline into a search box."""
 
 
 def phrasings(heading: str, as_topic: Callable[[str], str]) -> list[Phrasing]:
@@ -73,7 +74,7 @@ def phrasings(heading: str, as_topic: Callable[[str], str]) -> list[Phrasing]:
         lowered = heading[0].lower() + heading[1:]
         in_frame = lambda form: form.replace("{Q}", heading).replace("{q}", lowered)  # noqa: E731
         add("heading", ("{Q}",), False, in_frame)
-        if len(keywords) >= MIN_KEYWORDS:
+        if MIN_KEYWORDS <= len(keywords) <= MAX_KEYWORDS:
             add("keywords", (KEYWORD_FORM,), False, lambda form: form.replace("{k}", " ".join(keywords)))
         for rule in QUESTION_RULES:
             if match := rule.pattern.match(heading):
@@ -99,7 +100,7 @@ def phrasings(heading: str, as_topic: Callable[[str], str]) -> list[Phrasing]:
     else:
         topic_form = lambda form: form.replace("{q}", topic)  # noqa: E731
     add(name, forms, False, topic_form)
-    if len(keywords) >= MIN_KEYWORDS and name != "measure":
+    if MIN_KEYWORDS <= len(keywords) <= MAX_KEYWORDS and name != "measure":
         add("keywords", (KEYWORD_FORM,), False, lambda form: form.replace("{k}", " ".join(keywords)))
     add(name, reserved, True, topic_form)
     return list(found.values())
@@ -114,8 +115,10 @@ def _keywords(heading: str) -> list[str]:
     """The words of a heading that carry its meaning, as somebody types them who writes no sentence."""
     words = [word.strip("“”\"',;:?!.()") for word in heading.split()]
     kept = [word for word in words if word and word.lower() not in _FUNCTION_WORDS]
+    is_name = len(kept) > 1 and kept[1][:1].isupper() and not kept[0].endswith("ing")
     return [
-        word if word[1:] != word[1:].lower() or place else word.lower() for place, word in enumerate(kept)
+        word.lower() if not place and not is_name and word[1:] == word[1:].lower() else word
+        for place, word in enumerate(kept)
     ]
 
 

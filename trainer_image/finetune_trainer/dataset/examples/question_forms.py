@@ -204,13 +204,13 @@ QUESTION_FRAMES = (
 )  # fmt: skip
 RESERVED_QUESTION_FRAMES = ("Can you help me with this: {q}", "Excuse me, {q}")
 
-CLAUSE = re.compile(r"^(What|Why|How|Where|Which|Who) (?!is\b|are\b|do\b|does\b|can\b|did\b)")
+CLAUSE = re.compile(r"^(What|Why|How|Where|Which|Who|When(?= to\b)) (?!is\b|are\b|do\b|does\b|can\b|did\b)")
 CLAUSE_FRAMES = (
     "Tell me {q}.", "Can you tell me {q}?", "Do you know {q}?", "I would like to know {q}.", "Please explain {q}.",
     "I want to find out {q}.", "can someone say {q}",
 )  # fmt: skip
 RESERVED_CLAUSE_FRAMES = ("Could you say {q}?", "I wonder {q}.")
-CASE = re.compile(r"^(?:If|When) ")
+CASE = re.compile(r"^(?:If|When(?! to\b)) ")
 CASE_FRAMES = (
     "What happens {q}?", "What can I expect {q}?", "Tell me what happens {q}.", "Do you know what happens {q}?",
     "What is done {q}?", "What do I do {q}?", "{q}, what then",
