@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 export PATH := $(CURDIR)/.cache/uv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down demo-status demo-retrain quickstart test test-unit verify format crds images clean-caches
+.PHONY: help setup demo demo-down demo-status demo-retrain quickstart test test-unit test-slow verify format crds images clean-caches
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test: setup ## unit tests, then tests on the real WordPress, Weaviate, S3, Kuber
 
 test-unit: setup ## unit tests only: no root, no services, no network
 	@OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not together and not on_cluster and not in_browser and not slow"
+
+test-slow: setup ## what is too slow for every change: ten thousand generated lives of a run
+	@$(PYTHON) -m pytest -m slow
 
 verify: setup ## rules, types, import contracts, generated files, chart
 	@scripts/verify
