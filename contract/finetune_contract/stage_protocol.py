@@ -40,6 +40,8 @@ ENV_S3_ACCESS_KEY_ID = "AWS_ACCESS_KEY_ID"
 ENV_S3_SECRET_ACCESS_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
 ENV_HF_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a variable
 ENV_WEAVIATE_API_KEY = "WEAVIATE_API_KEY"
+ENV_TRAINER_IMAGE = "TRAINER_IMAGE"
+"""Image of the stage, best with its digest: the model's provenance names it."""
 ENV_TRAINING_OVERLAY = "FINETUNE_TRAINING_OVERLAY"
 """A TrainingOverlay as JSON; unset while the training runs as the spec says."""
 

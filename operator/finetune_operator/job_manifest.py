@@ -12,12 +12,14 @@ from typing import Any
 
 from finetune_contract.stage_protocol import (
     CONTAINER_NAME,
+    ENV_TRAINER_IMAGE,
     ENV_TRAINING_OVERLAY,
     RUN_FILE,
     RUN_FILE_KEY,
     WORK_FOLDER,
     ExitCode,
     RunFile,
+    Stage,
 )
 from finetune_operator.actions import CreateJob
 from finetune_operator.api_group import (
@@ -188,7 +190,7 @@ def _pod(
                 "image": image,
                 "imagePullPolicy": "IfNotPresent",
                 "command": _command(definition, start),
-                "env": _environment(run, definition, start, group),
+                "env": _environment(run, definition, start, image, group),
                 "resources": _resources(run, definition),
                 "securityContext": {
                     "allowPrivilegeEscalation": False,
@@ -221,7 +223,7 @@ def _pod(
 
 
 def _environment(
-    run: Run, definition: StageDefinition, start: CreateJob, group: TrainingGroup | None
+    run: Run, definition: StageDefinition, start: CreateJob, image: str, group: TrainingGroup | None
 ) -> list[Manifest]:
     """Credentials by reference; and no way to Hugging Face for a stage whose base model lies in the store."""
     entries: list[Manifest] = [
@@ -230,6 +232,8 @@ def _environment(
     ]
     if definition.needs_key and start.base_model:
         entries.append({"name": "HF_HUB_OFFLINE", "value": "1"})
+    if start.stage is Stage.PACKAGE:
+        entries.append({"name": ENV_TRAINER_IMAGE, "value": image})
     if start.overlay is not None:
         entries.append({"name": ENV_TRAINING_OVERLAY, "value": start.overlay.to_json()})
     if group:

@@ -287,9 +287,16 @@ def test_the_dataset_stage_gets_every_credential_and_no_run_key():
 
 @pytest.mark.parametrize("stage", [Stage.TRAIN, Stage.PACKAGE, Stage.EVALUATE])
 def test_later_stages_get_the_stores_credentials_only(stage):
-    names = [entry["name"] for entry in pod_of(a_job(stage))["containers"][0]["env"]]
+    env = pod_of(a_job(stage))["containers"][0]["env"]
+    by_reference = [entry["name"] for entry in env if "valueFrom" in entry]
 
-    assert names == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+    assert by_reference == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+
+
+def test_the_package_stage_knows_its_image_for_the_models_provenance():
+    pod = pod_of(a_job(Stage.PACKAGE))["containers"][0]
+
+    assert {"name": "TRAINER_IMAGE", "value": pod["image"]} in pod["env"]
 
 
 def test_a_pod_with_a_cloud_identity_gets_no_credentials():

@@ -15,12 +15,12 @@ from finetune_contract.artifact_layout import (
 )
 from finetune_contract.artifacts import ArtifactKind, Example, Manifest
 from finetune_contract.run_spec import GgufType, PromptFormat
-from finetune_contract.stage_protocol import Stage, StageReport
+from finetune_contract.stage_protocol import ENV_TRAINER_IMAGE, Stage, StageReport
 from finetune_trainer.artifact_files import fetch_folder, publish_folder, read_manifest
 from finetune_trainer.errors import BaseModelRejected
 from finetune_trainer.packaging import gguf
 from finetune_trainer.packaging.model_folder import STEPS, Recipe, Tuning, make_folder
-from finetune_trainer.packaging.provenance import IMAGE_ENV, Inputs
+from finetune_trainer.packaging.provenance import Inputs
 from finetune_trainer.packaging.signature import signing_key
 from finetune_trainer.packaging.workspace_errors import workspace_errors
 from finetune_trainer.run_log import Progress
@@ -104,7 +104,7 @@ def _package_run(context: StageContext, key: str, signing_with: Path | None) -> 
         snapshot_sha256=str(stored.facts.get("snapshotSha256") or ""),
         adapter_uri=context.store.uri(adapter_key),
         adapter_sha256=trained.sha256(),
-        image=context.spec.trainer_image or context.environment.get(IMAGE_ENV, ""),
+        image=context.spec.trainer_image or context.environment.get(ENV_TRAINER_IMAGE, ""),
     )
     recipe = Recipe(
         name=context.run_name,

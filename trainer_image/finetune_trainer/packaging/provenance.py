@@ -16,8 +16,6 @@ from finetune_contract.artifacts import FileEntry
 from finetune_contract.run_spec import FineTuneRunSpec
 
 PROVENANCE_FILE = "provenance.json"
-IMAGE_ENV = "TRAINER_IMAGE"
-"""Image of the stage, best with its digest; the spec's `trainerImage` comes first."""
 BUILD_TYPE = "https://finetune-operator.io/build-types/finetune-run/v1"
 _BUILDER = "https://finetune-operator.io/trainer"
 _DECIDING = ("baseModel", "dataset", "training", "packaging", "evaluation")
