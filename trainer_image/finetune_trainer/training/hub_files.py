@@ -179,7 +179,7 @@ class Hub:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             return BaseModelRejected(
                 f"{place}: cannot be written to {self.cache_folder} ({error.strerror}); make room there, "
-                "or raise spec.resources.dataset.scratch"
+                "or raise spec.resources.other.scratch"
             )
         return SourceUnavailable(
             f"{place}: Hugging Face does not answer ({type(error).__name__}); it is tried again; "

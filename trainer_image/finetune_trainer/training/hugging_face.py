@@ -121,7 +121,7 @@ class _Copying:
         if free < file.size:
             raise BaseModelRejected(
                 f"{FIELD}: {file.path} of {self.model.repository} has {file.size / _GIB:.1f} GiB, {folder} has "
-                f"{free / _GIB:.1f} GiB free; make room there, or raise spec.resources.dataset.scratch"
+                f"{free / _GIB:.1f} GiB free; make room there, or raise spec.resources.other.scratch"
             )
 
     def _wait(self) -> None:
