@@ -123,7 +123,12 @@ def test_a_fresh_run_has_defaults_and_a_status_that_nobody_takes_for_finished(ap
     made = api.create(run)
 
     assert made["status"] == {"observedGeneration": -1}
-    assert made["spec"]["training"]["lora"] == {"rank": 16, "alpha": 32, "dropout": 0}
+    assert made["spec"]["training"]["lora"] == {
+        "rank": 16,
+        "alpha": 32,
+        "dropout": 0,
+        "rankStabilized": False,
+    }
     assert made["spec"]["evaluation"]["gates"] == [{"metric": "answer_recall", "minimumGain": 0.05}]
     assert made["spec"]["rollout"]["mode"] == "None"
 
@@ -273,7 +278,9 @@ def test_columns_show_phase_step_loss_time_left_and_gate(api: Api) -> None:
         "observedGeneration": 1,
         "phase": "Training",
         "runKey": "abc123",
-        "progress": {"stage": "train", "step": 12, "totalSteps": 40, "loss": "1.234", "eta": "4m"},
+        "progress": {"stage": "train", "step": 12, "totalSteps": 40, "loss": "1.234", "eta": "4m"}
+        | {"tokensPerSecond": "2048"},
+        "usage": {"gpuSeconds": 7200, "lostGpuSeconds": 60, "cost": "5.00EUR"},
         "evaluation": {"passed": True, "gate": "passed"},
         "conditions": [
             {
@@ -298,8 +305,9 @@ def test_columns_show_phase_step_loss_time_left_and_gate(api: Api) -> None:
     assert header.split() == ["NAME", "PHASE", "MODEL", "STEP", "LOSS", "ETA", "GATE", "AGE"]
     model = "hf://google/gemma-2-2b@main"
     assert row.split()[:-1] == [name, "Training", model, "12", "1.234", "4m", "passed"]
-    assert wide_header.split()[7:9] == ["REASON", "RUNKEY"]
-    assert wide_row.split()[7:9] == ["Running", "abc123"]
+    told = ["REASON", "TOKENS/S", "GPU-SECONDS", "LOST", "COST", "RUNKEY"]
+    assert wide_header.split()[7:13] == told
+    assert wide_row.split()[7:13] == ["Running", "2048", "7200", "60", "5.00EUR", "abc123"]
 
 
 def test_status_is_written_on_its_own_path_only(api: Api) -> None:

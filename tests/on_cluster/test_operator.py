@@ -196,20 +196,35 @@ def test_a_good_model_goes_live_and_a_broken_one_is_taken_back(
     stand.kubectl("delete", "deployment", "chat")
 
 
-def test_two_runs_with_one_target_go_live_one_after_the_other(stand: Stand) -> None:
-    models = {name: stand.put_model(name.encode()) for name in ("left", "right")}
+def test_a_newer_run_waits_for_the_rollout_of_an_older_one_and_then_goes_live(stand: Stand) -> None:
+    older, newer = stand.put_model(b"older"), stand.put_model(b"newer")
     stand.apply(stand.deployment("shared"))
-    stand.apply(
-        *(stand.run(name, manifest=sha, rollout=rollout_to("shared")) for name, sha in models.items())
-    )
+    stand.apply(stand.run("older", manifest=older, rollout=rollout_to("shared")))
+    stand.until("older", lambda status: "patchedAt" in status.get("rollout", {}))
+    stand.apply(stand.run("newer", manifest=newer, rollout=rollout_to("shared")))
 
-    rollouts = {name: stand.phase(name, "Succeeded", 200)["rollout"] for name in models}
+    rollouts = {name: stand.phase(name, "Succeeded", 200)["rollout"] for name in ("older", "newer")}
 
-    first, last = sorted(rollouts, key=lambda name: rollouts[name]["patchedAt"])
-    assert "modelId" not in rollouts[first]["previous"] or rollouts[first]["previous"]["modelId"] == ""
-    assert rollouts[last]["previous"]["modelId"] == f"sha256:{models[first]}"
-    assert stand.env_of("shared")["MODEL_ID"] == f"sha256:{models[last]}"
+    assert not rollouts["older"]["previous"].get("modelId")
+    assert rollouts["newer"]["previous"]["modelId"] == f"sha256:{older}"
+    assert stand.env_of("shared")["MODEL_ID"] == f"sha256:{newer}"
     stand.kubectl("delete", "deployment", "shared")
+
+
+def test_an_older_run_does_not_replace_the_model_of_a_newer_one(stand: Stand) -> None:
+    late, newest = stand.put_model(b"late"), stand.put_model(b"newest")
+    stand.apply(stand.deployment("contested"))
+    stand.apply(stand.run("late", train_seconds=40, manifest=late, rollout=rollout_to("contested")))
+    stand.until("late", lambda status: status.get("progress", {}).get("stage") == "train")
+    stand.apply(stand.run("newest", manifest=newest, rollout=rollout_to("contested")))
+
+    stand.phase("newest", "Succeeded", 200)
+    status = stand.until("late", lambda status: bool(status.get("completionTime")), 200)
+
+    assert status["rollout"]["phase"] == "Superseded"
+    assert '"newest"' in status["rollout"]["message"]
+    assert stand.env_of("contested")["MODEL_ID"] == f"sha256:{newest}"
+    stand.kubectl("delete", "deployment", "contested")
 
 
 def test_a_second_replica_waits_and_takes_over_at_once_when_the_first_ends_well(stand: Stand) -> None:
