@@ -39,8 +39,8 @@ PACKAGES = (
 )
 _SOURCES = PACKAGE / "go"
 _TAGS = "no_btrfs no_zfs no_aufs no_devmapper"
-# Without optimisation the compiler needs a third less time, and a one-node cluster does not notice. Another fifth is what
-# a debugger would read; the linker throws it away.
+# Without optimisation the compiler needs a third less time, and a one-node cluster does not notice. Another fifth is
+# what a debugger would read; the linker throws it away.
 _COMPILER_FLAGS = "all=-N -l -dwarf=false"
 # Kubernetes reports the version that is linked in; without it discovery says v0.0.0 and Helm's version checks fail.
 _LINKER_FLAGS = (
