@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from rich.console import Console
@@ -55,4 +56,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal ends what was started, as Ctrl-C does
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())
