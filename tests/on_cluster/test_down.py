@@ -14,7 +14,7 @@ from devcluster.namespaces import cgroup_folders
 from devcluster.paths import Instance
 from devcluster.processes import owned_processes
 
-pytestmark = [pytest.mark.on_cluster, pytest.mark.own_node]
+pytestmark = pytest.mark.on_cluster
 
 ROOT = Path(__file__).parents[2]
 GONE = Instance("gone")

@@ -111,7 +111,7 @@ def test_a_field_that_git_owns_is_found_before_any_job(stand: Stand) -> None:
 
 
 def test_an_operator_killed_while_training_goes_on_with_the_same_job(stand: Stand) -> None:
-    stand.apply(stand.run("orphan", train_seconds=12))
+    stand.apply(stand.run("orphan", train_seconds=25))
     stand.until(
         "orphan", lambda s: s.get("progress", {}).get("stage") == "train" and s["progress"]["step"] >= 2
     )
@@ -158,7 +158,7 @@ def test_a_suspended_run_saves_a_checkpoint_and_goes_on_and_a_cancelled_one_ends
 
 
 def test_a_killed_training_pod_costs_a_preemption_and_nothing_else(stand: Stand) -> None:
-    stand.apply(stand.run("evicted", train_seconds=8))
+    stand.apply(stand.run("evicted", train_seconds=20))
     stand.until(
         "evicted", lambda s: s.get("progress", {}).get("stage") == "train" and s["progress"]["step"] >= 1
     )
@@ -214,11 +214,12 @@ def test_a_newer_run_waits_for_the_rollout_of_an_older_one_and_then_goes_live(st
 def test_an_older_run_does_not_replace_the_model_of_a_newer_one(stand: Stand) -> None:
     late, newest = stand.put_model(b"late"), stand.put_model(b"newest")
     stand.apply(stand.deployment("contested"))
-    stand.apply(stand.run("late", train_seconds=40, manifest=late, rollout=rollout_to("contested")))
-    stand.until("late", lambda status: status.get("progress", {}).get("stage") == "train")
+    stand.apply(stand.run("late", suspend=True, manifest=late, rollout=rollout_to("contested")))
+    stand.phase("late", "Suspended")
     stand.apply(stand.run("newest", manifest=newest, rollout=rollout_to("contested")))
-
     stand.phase("newest", "Succeeded", 200)
+
+    stand.kubectl("patch", "finetunerun", "late", "--type=merge", '--patch={"spec":{"suspend":false}}')
     status = stand.until("late", lambda status: bool(status.get("completionTime")), 200)
 
     assert status["rollout"]["phase"] == "Superseded"

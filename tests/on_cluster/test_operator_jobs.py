@@ -90,7 +90,7 @@ def test_a_queued_job_waits_for_its_queue_and_loses_nothing_when_its_place_is_ta
 ) -> None:
     """Kueue is played by the test, with the one thing that Kueue does to a Job: it sets `suspend`."""
     stand.start_operator()
-    run = stand.run("queued", train_seconds=6)
+    run = stand.run("queued", train_seconds=25)
     run["spec"]["scheduling"] = {"queueName": "gpus"}
     stand.apply(run)
     waiting = stand.until("queued", lambda s: "its queue has not admitted it" in str(s.get("conditions")))

@@ -22,7 +22,7 @@ from devcluster import namespaces
 from devcluster.paths import Instance
 from devcluster.progress import Progress
 
-pytestmark = [pytest.mark.on_cluster, pytest.mark.own_node]
+pytestmark = pytest.mark.on_cluster
 
 ONE_SMALL_STEP = [
     "training.maxSteps=1",
