@@ -50,14 +50,7 @@ def time_ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     )
     vocabulary = int(SHAPES[arguments.model]["vocab_size"])
     rows = made_rows(arguments.examples * training.max_steps, vocabulary, 1024)
-    plan = TrainingPlan(
-        rows=tuple(rows),
-        epochs=training.epochs,
-        effective_batch_size=training.effective_batch_size,
-        micro_batch_size=training.micro_batch_size,
-        max_steps=training.max_steps,
-        seed=training.seed,
-    )
+    plan = TrainingPlan.of(rows, training)
     model = add_adapter(load_quantized_base(folder, training, device, dtype), training)
     loop = TrainingLoop(model, plan, training, device, dtype)
     if attention_name(model) == row_attention.NAME:

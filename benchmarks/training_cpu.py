@@ -73,14 +73,7 @@ def time_ours(
     """Tokens a second over the steps after the first."""
     device = choose_device()
     model = add_adapter(load_quantized_base(folder, training, device, dtype), training)
-    plan = TrainingPlan(
-        rows=tuple(rows),
-        epochs=training.epochs,
-        effective_batch_size=training.effective_batch_size,
-        micro_batch_size=training.micro_batch_size,
-        max_steps=training.max_steps,
-        seed=training.seed,
-    )
+    plan = TrainingPlan.of(rows, training)
     records = []
     for record in TrainingLoop(model, plan, training, device, dtype).steps(lambda: False):
         records.append(record)

@@ -55,14 +55,7 @@ def plan_of(training: TrainingSpec, tokens: int = 300) -> TrainingPlan:
         EncodedExample(str(number), tuple(range(number * 1000, number * 1000 + tokens - 40)), (7,) * 40)
         for number in range(24)
     )
-    return TrainingPlan(
-        rows,
-        epochs=training.epochs,
-        effective_batch_size=training.effective_batch_size,
-        micro_batch_size=training.micro_batch_size,
-        max_steps=training.max_steps,
-        seed=training.seed,
-    )
+    return TrainingPlan.of(rows, training)
 
 
 def fit_on_cpu(folder: Path, limit: str, training: TrainingSpec = TRAINING) -> FittedTraining:

@@ -126,14 +126,7 @@ def test_adapter_gradients_and_optimizer_are_known_to_the_byte(folders: dict[str
 
 
 def loop_of(model: torch.nn.Module, training: TrainingSpec, shared: int = 0) -> TrainingLoop:
-    plan = TrainingPlan(
-        rows=examples(shared),
-        epochs=training.epochs,
-        effective_batch_size=training.effective_batch_size,
-        micro_batch_size=training.micro_batch_size,
-        max_steps=training.max_steps,
-        seed=training.seed,
-    )
+    plan = TrainingPlan.of(examples(shared), training)
     return TrainingLoop(model, plan, training, CPU, torch.float32)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.training.encoding import EncodedExample
 
 LARGEST_FAMILY = 4
@@ -112,6 +113,18 @@ class TrainingPlan:
     micro_batch_size: int
     max_steps: int
     seed: int
+
+    @classmethod
+    def of(cls, rows: Sequence[EncodedExample], training: TrainingSpec) -> TrainingPlan:
+        """The plan of a run with these settings."""
+        return cls(
+            rows=tuple(rows),
+            epochs=training.epochs,
+            effective_batch_size=training.effective_batch_size,
+            micro_batch_size=training.micro_batch_size,
+            max_steps=training.max_steps,
+            seed=training.seed,
+        )
 
     @property
     def total_steps(self) -> int:

@@ -140,14 +140,7 @@ def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows, r
     training = context.spec.training
     device = choose_device(ranks.on_this_node)
     dtype = choose_dtype(training.quantization.compute_dtype, device)
-    plan = TrainingPlan(
-        rows=rows.rows,
-        epochs=training.epochs,
-        effective_batch_size=training.effective_batch_size,
-        micro_batch_size=training.micro_batch_size,
-        max_steps=training.max_steps,
-        seed=training.seed,
-    )
+    plan = TrainingPlan.of(rows.rows, training)
     training = fit_memory(base_folder, training, plan, device, dtype).training
     plan = replace(plan, micro_batch_size=training.micro_batch_size)
     context.progress(message=f"loading the base model in 4 bits on {device.type}")
