@@ -204,23 +204,17 @@ def _roll_out(step: Step) -> Outlook:
     """A step of the rollout in the run's words."""
     rollout = step.rollout
     phase = rollout.phase if rollout else None
-    if phase is RolloutPhase.SUCCEEDED:
+    if phase in (RolloutPhase.SUCCEEDED, RolloutPhase.SUPERSEDED):
+        wanted = true(ConditionType.ROLLED_OUT, Reason.COMPLETED, step.message)
+        if phase is RolloutPhase.SUPERSEDED:
+            wanted = false(ConditionType.ROLLED_OUT, Reason.SUPERSEDED, step.message)
         return Outlook(
             Phase.SUCCEEDED,
             Mood.SUCCEEDED,
             Reason.COMPLETED,
             step.message,
-            (true(ConditionType.ROLLED_OUT, Reason.COMPLETED, step.message),),
+            (wanted,),
             step.actions,
-            rollout=rollout,
-        )
-    if phase is RolloutPhase.SUPERSEDED:
-        return Outlook(
-            Phase.SUCCEEDED,
-            Mood.SUCCEEDED,
-            Reason.COMPLETED,
-            step.message,
-            (false(ConditionType.ROLLED_OUT, Reason.SUPERSEDED, step.message),),
             rollout=rollout,
         )
     if rollout is not None and phase in (RolloutPhase.ROLLED_BACK, RolloutPhase.ROLLBACK_FAILED):
