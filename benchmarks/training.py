@@ -29,6 +29,7 @@ from finetune_trainer.training.adapter import add_adapter, attention_name, load_
 from finetune_trainer.training.compiled_layers import compile_if_it_proves
 from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
 from finetune_trainer.training.loop import TrainingLoop
+from finetune_trainer.training.memory_check import fit_memory
 from finetune_trainer.training.packing import TrainingPlan
 
 RANK = 16
@@ -51,17 +52,18 @@ def time_ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     vocabulary = int(SHAPES[arguments.model]["vocab_size"])
     rows = made_rows(arguments.examples * training.max_steps, vocabulary, 1024)
     plan = TrainingPlan.of(rows, training)
+    estimate = fit_memory(folder, training, plan, device, dtype).estimate
     model = add_adapter(load_quantized_base(folder, training, device, dtype), training)
     loop = TrainingLoop(model, plan, training, device, dtype)
+    batches = [batch for step in range(plan.total_steps) for batch in plan.step_micro_batches(step)]
+    longest = max(batches, key=len)
     if attention_name(model) == row_attention.NAME:
-        batches = [batch for step in range(plan.total_steps) for batch in plan.step_micro_batches(step)]
-        longest = max(batches, key=len)
-        loop.longest_row = len(longest)
-        if not compile_if_it_proves(model, lambda: loop.batch_loss(longest, len(longest.labels))):
-            loop.longest_row = 0
+        loop.fill_rows = True
+        loop.fill_rows = compile_if_it_proves(model, lambda: loop.batch_loss(longest, len(longest.labels)))
     records = list(loop.steps(lambda: False))[arguments.warm_up :]
     tokens, seconds = sum(r.tokens for r in records), sum(r.seconds for r in records)
-    return {"tokens_per_second": tokens / seconds, "peak_gib": _peak_gib()}
+    figures = {"tokens_per_second": tokens / seconds, "peak_gib": _peak_gib(), "longest_row": len(longest)}
+    return figures if estimate is None else {**figures, "estimated_gib": estimate.tensors / _GIB}
 
 
 def best_product_flops(size: int) -> float:
@@ -95,6 +97,7 @@ def _in_own_process(contestant: str, folder: Path, arguments: argparse.Namespace
     command += ["--checkpointing"] if arguments.checkpointing else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
+        print(f"{contestant}:\n{done.stderr[-3000:]}", file=sys.stderr)
         return {"failed": (done.stderr.strip().splitlines() or ["no word"])[-1][:200]}
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return found
@@ -102,7 +105,8 @@ def _in_own_process(contestant: str, folder: Path, arguments: argparse.Namespace
 
 def run_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Every contestant in turn, some rounds, so that a GPU that grows warm slows all."""
-    contestants = ["ours", *(PEERS if torch.cuda.is_available() else ())]
+    peers = arguments.peers if torch.cuda.is_available() else []
+    contestants = ["ours", *peers]
     rounds = [
         {name: _in_own_process(name, folder, arguments) for name in contestants}
         for _ in range(arguments.rounds)
@@ -121,13 +125,15 @@ def run_all(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         speeds[name] = statistics.median(figures["tokens_per_second"] for figures in good)
         result[f"{name}_tokens_per_second"] = round(speeds[name], 1)
         result[f"{name}_peak_gib"] = round(max(figures["peak_gib"] for figures in good), 2)
+        if "estimated_gib" in good[0]:
+            result[f"{name}_estimated_gib"] = round(good[0]["estimated_gib"], 2)
     limit = best_product_flops(8192 if torch.cuda.is_available() else 512) / (
         4 * linear_weights(arguments.model)
     )
     result["limit_tokens_per_second"] = round(limit, 1)
     if "ours" in speeds:
         result["share_of_limit"] = round(speeds["ours"] / limit, 3)
-        for peer in PEERS:
+        for peer in peers:
             result[f"ratio_to_{peer}"] = round(speeds["ours"] / speeds[peer], 2) if peer in speeds else None
     return result
 
@@ -142,6 +148,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=6, help="steps before them")
     parser.add_argument("--rounds", type=int, default=1, help="of all contestants in turn; the median counts")
     parser.add_argument("--folder", type=Path, help="keep the random model here (default: a scratch folder)")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="whom to time beside ours")
     parser.add_argument("--contestant", choices=("ours", *PEERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.rank = RANK

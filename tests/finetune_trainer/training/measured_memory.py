@@ -84,13 +84,21 @@ def storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
     return sum(storages.values())
 
 
-def kept_for_the_way_back(model: torch.nn.Module, forward: Callable[[], torch.Tensor]) -> int:
-    """Bytes of the distinct storages that autograd keeps of a forward pass, without those of the model."""
+def kept_for_the_way_back(
+    model: torch.nn.Module,
+    forward: Callable[[], torch.Tensor],
+    counts: Callable[[torch.Tensor], bool] = lambda tensor: True,
+) -> int:
+    """Bytes of the distinct storages that autograd keeps of a forward pass, without those of the model.
+
+    Args:
+        counts: tensors of which it says no are left out.
+    """
     own = {tensor.untyped_storage().data_ptr() for tensor in tensors_of(model)}
     kept: list[weakref.ref[torch.Tensor]] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.untyped_storage().data_ptr() not in own:
+        if tensor.untyped_storage().data_ptr() not in own and counts(tensor):
             kept.append(weakref.ref(tensor))
         return tensor
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from finetune_trainer.training import attention, row_attention
-from finetune_trainer.training.compiled_layers import LENGTHS, compile_if_it_proves, static_length
+from finetune_trainer.training.compiled_layers import compile_if_it_proves, filled_length
 from finetune_trainer.training.losses import summed_loss
 from finetune_trainer.training.packing import pack
 from tests.finetune_trainer.training.test_equality import model_of, rows
@@ -14,13 +14,8 @@ from tests.finetune_trainer.training.test_equality import model_of, rows
 CPU = torch.device("cpu")
 
 
-def test_rows_have_few_lengths_whole_blocks_and_little_padding():
-    lengths = {static_length(tokens, 8000) for tokens in range(1, 8001)}
-
-    assert len(lengths) <= LENGTHS
-    assert all(length % 128 == 0 for length in lengths)
-    assert all(0 <= static_length(tokens, 8000) - tokens < 1024 for tokens in range(1, 8001))
-    assert static_length(9000, 8000) >= 9000
+def test_rows_are_filled_up_to_whole_blocks_and_no_further():
+    assert [filled_length(tokens) for tokens in (1, 127, 128, 129, 8001)] == [128, 128, 128, 256, 8064]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")

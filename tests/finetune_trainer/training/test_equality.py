@@ -18,7 +18,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from finetune_trainer.training import attention, head_chunks, losses, row_attention
-from finetune_trainer.training.compiled_layers import compile_layers, static_length
+from finetune_trainer.training.compiled_layers import compile_layers, filled_length
 from finetune_trainer.training.encoding import EncodedExample
 from finetune_trainer.training.losses import summed_loss
 from finetune_trainer.training.packing import PackedBatch, pack
@@ -159,7 +159,7 @@ def test_compiled_layers_train_like_plain_ones(family: str, device: str):
 
     assert compile_layers(packed, backend="inductor" if device == "cuda" else "aot_eager") == 2
 
-    loss = summed_loss(packed, batch, torch.device(device), padded_to=static_length(len(batch), 64))
+    loss = summed_loss(packed, batch, torch.device(device), padded_to=filled_length(len(batch)))
     assert_same_training(packed, loss, plain, single_losses(plain, device), device)
 
 

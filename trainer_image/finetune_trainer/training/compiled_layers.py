@@ -1,4 +1,4 @@
-"""Decoder layers compiled for rows of few lengths: one graph for all layers of a kind, and one a length.
+"""Decoder layers compiled for rows of any length: one graph for all layers of a kind.
 
 Pays on a GPU, where it joins small operations into few kernels. On a CPU the compiler takes longer than it saves.
 A machine may lack what the compiler needs, so the first row is trained both ways before it is trusted.
@@ -15,36 +15,39 @@ import torch
 from torch import Tensor
 
 from finetune_trainer.training import attention
+from finetune_trainer.training.row_attention import BLOCK
 
 logger = logging.getLogger(__name__)
 
 Backend = str | Callable[..., Any]
 """What makes machine code of a layer's graph."""
 
-LENGTHS = 8
-"""Rows are filled up to one of so many lengths: more would be compiled longer, fewer would carry more padding."""
-BLOCK = 128
-"""Tokens of a block of flex attention's mask."""
 LARGEST_DIFFERENCE = 0.02
 """Of the two losses of the first row, in 16 bits. A wrong mask makes more."""
 
 
-def static_length(tokens: int, longest: int) -> int:
-    """The length to which a row is filled up: the least of LENGTHS steps up to the longest row of the run."""
-    step = BLOCK * math.ceil(max(tokens, longest) / (LENGTHS * BLOCK))
-    return step * math.ceil(tokens / step)
+def filled_length(tokens: int) -> int:
+    """The length to which a row is filled up: whole blocks, as attention's kernel wants them."""
+    return BLOCK * math.ceil(tokens / BLOCK)
 
 
 def compile_layers(model: torch.nn.Module, backend: Backend = "inductor") -> int:
-    """Compile each decoder layer in place; how many there are. The first row of each length takes the time."""
-    from torch import _dynamo
-
+    """Compile each decoder layer in place; how many there are. The first row takes the time, whatever its length."""
+    set_up_compiler()
     layers = _decoder_layers(model)
-    config: Any = _dynamo.config
-    config.recompile_limit = max(config.recompile_limit, len(layers) * LENGTHS)
     for layer in layers:
-        layer.compile(dynamic=False, backend=backend)
+        layer.compile(dynamic=True, backend=backend)
     return len(layers)
+
+
+def set_up_compiler() -> None:
+    """What torch's compiler must know of this process's models."""
+    from torch._dynamo import config as tracing
+    from torch._functorch import config as partitioning
+
+    tracing.specialize_float = True  # scales and caps are the model's, not the row's
+    # A weight is unpacked on the way forth and on the way back. Found to be the same, it would be kept in 16 bits.
+    partitioning.cse = False
 
 
 def compile_if_it_proves(

@@ -17,7 +17,7 @@ from torch import Tensor
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, Diverged
 from finetune_trainer.training.adapter import trainable_parameters
-from finetune_trainer.training.compiled_layers import static_length
+from finetune_trainer.training.compiled_layers import filled_length
 from finetune_trainer.training.divergence import WINDOW, Divergence, LossWatch
 from finetune_trainer.training.losses import summed_loss
 from finetune_trainer.training.optimizers import make_optimizer
@@ -100,17 +100,18 @@ class TrainingLoop:
         device: torch.device,
         dtype: torch.dtype,
         ranks: Ranks = ALONE,
-        longest_row: int = 0,
+        fill_rows: bool = False,
     ) -> None:
-        """`longest_row` is given where rows are filled up to few lengths."""
+        """`fill_rows` to whole blocks, where layers are compiled."""
         self.model = model
         self.ranks = ranks
-        self.longest_row = longest_row
+        self.fill_rows = fill_rows
         self.plan = plan
         self.training = training
         self.device = device
         self.dtype = dtype
         self.state = LoopState()
+        self._packed: dict[int, list[PackedBatch]] = {}
         self.parameters = trainable_parameters(model)
         self.optimizer = make_optimizer(training.optimizer, self.parameters.values(), training.learning_rate)
         torch.manual_seed(training.seed)
@@ -149,17 +150,19 @@ class TrainingLoop:
             step, self.plan.total_steps, self.training.learning_rate, self.training.warmup_ratio
         )
         self.ranks.seed(self.training.seed, step)
-        micro_batches = self.plan.step_micro_batches(step)
+        micro_batches = self._packed.pop(step, None) or self.plan.step_micro_batches(step)
         try:
-            mean_loss = self._accumulate(micro_batches, stop_requested)
-            if mean_loss is None:
+            total = self._accumulate(micro_batches, stop_requested)
+            if total is None:
                 return None
+            norm_on_device = torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM)
+            self._pack_ahead(step + 1)  # while a GPU still computes; what follows waits for it
+            mean_loss, norm = float(total), float(norm_on_device)
             if not math.isfinite(mean_loss):
                 raise Diverged(
                     f"spec.training.learningRate: the loss is {mean_loss} at step {step + 1} (rate {rate:.2g}); "
                     "lower the learning rate"
                 )
-            norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM))
             if not math.isfinite(norm):
                 raise Diverged(
                     f"spec.training.learningRate: the gradient's norm is {norm} at step {step + 1} "
@@ -175,8 +178,8 @@ class TrainingLoop:
 
     def _accumulate(
         self, micro_batches: Sequence[PackedBatch], stop_requested: Callable[[], bool]
-    ) -> float | None:
-        """Gradients of the effective batch's mean loss over its answer tokens, and that loss.
+    ) -> Tensor | None:
+        """Gradients of the effective batch's mean loss over its answer tokens, and that loss, on the device.
 
         Of several processes none stops in the middle: the others would wait for its gradients.
         """
@@ -189,11 +192,17 @@ class TrainingLoop:
             loss = self.batch_loss(batch, all_answer_tokens, noise=self.training.embedding_noise)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        return float(self.ranks.add_up(self.parameters.values(), total))
+        return self.ranks.add_up(self.parameters.values(), total)
+
+    def _pack_ahead(self, step: int) -> None:
+        """Rows of the next step, so that a GPU need not wait for them."""
+        self._packed.clear()
+        if step < self.plan.total_steps:
+            self._packed[step] = self.plan.step_micro_batches(step)
 
     def batch_loss(self, batch: PackedBatch, divisor: int, noise: float = 0.0) -> Tensor:
         """Loss summed over the row's answer tokens and divided, in the loop's number format."""
-        padded_to = static_length(len(batch), self.longest_row) if self.longest_row else 0
+        padded_to = filled_length(len(batch)) if self.fill_rows else 0
         with self.autocast():
             return summed_loss(self.model, batch, self.device, divisor, padded_to, noise=noise)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from finetune_trainer.training import attention, row_attention
+from finetune_trainer.training import attention, fused_head, row_attention
 from finetune_trainer.training.embedding_noise import token_lengths, with_noise
 from finetune_trainer.training.head_chunks import tokens_at_once
 from finetune_trainer.training.packing import PackedBatch
@@ -37,7 +37,7 @@ def summed_loss(
 
     Args:
         divisor: the sum is divided by it, before the gradient is taken: the answer tokens of the effective batch.
-        padded_to: length of the row on a GPU, so that all rows of a run have one of few shapes; 0 for its own.
+        padded_to: length of the row on a GPU, where attention works on whole blocks; 0 for its own.
         noise: the alpha of NEFTune's noise on the embeddings; 0 for none.
     """
     causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
@@ -62,20 +62,32 @@ def summed_loss(
         logits: Tensor = model(**inputs, logits_to_keep=places).logits[0]
         return cross_entropy(logits.float(), labels, reduction="sum") / divisor
     hidden: Tensor = causal.base_model(**inputs).last_hidden_state[:, places]
-    return head_loss(hidden, labels, head, getattr(causal.config, "final_logit_softcapping", None), divisor)
+    softcap: float | None = getattr(causal.config, "final_logit_softcapping", None)
+    by_formula = implementation == row_attention.NAME and device.type == "cuda" and _is_product(head)
+    return head_loss(hidden, labels, head, softcap, divisor, by_formula)
 
 
 def head_loss(
-    hidden: Tensor, labels: Tensor, head: torch.nn.Module, softcap: float | None, divisor: int
+    hidden: Tensor,
+    labels: Tensor,
+    head: torch.nn.Module,
+    softcap: float | None,
+    divisor: int,
+    by_formula: bool = False,
 ) -> Tensor:
     """Cross entropy behind a frozen head, summed and divided. Logits of `tokens_at_once` tokens live at a time.
 
     Args:
         hidden: (1, T, width)
         labels: (T,)
+        by_formula: the head is a plain product and a compiler is at hand.
     """
-    total: Tensor = _HeadLoss.apply(hidden, labels, head, softcap, divisor)
+    total: Tensor = _HeadLoss.apply(hidden, labels, head, softcap, divisor, by_formula)
     return total
+
+
+def _is_product(head: torch.nn.Module) -> bool:
+    return type(head) is torch.nn.Linear and head.bias is None
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -83,14 +95,25 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, labels: Tensor, head: torch.nn.Module, softcap: float | None, divisor: int
+        ctx: Any,
+        hidden: Tensor,
+        labels: Tensor,
+        head: torch.nn.Module,
+        softcap: float | None,
+        divisor: int,
+        by_formula: bool,
     ) -> Tensor:
         learns: bool = ctx.needs_input_grad[0]
         size = tokens_at_once(next(head.parameters()).shape[0])
         total = torch.zeros((), device=hidden.device)
         gradients: list[Tensor] = []
         for start in range(0, len(labels), size):
-            piece = hidden[:, start : start + size].detach().requires_grad_(learns)
+            piece = hidden[:, start : start + size].detach().requires_grad_(learns and not by_formula)
+            if by_formula:
+                loss, gradient = _by_formula(piece, labels[start : start + size], head, softcap)
+                gradients.append(gradient / divisor)
+                total += loss / divisor
+                continue
             with torch.set_grad_enabled(learns):
                 loss = _piece_loss(piece, labels[start : start + size], head, softcap) / divisor
             if learns:
@@ -103,7 +126,15 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * given[0].to(gradient.dtype), None, None, None, None
+        return gradient * given[0].to(gradient.dtype), None, None, None, None, None
+
+
+def _by_formula(
+    piece: Tensor, labels: Tensor, head: torch.nn.Module, softcap: float | None
+) -> tuple[Tensor, Tensor]:
+    weight: Tensor = head.weight  # type: ignore[assignment]
+    loss, gradient = fused_head.compiled()(piece[0].to(weight.dtype), labels, weight, softcap)
+    return loss, gradient[None].to(piece.dtype)
 
 
 def _piece_loss(piece: Tensor, labels: Tensor, head: torch.nn.Module, softcap: float | None) -> Tensor:

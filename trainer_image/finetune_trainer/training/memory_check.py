@@ -15,7 +15,7 @@ import torch
 
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, HostOutOfMemory
-from finetune_trainer.training.compiled_layers import static_length
+from finetune_trainer.training.compiled_layers import filled_length
 from finetune_trainer.training.memory_estimate import (
     BranchSize,
     MemoryEstimate,
@@ -131,8 +131,7 @@ def heaviest_row(
     plan = replace(plan, rows=rows, micro_batch_size=training.micro_batch_size)
     sizes = {row_size(batch) for step in some_steps(plan) for batch in plan.step_micro_batches(step)}
     if numbers.device == "cuda":
-        longest = max(size.tokens for size in sizes)
-        sizes = {_filled_up(size, longest) for size in sizes}
+        sizes = {_filled_up(size) for size in sizes}
     return max(sizes, key=lambda size: estimate_memory(shape, training, numbers, size).activations)
 
 
@@ -142,9 +141,9 @@ def row_size(batch: PackedBatch) -> RowSize:
     return RowSize(tuple(branch for branch in branches if branch.new), len(batch.labels))
 
 
-def _filled_up(size: RowSize, longest: int) -> RowSize:
+def _filled_up(size: RowSize) -> RowSize:
     """The row with its padding, as compiled layers get it."""
-    padding = static_length(size.tokens, longest) - size.tokens
+    padding = filled_length(size.tokens) - size.tokens
     return replace(size, branches=(*size.branches, BranchSize(padding))) if padding else size
 
 

@@ -18,6 +18,16 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex
 from finetune_trainer.training.packing import PackedBatch
 
 NAME = "finetune_row"
+BLOCK = 128
+"""Rows for the kernel are filled up to whole blocks of so many tokens."""
+NARROW_BLOCK = 64
+"""Tokens of a block of the mask where heads are wide: the kernel's own blocks are no larger there, and with finer ones
+it meets fewer tokens that belong to other examples. On an H100, heads of 256: 0.21 + 0.92 ms with blocks of 128 and
+0.16 + 0.54 ms with these, forth and back, for a row of 8,448 tokens."""
+NARROW_FROM_WIDTH = 129
+"""Heads of this width and more are wide. Narrower ones have kernels with blocks of 128."""
+NARROW_OPTIONS = {"bwd_num_warps": 8}
+"""Of the kernel, where heads are wide."""
 
 MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 ScoreFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -59,13 +69,56 @@ def row_mask(batch: PackedBatch, padding: int, config: Any, device: torch.device
         sliding = sees_its_window(ends, positions, window)
     if device.type != "cuda":
         return RowMask(whole, sliding, None, None)
-    whole_blocks = _blocks(whole, len(ends), device)
+    block = NARROW_BLOCK if head_width(config) >= NARROW_FROM_WIDTH else BLOCK
+    whole_blocks = path_blocks(ends, whole, block)
     return RowMask(
         whole,
         sliding,
         whole_blocks,
-        whole_blocks if sliding is whole else _blocks(sliding, len(ends), device),
+        whole_blocks
+        if sliding is whole
+        else create_block_mask(sliding, None, None, len(ends), len(ends), device=device, BLOCK_SIZE=block),
     )
+
+
+def head_width(config: Any) -> int:
+    """Of one head's queries."""
+    width: int | None = getattr(config, "head_dim", None)
+    return width or config.hidden_size // config.num_attention_heads
+
+
+def path_blocks(ends: Tensor, whole: MaskFunction, block: int = BLOCK) -> BlockMask:
+    """Which blocks of the row see something of which, and which see all, without looking at single pairs of tokens.
+
+    A block is seen by a later one when one of its tokens is still seen where that one begins, and as a whole when
+    each of its tokens is seen to where that one ends. `create_block_mask` finds the same from a table of T x T.
+
+    Args:
+        ends: (T,); see `subtree_ends`.
+    """
+    length = len(ends)
+    count = -(-length // block)
+    lonely = torch.arange(length + 1, count * block + 1, device=ends.device)
+    blocks = torch.cat([ends, lonely]).view(count, block)
+    starts = torch.arange(count, device=ends.device) * block
+    earlier = starts[None, :] < starts[:, None]
+    whole_seen = earlier & (blocks.min(1).values[None, :] >= starts[:, None] + block)
+    partly_seen = earlier & (blocks.max(1).values[None, :] > starts[:, None]) & ~whole_seen
+    partly_seen |= torch.eye(count, dtype=torch.bool, device=ends.device)
+    return BlockMask.from_kv_blocks(
+        *_numbers_and_places(partly_seen),
+        *_numbers_and_places(whole_seen),
+        BLOCK_SIZE=block,
+        mask_mod=whole,
+        seq_lengths=(length, length),
+    )
+
+
+def _numbers_and_places(table: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks each row of the table names, and which, those first, in the shape that BlockMask asks for."""
+    numbers = table.sum(1, dtype=torch.int32)
+    places = table.int().argsort(dim=1, descending=True, stable=True).int()
+    return numbers[None, None], places[None, None].contiguous()
 
 
 def sees_its_path(ends: Tensor) -> MaskFunction:
@@ -133,6 +186,7 @@ def row_attention(
             block_mask=blocks,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
+            kernel_options=NARROW_OPTIONS if query.shape[3] >= NARROW_FROM_WIDTH else None,
         )
     return mixed.transpose(1, 2).contiguous(), None
 
@@ -169,10 +223,6 @@ def register() -> None:
 
 def _no_mask(*_: Any, **__: Any) -> None:
     return None
-
-
-def _blocks(mask: MaskFunction, length: int, device: torch.device) -> BlockMask:
-    return create_block_mask(mask, None, None, length, length, device=device)
 
 
 def _kernel() -> Callable[..., Tensor]:

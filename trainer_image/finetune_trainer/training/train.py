@@ -157,17 +157,17 @@ def _prepare_loop(context: StageContext, base_folder: Path, rows: EncodedRows, r
 
 
 def _compile(loop: TrainingLoop, context: StageContext) -> None:
-    """Rows of few lengths and compiled layers, where the first row shows that they work."""
+    """Compiled layers and rows of whole blocks, where the longest row shows that they work."""
     context.progress(message="compiling the decoder layers")
     batches = [batch for step in some_steps(loop.plan) for batch in loop.plan.step_micro_batches(step)]
     longest = max(batches, key=len)
-    loop.longest_row = len(longest)
+    loop.fill_rows = True
     try:
-        proven = compile_if_it_proves(loop.model, lambda: loop.batch_loss(longest, len(longest.labels)))
+        loop.fill_rows = compile_if_it_proves(
+            loop.model, lambda: loop.batch_loss(longest, len(longest.labels))
+        )
     except torch.OutOfMemoryError as error:
         raise loop.out_of_memory(len(longest)) from error
-    if not proven:
-        loop.longest_row = 0
     restore_random_state(loop.random_state)
 
 

@@ -1,0 +1,110 @@
+"""A linear layer of the 4-bit base with its LoRA, written so that a compiler sees all of it. For a GPU.
+
+The same numbers as peft's layer over bitsandbytes' layer. Those hide unpacking and product behind operations that the
+compiler cannot look into, and whose way from Python to the kernel takes longer than the kernel of a small layer. Here
+the compiler makes one kernel of unpacking scales and weight. The weight is unpacked anew on the way back, never kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from bitsandbytes.functional import QuantState
+from bitsandbytes.nn.modules import Linear4bit as PackedLinear
+from peft.tuners.lora.bnb import Linear4bit as PeftLinear4bit
+from torch import Tensor
+
+
+class FrozenLoraLinear(PeftLinear4bit):
+    """peft's layer with another forward pass; parameters, names and saved files are peft's."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Base and adapter.
+
+        Args:
+            x: (..., inputs)
+        Returns:
+            (..., outputs)
+        """
+        (name,) = self.active_adapters
+        base: Any = self.base_layer
+        inputs = x.to(base.compute_dtype)
+        mixed = frozen_product(inputs, base.weight, base.weight.quant_state)
+        if base.bias is not None:
+            mixed = mixed + base.bias.to(mixed.dtype)
+        lora_a, lora_b, dropout = self.lora_A[name], self.lora_B[name], self.lora_dropout[name]
+        down: Tensor = lora_a.get_parameter("weight").to(inputs.dtype)
+        up: Tensor = lora_b.get_parameter("weight").to(inputs.dtype)
+        learned: Tensor = (dropout(inputs) @ down.t() * self.scaling[name]) @ up.t()
+        return (mixed + learned).to(x.dtype)
+
+
+LAYERS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {PackedLinear: FrozenLoraLinear}
+"""What peft is to put around which layer."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a weight lies in its 4 bits (NF4 and double quantisation: arXiv:2305.14314, section 3)."""
+
+    kind: str
+    """nf4 or fp4."""
+    shape: tuple[int, ...]
+    """(outputs, inputs)"""
+    block: int
+    """Weights that share a scale."""
+    scale_block: int
+    """Scales that share a scale of their own; 0 when scales are not packed."""
+
+
+def frozen_product(inputs: Tensor, packed: Tensor, state: QuantState) -> Tensor:
+    """`inputs` times the packed weight, transposed. The gradient goes to the inputs alone."""
+    second = state.state2 if state.nested else None
+    packing = Packing(
+        state.quant_type, tuple(state.shape), state.blocksize, second.blocksize if second is not None else 0
+    )
+    scales: tuple[Tensor, ...] = (state.absmax,)
+    if second is not None:
+        scales = (state.absmax, second.absmax, second.code, state.offset)
+    product: Tensor = _FrozenProduct.apply(inputs, packing, packed, state.code, *scales)
+    return product
+
+
+class _FrozenProduct(torch.autograd.Function):
+    """Unpacks the weight for the product and again for the gradient, so that it is never kept."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, packing: Packing, *parts: Tensor) -> Tensor:
+        ctx.save_for_backward(*parts)
+        ctx.packing = packing
+        return inputs @ unpacked(packing, parts, inputs.dtype).t()
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+        parts = ctx.saved_tensors
+        weight = unpacked(ctx.packing, parts, given[0].dtype)
+        return given[0] @ weight, None, *(None for _ in parts)
+
+
+def unpacked(packing: Packing, parts: tuple[Tensor, ...], dtype: torch.dtype) -> Tensor:
+    """The weight in 16 or 32 bits: those that bitsandbytes unpacks; in 16 the same bits.
+
+    Args:
+        parts: packed weight, table of the 16 values, scales; with packed scales also their scales, table and offset.
+    """
+    packed, table, scales, *nested = parts
+    if nested:
+        scale_scales, scale_table, offset = nested
+        places = torch.arange(scales.numel(), device=scales.device) // packing.scale_block
+        scales = scale_table[scales.long()] * scale_scales[places] + offset
+    whole_blocks = 2 * packed.numel() == packing.block * scales.numel()
+    if not torch.compiler.is_compiling() or not whole_blocks:
+        weight: Tensor = torch.ops.bitsandbytes.dequantize_4bit(
+            packed, scales, packing.block, packing.kind, packing.shape, dtype
+        )
+        return weight
+    pairs = packed.view(-1)
+    values = table[torch.stack((pairs >> 4, pairs & 15), dim=-1).view(-1, packing.block).long()]
+    return (values * scales[:, None]).to(dtype).view(packing.shape)
