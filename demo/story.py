@@ -66,11 +66,13 @@ class Story:
                     *manifests.services(environment["NODE_IP"]),
                 ]
             )
-        self._install_operator(cluster)
-        model = untuned_model.upload(packaged.result(), environment, self.progress)
-        with self.progress.step("site", "deploy the Django site with the untuned model"):
-            self._deploy_chat(cluster, model)
-        self._fill_knowledge_base()
+        with ThreadPoolExecutor(1) as beside:
+            filled = beside.submit(self._fill_knowledge_base)
+            self._install_operator(cluster)
+            model = untuned_model.upload(packaged.result(), environment, self.progress)
+            with self.progress.step("site", "deploy the Django site with the untuned model"):
+                self._deploy_chat(cluster, model)
+            filled.result()
         before = self._ask_once(cluster, "before")
         run = self._quickstart_run()
         self._start(cluster, run)

@@ -57,6 +57,7 @@ _LOADED_IN_CONTAINERS = (
     "uvicorn",
     "xllamacpp",
 )
+_AGAINST_BYTECODE = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"})
 _IMPORT_ALL = """
 import importlib, sys
 for name in sys.argv[1:]:
@@ -183,11 +184,13 @@ def source_digest() -> str:
 def compile_environment(progress: Progress) -> None:
     """Lets Python leave compiled modules in the environment; containers would compile them at every start."""
     lock = _file_digest(REPOSITORY / "uv.lock")
-    marker = VENV / ".devcluster-compiled"
+    marker = VENV / ".devcluster-bytecode"
     if marker.exists() and marker.read_text() == lock:
         return
     with progress.step(PART, "compile the Python modules that the containers will load (once)"):
-        run([VENV_PYTHON, "-c", _IMPORT_ALL, *_LOADED_IN_CONTAINERS], cwd=Path("/"))
+        # a shell that keeps Python from writing bytecode would make every container compile at every start
+        writing = {name: value for name, value in os.environ.items() if name not in _AGAINST_BYTECODE}
+        run([VENV_PYTHON, "-c", _IMPORT_ALL, *_LOADED_IN_CONTAINERS], cwd=Path("/"), env=writing)
         marker.write_text(lock)
 
 

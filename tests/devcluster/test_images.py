@@ -1,11 +1,15 @@
+import io
 import json
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devcluster import images
 from devcluster.images import ImageConfig, write_archive
+from devcluster.progress import Progress
 
 
 @pytest.fixture
@@ -60,3 +64,21 @@ def test_equal_folders_give_equal_archives(tmp_path: Path, rootfs: Path) -> None
     write_archive(second, ["localhost/a:dev"], rootfs, ImageConfig())
 
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_modules_are_compiled_once_also_from_a_shell_that_keeps_python_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "packages"
+    package.mkdir()
+    (package / "loaded_in_a_container.py").write_text("answer = 42\n")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPATH", str(package))
+    monkeypatch.setattr(images, "VENV", tmp_path)
+    monkeypatch.setattr(images, "VENV_PYTHON", Path(sys.executable))
+    monkeypatch.setattr(images, "_LOADED_IN_CONTAINERS", ("loaded_in_a_container",))
+
+    images.compile_environment(Progress(stream=io.StringIO()))
+
+    (compiled,) = (package / "__pycache__").iterdir()
+    assert compiled.name.startswith("loaded_in_a_container.")
