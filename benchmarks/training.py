@@ -62,7 +62,7 @@ def time_ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
         loop.fill_rows = compile_if_it_proves(model, lambda: loop.batch_loss(longest, len(longest.labels)))
     records = list(loop.steps(lambda: False))[arguments.warm_up :]
     tokens, seconds = sum(r.tokens for r in records), sum(r.seconds for r in records)
-    figures = {"tokens_per_second": tokens / seconds, "peak_gib": _peak_gib(), "longest_row": len(longest)}
+    figures = {"tokens_per_second": tokens / seconds, "peak_gib": _peak_gib()}
     return figures if estimate is None else {**figures, "estimated_gib": estimate.tensors / _GIB}
 
 

@@ -108,12 +108,13 @@ class _HeadLoss(torch.autograd.Function):
         total = torch.zeros((), device=hidden.device)
         gradients: list[Tensor] = []
         for start in range(0, len(labels), size):
-            piece = hidden[:, start : start + size].detach().requires_grad_(learns and not by_formula)
-            if by_formula:
-                loss, gradient = _by_formula(piece, labels[start : start + size], head, softcap)
+            if by_formula and learns:
+                piece, answers = hidden[:, start : start + size].detach(), labels[start : start + size]
+                loss, gradient = _by_formula(piece, answers, head, softcap)
                 gradients.append(gradient / divisor)
                 total += loss / divisor
                 continue
+            piece = hidden[:, start : start + size].detach().requires_grad_(learns)
             with torch.set_grad_enabled(learns):
                 loss = _piece_loss(piece, labels[start : start + size], head, softcap) / divisor
             if learns:

@@ -57,11 +57,6 @@ class Numbers:
         """The adapter widens each layer's input to a copy of its own."""
         return self.adapter_bytes != self.value_bytes
 
-    @property
-    def dropout_mask_bytes(self) -> int:
-        """What is remembered of a value that dropout may have dropped: CUDA's kernel keeps a flag, a CPU a factor."""
-        return 1 if self.device == "cuda" else self.adapter_bytes
-
 
 @dataclass(frozen=True)
 class BranchSize:
@@ -256,30 +251,30 @@ def _compiled_layer(shape: ModelShape, training: TrainingSpec, numbers: Numbers)
 
 
 def _adapter_inputs(shape: ModelShape, training: TrainingSpec, numbers: Numbers) -> int:
-    """A token's inputs to the adapter's matrices. Layers share theirs unless dropout or widening makes copies."""
+    """A token's inputs to the adapter, on a CPU. Layers share theirs unless dropout or widening makes copies;
+    of a value that dropout may have dropped a factor is kept."""
     width = numbers.adapter_bytes
     query, _, _, output, gate, _, down = shape.linears
     inner = len(shape.linears) * training.lora.rank * width
     if training.lora.dropout:
-        return inner + sum(linear.inputs for linear in shape.linears) * (width + numbers.dropout_mask_bytes)
+        return inner + sum(linear.inputs for linear in shape.linears) * 2 * width
     if numbers.adapter_copies_input:
         return inner + sum(linear.inputs for linear in shape.linears) * width
     return inner + sum(linear.inputs for linear in (query, output, gate, down)) * width
 
 
 def _attention(shape: ModelShape, numbers: Numbers, branch: BranchSize, sliding: bool) -> int:
-    """What attention over one branch keeps."""
+    """What attention over one branch keeps on a CPU."""
     width = numbers.value_bytes
-    own = branch.new if numbers.device == "cuda" else branch.seen  # a GPU reads the others where they lie
-    queries, keys = branch.new * shape.query_width, own * shape.key_width
+    queries, keys = branch.new * shape.query_width, branch.seen * shape.key_width
     scores = branch.new * branch.seen
-    if shape.attention_softcap and numbers.device != "cuda":
+    if shape.attention_softcap:
         repeated = 2 * branch.seen * shape.query_width * width
         narrowed = 0 if width == FLOAT32 else width
         return queries * width + repeated + scores * (shape.heads * (width + FLOAT32 + narrowed) + 1)
     window = shape.sliding_window if sliding else None
     masked = branch.old > 0 or (window is not None and branch.seen > window)
-    mask = scores * width if masked and numbers.device != "cuda" else 0
+    mask = scores * width if masked else 0
     return (2 * queries + 2 * keys) * width + branch.new * shape.heads * FLOAT32 + mask
 
 
