@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from finetune_trainer.training import attention, row_attention
+from finetune_trainer.training import attention, compiled_layers, row_attention
 from finetune_trainer.training.compiled_layers import compile_if_it_proves, filled_length
 from finetune_trainer.training.losses import summed_loss
 from finetune_trainer.training.packing import pack
@@ -40,6 +41,23 @@ def test_a_machine_that_cannot_compile_trains_as_before_and_says_why(caplog: pyt
     assert "no C compiler" in caplog.text
     assert model.config._attn_implementation == attention.NAME
     assert summed_loss(model, batch, CPU).item() == expected
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_model_is_compiled_also_after_another_one_that_left_no_room_for_graphs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiled_layers, "LARGEST_NUMBER_OF_GRAPHS", 1)
+    compiled: list[int] = []
+
+    def counting(graph: Any, _: Any) -> Any:
+        compiled.append(len(compiled))
+        return graph
+
+    batch = pack(rows())
+    for _ in range(2):
+        model = model_of("llama", row_attention.NAME, "cpu")
+        assert compile_if_it_proves(model, partial(summed_loss, model, batch, CPU), backend=counting)
+
+    assert compiled == [0, 1]
 
 
 def test_a_wrong_loss_is_not_trusted(caplog: pytest.LogCaptureFixture):

@@ -25,6 +25,10 @@ Backend = str | Callable[..., Any]
 LARGEST_DIFFERENCE = 0.02
 """Of the two losses of the first row, in 16 bits. A wrong mask makes more."""
 
+LARGEST_NUMBER_OF_GRAPHS = 32
+"""Of one model's layers; past it they are run uncompiled, with no more than a warning. A kind of layer has one each with
+and without gradients of its input and of its weights, so that Gemma's two kinds come near torch's own limit of 8."""
+
 
 def filled_length(tokens: int) -> int:
     """The length to which a row is filled up: whole blocks, as attention's kernel wants them."""
@@ -34,6 +38,7 @@ def filled_length(tokens: int) -> int:
 def compile_layers(model: torch.nn.Module, backend: Backend = "inductor") -> int:
     """Compile each decoder layer in place; how many there are. The first row takes the time, whatever its length."""
     set_up_compiler()
+    torch.compiler.reset()  # the graphs of an earlier model of this process would count as this one's
     layers = _decoder_layers(model)
     for layer in layers:
         layer.compile(dynamic=True, backend=backend)
@@ -46,6 +51,7 @@ def set_up_compiler() -> None:
     from torch._functorch import config as partitioning
 
     tracing.specialize_float = True  # scales and caps are the model's, not the row's
+    tracing.recompile_limit = LARGEST_NUMBER_OF_GRAPHS
     # A weight is unpacked on the way forth and on the way back. Found to be the same, it would be kept in 16 bits.
     partitioning.cse = False
 
