@@ -21,6 +21,8 @@ def condition(run: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 ENDED = {Phase.SUCCEEDED, Phase.NOT_PROMOTED, Phase.ROLLED_BACK, Phase.FAILED, Phase.CANCELLED}
+SECONDS_BETWEEN_LOOKS = 4
+"""Each starts a kubectl, which takes a training on two processors more time than it seems."""
 STALLED_PATIENCE_SECONDS = 30.0
 """A run that waits for a person may go on by itself when the cause has just been mended."""
 
@@ -61,7 +63,7 @@ def follow(cluster: Cluster, name: str, progress: Progress, timeout_seconds: flo
                     f"finetunerun/{name} has not ended in {timeout_seconds:.0f} s; see kubectl describe ftr {name} "
                     f"-n {NAMESPACE}, then run the same command again: it goes on from here"
                 )
-            time.sleep(1)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
     if condition(run, "Ready").get("status") != "True":
         stalled = condition(run, "Stalled")
         raise DemoError(f"finetunerun/{name}: {stalled.get('reason')}: {stalled.get('message')}")

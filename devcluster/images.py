@@ -42,19 +42,35 @@ _LOADED_IN_CONTAINERS = (
     "transformers.models.auto.tokenization_auto",
     "transformers.models.llama.modeling_llama",
     "transformers.generation.utils",
+    "transformers.integrations.bitsandbytes",
     "peft",
+    "peft.tuners.lora.bnb",
+    "peft.utils.transformers_weight_conversion",
     "bitsandbytes",
+    "convert_hf_to_gguf",
+    "conversion.llama",
     "gguf",
     "weaviate",
     "boto3",
+    "boto3.s3.transfer",
     "bs4",
+    "datasketch",
     "markdownify",
+    "scipy.integrate",
+    "rich.console",
+    "rich._emoji_codes",
+    "anyio._backends._asyncio",
     "kopf",
     "kubernetes.client",
     "kubernetes.aio.client",
+    "django.contrib.staticfiles.finders",
     "django.core.handlers.asgi",
+    "django.middleware.csrf",
+    "django.utils.cache",
     "httpx",
+    "httpcore",
     "uvicorn",
+    "uvicorn.protocols.http.h11_impl",
     "xllamacpp",
 )
 _AGAINST_BYTECODE = frozenset({"PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"})
@@ -142,12 +158,14 @@ def load_node_images(instance: Instance, processes: Processes, programs: Path) -
 
 
 def load_project_images(instance: Instance, processes: Processes, programs: Path, progress: Progress) -> None:
-    """Packs this clone's code and gives it to the node, when the code is not the one the node already has."""
+    """Packs this clone's code and gives it to the node, when the code is not the one the node already has.
+
+    Comes after `compile_environment`: the node's containers use the same environment.
+    """
     digest = source_digest()
     if all(_is_loaded(instance, image, digest) for image in PROJECT_IMAGES):
         progress.say(PART, f"already up: the node has this code (digest {digest[:12]})")
         return
-    compile_environment(progress)
     with progress.step(PART, "build the wheel, pack it, import it: " + " ".join(PROJECT_IMAGES)):
         rootfs = _empty(instance.state / "images" / "rootfs")
         _lay_out_project(rootfs, instance.state / "images")
@@ -183,15 +201,15 @@ def source_digest() -> str:
 
 def compile_environment(progress: Progress) -> None:
     """Lets Python leave compiled modules in the environment; containers would compile them at every start."""
-    lock = _file_digest(REPOSITORY / "uv.lock")
+    compiled = "\n".join((_file_digest(REPOSITORY / "uv.lock"), *_LOADED_IN_CONTAINERS))
     marker = VENV / ".devcluster-bytecode"
-    if marker.exists() and marker.read_text() == lock:
+    if marker.exists() and marker.read_text() == compiled:
         return
     with progress.step(PART, "compile the Python modules that the containers will load (once)"):
         # a shell that keeps Python from writing bytecode would make every container compile at every start
         writing = {name: value for name, value in os.environ.items() if name not in _AGAINST_BYTECODE}
         run([VENV_PYTHON, "-c", _IMPORT_ALL, *_LOADED_IN_CONTAINERS], cwd=Path("/"), env=writing)
-        marker.write_text(lock)
+        marker.write_text(compiled)
 
 
 def base_runtime_spec(programs: Path) -> str:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,15 +59,20 @@ def _up(instance: Instance, parts: Sequence[str], progress: Progress) -> None:
         pid, log = go_programs.start_in_background()
         progress.say(go_programs.PART, f"are built in the background meanwhile (process {pid}, log {log})")
     processes = Processes(instance, namespaces.open_namespaces(instance))
-    chains = [
+    chains: list[Callable[[], None]] = [
         lambda: _up_storage(instance, processes, wanted, progress),
         lambda: _up_wordpress(instance, processes, wanted, progress),
         lambda: _up_cluster(instance, processes, wanted, progress),
     ]
+    if "images" in wanted:
+        chains.append(lambda: images.compile_environment(progress))
     # Side by side: the parts mostly wait, for each other's CPU or, on a cold machine, for the compiler.
     with ThreadPoolExecutor(len(chains)) as pool:
         for ended in [pool.submit(chain) for chain in chains]:
             ended.result()
+    if "images" in wanted:
+        cluster_programs = go_programs.ensure(progress)
+        images.load_project_images(instance, processes, cluster_programs, progress)
 
 
 def _up_storage(instance: Instance, processes: Processes, wanted: set[str], progress: Progress) -> None:
@@ -86,15 +91,11 @@ def _up_wordpress(instance: Instance, processes: Processes, wanted: set[str], pr
 def _up_cluster(instance: Instance, processes: Processes, wanted: set[str], progress: Progress) -> None:
     if not wanted & _NEEDS_PROGRAMS:
         return
-    if "images" in wanted:
-        images.compile_environment(progress)  # before the wait for the programs, not after it
     programs = go_programs.ensure(progress)
     if "node" in wanted:
         node.up(node.Node(instance, processes, programs), progress)
     if "weaviate" in wanted:
         weaviate.up(weaviate.Weaviate(instance, processes, programs), progress)
-    if "images" in wanted:
-        images.load_project_images(instance, processes, programs, progress)
 
 
 def up_on_host(instance: Instance, progress: Progress) -> None:

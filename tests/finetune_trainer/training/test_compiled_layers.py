@@ -44,7 +44,9 @@ def test_a_machine_that_cannot_compile_trains_as_before_and_says_why(caplog: pyt
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-def test_a_model_is_compiled_also_after_another_one_that_left_no_room_for_graphs(monkeypatch: pytest.MonkeyPatch):
+def test_a_model_is_compiled_also_after_another_one_that_left_no_room_for_graphs(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(compiled_layers, "LARGEST_NUMBER_OF_GRAPHS", 1)
     compiled: list[int] = []
 

@@ -18,8 +18,10 @@ from finetune_trainer.training.encoding import load_tokenizer, prompt_token_ids
 
 logger = logging.getLogger(__name__)
 
-BATCH = 16
-"""Prompts at once; a decoding step reads all weights, however many they are."""
+MOST_TOKENS_AT_ONCE = 16_384
+"""Of prompts and answers, filled up to the longest. A decoding step reads all weights, for however many rows; what it
+keeps of them is 8 GiB for a model of 7 billion weights (512 KiB a token, Llama 2)."""
+MOST_ROWS_AT_ONCE = 64
 
 
 def answer_questions(
@@ -50,10 +52,8 @@ def answer_questions(
         prompts = [prompt_token_ids(tokenizer, question.prompt) for question in questions]
         ends = _end_tokens(model, tokenizer.eos_token_id)
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
         answers: dict[int, Answer] = {}
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
+        for batch in batches([len(prompt) + max_answer_tokens for prompt in prompts]):
             rows = _generate(model, [prompts[index] for index in batch], max_answer_tokens, ends, pad, device)
             for index, row in zip(batch, rows, strict=True):
                 end = next((place for place, token in enumerate(row) if token in ends), None)
@@ -62,11 +62,27 @@ def answer_questions(
             done(len(answers))
     except torch.OutOfMemoryError as error:
         raise CudaOutOfMemory(
-            f"spec.resources.train.gpu: {BATCH} answers at once do not fit the GPU ({error}); take a larger GPU"
+            f"spec.resources.train.gpu: the model and {MOST_TOKENS_AT_ONCE} tokens of questions and answers do not fit "
+            f"the GPU ({error}); take a larger GPU"
         ) from error
     except (OSError, ValueError, KeyError) as error:
         raise BaseModelRejected(f"{folder.name}: transformers cannot run the model ({error})") from error
     return [answers[index] for index in range(len(questions))]
+
+
+def batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Numbers of the rows that are answered together: of like length, the longest last.
+
+    Args:
+        lengths: tokens of each row, prompt and answer.
+    """
+    made: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        rows = len(made[-1]) + 1 if made else 0
+        if not rows or rows > MOST_ROWS_AT_ONCE or rows * lengths[row] > MOST_TOKENS_AT_ONCE:
+            made.append([])
+        made[-1].append(row)
+    return made
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ import torch
 
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import BaseModelRejected
-from finetune_trainer.training import attention, frozen_linear, row_attention
+from finetune_trainer.training import attention, row_attention
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -100,7 +100,9 @@ def add_adapter(model: PreTrainedModel, training: TrainingSpec) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     if model.device.type == "cuda":  # on a CPU, peft's own layers over bitsandbytes' product are as fast
-        config._register_custom_module(frozen_linear.LAYERS)
+        from finetune_trainer.training.frozen_linear import LAYERS
+
+        config._register_custom_module(LAYERS)
     with warnings.catch_warnings():  # peft still asks for a property that transformers renames
         warnings.simplefilter("ignore", FutureWarning)
         adapted: PeftModel = get_peft_model(model, config)
