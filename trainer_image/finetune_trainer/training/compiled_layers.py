@@ -26,8 +26,8 @@ LARGEST_DIFFERENCE = 0.02
 """Of the two losses of the first row, in 16 bits. A wrong mask makes more."""
 
 LARGEST_NUMBER_OF_GRAPHS = 32
-"""Of one model's layers; past it they are run uncompiled, with no more than a warning. A kind of layer has one each with
-and without gradients of its input and of its weights, so that Gemma's two kinds come near torch's own limit of 8."""
+"""Of one model's layers; past it they are run uncompiled, with no more than a warning. A kind of layer has one each
+with and without gradients of its input and of its weights, so that Gemma's two kinds come near torch's limit of 8."""
 
 
 def filled_length(tokens: int) -> int:
