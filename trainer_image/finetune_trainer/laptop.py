@@ -24,7 +24,6 @@ from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import ExitCode, Stage, StageReport
 from finetune_trainer.__main__ import StopSignal, run_stage
 from finetune_trainer.dataset_command_line import add_dataset_commands
-from finetune_trainer.dataset_commands import run_dataset_command
 from finetune_trainer.estimate_command import add_estimate_command, run_estimate_command
 from finetune_trainer.run_log import JsonProgress, Progress, TerminalProgress
 from finetune_trainer.run_settings import load_run
@@ -177,6 +176,10 @@ def main(argv: list[str] | None = None) -> None:
     stop = StopSignal()
     stop.install()
     if arguments.command == "dataset":
+        from finetune_trainer.dataset_commands import (
+            run_dataset_command,
+        )  # seconds, which --help need not wait for
+
         sys.exit(run_dataset_command(arguments, dict(os.environ), lambda: stop.received))
     if arguments.command == "estimate":
         sys.exit(run_estimate_command(arguments))

@@ -5,6 +5,7 @@ Left out: Weaviate, S3 and a real WordPress (tests/together/test_dataset.py).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +49,17 @@ TOPICS = [
 ]
 
 
+DIGESTS = {
+    "documents.jsonl": "79cf8ce4cf1d78ba",
+    "train.jsonl": "605107cedca2578b",
+    "evaluation.jsonl": "bcce7cf3b9ca2233",
+}
+
+
+def markdown(folder: Path) -> dict[str, object]:
+    return {"name": "pages", "markdown": {"folder": str(folder), "baseUrl": "https://mill.example/"}}
+
+
 @pytest.fixture
 def site(wordpress):
     for number, topic in enumerate(TOPICS, start=1):
@@ -66,7 +78,8 @@ def context(site, folder: Path, **dataset: Any) -> StageContext:
     spec = {
         "baseModel": {"uri": "hf://owner/name@main"},
         "dataset": {
-            "sources": [{"name": "site", "wordpress": {"url": site.url, **dataset.pop("wordpress", {})}}],
+            "sources": dataset.pop("sources", None)
+            or [{"name": "site", "wordpress": {"url": site.url, **dataset.pop("wordpress", {})}}],
             "minDocuments": 5,
             "minExamples": 20,
             **dataset,
@@ -131,6 +144,37 @@ def test_the_same_input_gives_the_same_bytes(site, tmp_path):
     first, second = context(site, tmp_path / "a"), context(site, tmp_path / "b")
 
     assert stored(first, build(first)) == stored(second, build(second))
+
+
+def test_markup_that_says_nothing_changes_no_byte(site, tmp_path):
+    """Nonces, tracking ids, comments and blanks: what a site prints anew for each visitor."""
+    plain = context(site, tmp_path / "a")
+    before = build(plain)
+    for number, post in enumerate(site.posts):
+        html = post["content"]["rendered"].replace("<p>", f'<p data-nonce="{number * 7919}">\n  ')
+        post["content"]["rendered"] = f"<!-- cached at {number} -->\n{html}\n<script>track({number})</script>"
+    again = context(site, tmp_path / "b")
+
+    assert stored(again, build(again)) == stored(plain, before)
+
+
+def test_the_dataset_of_a_small_folder_is_this_one_on_every_python_and_machine(tmp_path):
+    """Who changes cleaning, generator or split on purpose changes these digests with them."""
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for number, topic in enumerate(TOPICS, start=1):
+        (folder / f"{topic}.md").write_text(
+            f"---\ntitle: All about the {topic}\ndate: 2025-01-{number:02d}\ntags: [mill, {topic}]\n---\n"
+            f"## How much is the {topic}?\n\nThe {topic} was bought for £{number}50 by the trust.\n\n"
+            f"## History\n\nThe old {topic} was built in 19{number + 10} by two brothers, so they say: “it *holds*”.\n",
+            encoding="utf-8",
+        )
+    given = context(None, tmp_path, sources=[markdown(folder)])
+
+    files = stored(given, build(given))
+
+    found = {name: hashlib.sha256(files[f"/{name}"]).hexdigest()[:16] for name in DIGESTS}
+    assert found == DIGESTS
 
 
 def test_a_second_build_into_the_same_store_changes_nothing(site, tmp_path):
@@ -311,6 +355,20 @@ def test_at_every_step_kept_and_dropped_make_what_was_seen(site, tmp_path):
     manifest = read_manifest(given.store, dataset_folder(report.dataset.digest))
     assert manifest is not None
     assert manifest.facts["counts"][1] == "cleaning: 13 documents seen, 12 kept, 1 dropped"
+
+
+def test_the_row_that_is_missing_decides(site, tmp_path):
+    report = build(context(site, tmp_path / "a"))
+    assert report.dataset is not None
+    rows = report.dataset.training_examples
+
+    enough = build(context(site, tmp_path / "b", minExamples=rows))
+
+    assert enough.dataset == report.dataset
+    with pytest.raises(
+        DataRejected, match=rf"minExamples: {rows} training examples .* {rows + 1} are needed"
+    ):
+        build(context(site, tmp_path / "c", minExamples=rows + 1))
 
 
 def test_too_few_examples_are_refused_before_anything_is_stored(site, tmp_path):

