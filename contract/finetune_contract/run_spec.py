@@ -724,6 +724,9 @@ class RolloutSpec(ContractModel):
     """What is rolled; needed unless mode is None."""
     timeout_seconds: Annotated[int, Field(ge=30, le=86_400)] = 900
     """After this long without success the previous model is put back."""
+    observation_seconds: Annotated[int, Field(ge=10, le=3600)] = 10
+    """New pods that serve are watched for so long, on top of timeoutSeconds. A crash of the model server or a wrong
+    answer about its model puts the previous model back; only then is the run done."""
     serving_port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port of the pods where `/readyz` names the model that is loaded."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE_OPENS = re.compile(r"^\s*(?:>[ \t]*|(?:[-*+]|\d{1,9}[.)])[ \t]+)*(`{3,}(?=[^`]*$)|~{3,})")
@@ -195,6 +195,22 @@ class PassageIndex:
             )
             for index in places
         ]
+
+    def has_all(self, passage: Passage, words: Collection[str]) -> bool:
+        """Whether one of the passages has each of these content words, in title, heading or text."""
+        place = self._place_of[passage]
+        return all(place in self._places.get(word, ()) for word in words)
+
+    def any_has_all(self, words: Collection[str]) -> bool:
+        """Whether some passage has each of these content words."""
+        if not words:
+            return bool(self.passages)
+        rarest, *others = sorted((self._places.get(word, {}) for word in words), key=len)
+        return any(all(place in places for places in others) for place in rarest)
+
+    @cached_property
+    def _place_of(self) -> dict[Passage, int]:
+        return {passage: place for place, passage in enumerate(self.passages)}
 
     def _scores(self, question: str) -> tuple[dict[int, float], float]:
         """Information that passages share with a question, by place, and all that the question has."""

@@ -38,7 +38,9 @@ OPERATOR = "operator-under-test"
 Json = dict[str, Any]
 
 SERVER = """
-import http.server, json, os
+import http.server, json, os, threading
+if os.environ.get("CRASHES_WITH", "none") == os.environ.get("MODEL_ID"):
+    threading.Timer(float(os.environ["CRASHES_AFTER"]), os._exit, [7]).start()
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps({"model": os.environ.get("MODEL_ID") or "none"}).encode()

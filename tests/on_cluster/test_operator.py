@@ -196,6 +196,32 @@ def test_a_good_model_goes_live_and_a_broken_one_is_taken_back(
     stand.kubectl("delete", "deployment", "chat")
 
 
+def test_a_model_that_serves_well_at_first_and_then_crashes_is_taken_back(stand: Stand) -> None:
+    """The Deployment reports success meanwhile: all its pods were ready."""
+    good, fragile = stand.put_model(b"one that lasts"), stand.put_model(b"one that does not last")
+    target = stand.deployment("watched")
+    (server,) = target["spec"]["template"]["spec"]["containers"]
+    server["env"] = [
+        {"name": "CRASHES_WITH", "value": f"sha256:{fragile}"},
+        {"name": "CRASHES_AFTER", "value": "15"},
+    ]
+    stand.apply(target)
+    stand.apply(stand.run("lasting", manifest=good, rollout=rollout_to("watched")))
+    stand.phase("lasting", "Succeeded", 150)
+
+    rollout = rollout_to("watched") | {"observationSeconds": 60}
+    stand.apply(stand.run("fragile", manifest=fragile, rollout=rollout))
+    stand.until("fragile", lambda status: status.get("rollout", {}).get("phase") == "Verifying")
+    stand.kubectl("rollout", "status", "deployment/watched", "--timeout=5s")
+    stand.phase("fragile", "RolledBack", 120)
+
+    rolled_out = stand.condition("fragile", "RolledOut")
+    assert (rolled_out["status"], rolled_out["reason"]) == ("False", "ContainerCrashed")
+    assert "exit code 7" in rolled_out["message"]
+    assert stand.env_of("watched")["MODEL_ID"] == f"sha256:{good}"
+    stand.kubectl("delete", "deployment", "watched")
+
+
 def test_a_newer_run_waits_for_the_rollout_of_an_older_one_and_then_goes_live(stand: Stand) -> None:
     older, newer = stand.put_model(b"older"), stand.put_model(b"newer")
     stand.apply(stand.deployment("shared"))

@@ -85,6 +85,56 @@ def test_the_node_that_failed_gives_the_reason_and_not_the_one_that_was_stopped_
     assert attempt["exitCode"] == 30
 
 
+def on_a_gpu(stand: Stand, name: str, seconds: int, **budget: float) -> Json:
+    run = stand.run(name, train_seconds=seconds)
+    run["spec"]["resources"]["train"]["gpu"] = {"resourceName": GPU}
+    run["spec"]["policy"] = {"budget": budget}
+    return run
+
+
+def test_a_training_that_runs_out_of_gpu_memory_goes_on_in_smaller_steps(stand: Stand) -> None:
+    stand.start_operator()
+    run = on_a_gpu(stand, "large", 78)
+    run["spec"]["training"] = {"effectiveBatchSize": 8, "microBatchSize": 8}
+    stand.apply(run)
+
+    status = stand.phase("large", "Succeeded", 150)
+
+    first, second = [attempt for attempt in status["attempts"] if attempt["stage"] == "train"]
+    assert (first["result"], second["result"]) == ("CudaOutOfMemory", "Succeeded")
+    assert second["overlay"]["microBatchSize"] == 4
+    log = stand.kubectl("logs", f"--selector=batch.kubernetes.io/job-name={second['job']}", "--tail=-1")
+    assert '"microBatchSize":4' in log.replace(" ", "")
+
+
+def test_a_run_is_stopped_before_it_costs_more_gpu_hours_than_it_may(stand: Stand) -> None:
+    stand.start_operator()
+    stand.apply(on_a_gpu(stand, "costly", 300, maxGPUHours=0.004))
+
+    status = stand.phase("costly", "Failed", 150)
+
+    ready = stand.condition("costly", "Ready")
+    assert ready["reason"] == "BudgetExceeded"
+    assert "spec.policy.budget.maxGPUHours: 0.004 GPU hours are used up" in ready["message"]
+    assert 14 <= status["usage"]["gpuSeconds"] < 60
+    stand.until("costly", lambda _: not {"Pending", "Running"} & phases_of_pods(stand), 60)
+
+
+def phases_of_pods(stand: Stand) -> set[str]:
+    return set(stand.kubectl("get", "pods", "--output=jsonpath={.items[*].status.phase}").split())
+
+
+def test_a_training_that_holds_a_gpu_and_does_nothing_is_stopped_and_begun_again(stand: Stand) -> None:
+    stand.start_operator()
+    stand.apply(on_a_gpu(stand, "stuck", 79, idleGPUStopSeconds=10))
+
+    status = stand.phase("stuck", "Succeeded", 200)
+
+    assert attempts_of(status, "train") == ["GpuIdle", "Succeeded"]
+    first = next(attempt for attempt in status["attempts"] if attempt["result"] == "GpuIdle")
+    assert "no new step for 10s" in first["message"]
+
+
 def test_a_queued_job_waits_for_its_queue_and_loses_nothing_when_its_place_is_taken_back(
     stand: Stand,
 ) -> None:

@@ -6,6 +6,7 @@ Every test has a collection and a prefix of its own.
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +19,9 @@ import weaviate
 from weaviate.classes.config import DataType, Property
 from weaviate.classes.init import Auth
 
-from finetune_contract.artifact_layout import dataset_folder
+from demo import untuned_model
+from devcluster.progress import Progress
+from finetune_contract.artifact_layout import GGUF_FILE, dataset_folder
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.stage_protocol import StageReport
@@ -35,6 +38,7 @@ from finetune_trainer.errors import (
     SourceUnavailable,
     StoreRejected,
 )
+from finetune_trainer.packaging.llama_cpp import served
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.s3 import S3Store
 from tests.finetune_trainer.training.tiny_model import save_tiny_model
@@ -250,6 +254,32 @@ def test_every_answer_stands_in_the_document_that_it_names(context):
     for example in examples:
         for string in example.must_contain if example.kind.value == "grounded" else []:
             assert string in texts[example.document_url]
+
+
+def test_what_a_real_language_model_writes_is_taught_only_where_the_document_says_it(context):
+    """The demo's small base model writes little that holds; what counts is that nothing else gets through."""
+    gguf = untuned_model.package(Progress()) / GGUF_FILE
+    with served(gguf, context_tokens=8192) as model:
+        generator = {"url": f"{model.address}/v1", "model": "smollm2", "maxRequests": 10}
+        kinds = ["grounded", "refusal", "generated"]
+        report = build(
+            changed(changed(context, "dataset.generator", generator), "dataset.exampleKinds", kinds)
+        )
+
+    assert "the generator was asked 10 of at most 10 times" in report.message
+    assert report.dataset is not None
+    folder = dataset_folder(report.dataset.digest)
+    steps = {
+        (step["step"], step["unit"]): step
+        for step in json.loads(context.store.read(f"{folder}/counts.json") or b"")
+    }
+    pairs = steps["generator", "pairs"]
+    assert pairs["kept"] + sum(pairs["dropped"].values()) == pairs["seen"]
+    texts = {post.post_url: " ".join(post.post_content.split()) for post in documents_of(context, report)}
+    rows = (context.store.read(f"{folder}/train.jsonl") or b"").splitlines()
+    written = [row for row in map(Example.model_validate_json, rows) if row.kind == "generated"]
+    for row in written:
+        assert all(said in texts[row.document_url] for said in row.must_contain)
 
 
 def test_a_laptop_without_weaviate_gets_the_same_dataset(context):

@@ -147,7 +147,8 @@ def _watch(
     now: datetime,
 ) -> Step:
     deployment = observed.target
-    late = seconds_since(rollout.patched_at, now) > run.spec.rollout.timeout_seconds
+    elapsed, limits = seconds_since(rollout.patched_at, now), run.spec.rollout
+    late = elapsed > limits.timeout_seconds
     if deployment is None:
         words = f"{rollout.target} is gone"
         if late:
@@ -177,7 +178,12 @@ def _watch(
     seen = watch(target, deployment, pods, rollout.patched_at, now)
     if isinstance(seen, Complete) and rollout.phase is RolloutPhase.VERIFYING:
         answers = verify(observed.served, wanted.model_id, deployment.replicas)
-        seen = answers if isinstance(answers, Failed) else steady(target, pods, now) or answers
+        window = steady(target, pods, limits.observation_seconds, now)
+        seen = window if isinstance(answers, Complete) or isinstance(window, Failed) else answers
+        if isinstance(seen, Waiting) and seen is window:
+            # the window has an end even where pods keep coming, and a model that serves is not late for it
+            late = False
+            seen = seen if elapsed <= limits.timeout_seconds + limits.observation_seconds else Complete()
         if isinstance(seen, Complete):
             won = rollout.model_copy(update={"phase": RolloutPhase.SUCCEEDED})
             kept = record(run, deployment.name, wanted, rollout.previous, LIVE)
@@ -191,7 +197,7 @@ def _watch(
     if run.spec.cancel:
         return _turn_back(rollout, Reason.CANCELLED, "the run was cancelled while the model was rolling out")
     if late:
-        limit = in_words(run.spec.rollout.timeout_seconds)
+        limit = in_words(limits.timeout_seconds)
         return _turn_back(
             rollout,
             Reason.PROGRESS_DEADLINE_EXCEEDED,

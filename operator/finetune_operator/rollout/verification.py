@@ -10,9 +10,6 @@ from finetune_operator.observed import PodFacts, ServedModel
 from finetune_operator.rollout.progress import Complete, Failed, Progress, Waiting
 from finetune_operator.timestamps import in_words, seconds_since
 
-STEADY_SECONDS = 10.0
-"""A model that crashes at its first request, or at its first answer to a probe, has done so by then."""
-
 
 def verify(served: tuple[ServedModel, ...], model_id: str, replicas: int) -> Progress:
     """Compare each pod's answer with the model that must be served.
@@ -34,12 +31,13 @@ def verify(served: tuple[ServedModel, ...], model_id: str, replicas: int) -> Pro
     return Complete()
 
 
-def steady(target: DeploymentTarget, pods: tuple[PodFacts, ...], now: datetime) -> Failed | Waiting | None:
-    """Whether the model servers keep running; None when they do.
+def steady(target: DeploymentTarget, pods: tuple[PodFacts, ...], seconds: float, now: datetime) -> Progress:
+    """Whether the model servers keep running for so many seconds.
 
     A Deployment is complete as soon as its pods were ready for an instant. What crashed after that, and is ready again,
     would crash once more.
     """
+    youngest = seconds
     for pod in pods:
         server = pod.container(target.server_container)
         if server is None:
@@ -53,6 +51,8 @@ def steady(target: DeploymentTarget, pods: tuple[PodFacts, ...], now: datetime) 
                 f"{crashed.exit_code}, {server.restarts} restarts){words}",
             )
         ran = seconds_since(server.started_at, now)
-        if server.started_at and ran < STEADY_SECONDS:
-            return Waiting(f"pod {pod.name} has served for {in_words(ran)} of {in_words(STEADY_SECONDS)}")
-    return None
+        if server.started_at and ran < seconds:
+            youngest = min(youngest, ran)
+    if youngest < seconds:
+        return Waiting(f"the new pods are watched: {in_words(youngest)} of {in_words(seconds)}")
+    return Complete()

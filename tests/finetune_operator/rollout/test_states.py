@@ -150,6 +150,47 @@ def test_a_model_that_crashes_after_its_pod_was_ready_is_taken_back():
     assert "segfault" in condition(decision, "RolledOut").message
 
 
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (60, RolloutPhase.VERIFYING),
+        (905, RolloutPhase.VERIFYING),  # the rollout's 900 seconds do not count for it
+        (1000, RolloutPhase.SUCCEEDED),  # as long as the last pod's window
+        (1205, RolloutPhase.SUCCEEDED),  # nor is it prolonged for ever by new pods
+    ],
+)
+def test_a_model_that_serves_is_watched_for_the_time_that_the_run_asks_for(
+    seconds: int, expected: RolloutPhase
+):
+    asking = rolling(RolloutPhase.VERIFYING)
+    rollout = asking.spec.rollout.model_copy(update={"observation_seconds": 300})
+    run = replace(asking, spec=asking.spec.model_copy(update={"rollout": rollout}))
+    started = at(700) if seconds < 1200 else at(1200)
+    server = ContainerFacts("model-server", ready=True, running=True, started_at=started)
+    asked = seen(
+        target=a_deployment(NEW_MODEL),
+        target_pods=(a_target_pod(server, ready=True),),
+        served=(ServedModel("chat-1", NEW_ID),),
+    )
+
+    assert phase_of(decide(run, asked, later(seconds))) is expected
+
+
+def test_a_run_that_is_cancelled_while_its_model_is_watched_takes_it_back():
+    run = rolling(RolloutPhase.VERIFYING)
+    server = ContainerFacts("model-server", ready=True, running=True, started_at=at(1))
+    asked = seen(
+        target=a_deployment(NEW_MODEL),
+        target_pods=(a_target_pod(server, ready=True),),
+        served=(ServedModel("chat-1", NEW_ID),),
+    )
+
+    decision = decide(replace(run, spec=a_run(cancel=True).spec), asked, later(5))
+
+    assert phase_of(decision) is RolloutPhase.ROLLING_BACK
+    assert condition(decision, "RolledOut").reason == Reason.CANCELLED
+
+
 def test_a_pod_that_does_not_answer_is_waited_for_until_the_time_is_up():
     run = rolling(RolloutPhase.VERIFYING)
     silent = seen(

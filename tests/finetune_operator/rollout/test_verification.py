@@ -33,23 +33,44 @@ def a_server(**changes: object) -> ContainerFacts:
 @pytest.mark.parametrize(
     ("server", "expected"),
     [
-        (a_server(started_at=at(0)), type(None)),
+        (a_server(started_at=at(0)), Complete),
         (a_server(started_at=at(15)), Waiting),
-        (a_server(), type(None)),
+        (a_server(), Complete),
         (
             a_server(started_at=at(0), restarts=1, last_terminated=Termination(139, "Error", "segfault")),
             Failed,
         ),
-        (a_server(started_at=at(0), restarts=1, last_terminated=Termination(0)), type(None)),
+        (a_server(started_at=at(0), restarts=1, last_terminated=Termination(0)), Complete),
     ],
 )
 def test_a_model_that_was_ready_for_an_instant_only_does_not_pass(server, expected):
     pods = (a_target_pod(server, ready=True),)
 
-    assert isinstance(steady(DeploymentTarget(name="chat"), pods, later(20)), expected)
+    assert isinstance(steady(DeploymentTarget(name="chat"), pods, 10, later(20)), expected)
 
 
 def test_other_containers_may_restart():
     web = ContainerFacts("web", ready=True, restarts=4, last_terminated=Termination(1))
 
-    assert steady(DeploymentTarget(name="chat"), (a_target_pod(web, ready=True),), later(20)) is None
+    assert (
+        steady(DeploymentTarget(name="chat"), (a_target_pod(web, ready=True),), 10, later(20)) == Complete()
+    )
+
+
+def test_a_crash_of_any_pod_counts_before_the_others_are_watched_to_the_end():
+    young = a_target_pod(a_server(started_at=at(15)), ready=True)
+    crashed = a_server(started_at=at(16), restarts=1, last_terminated=Termination(139, "Error", "segfault"))
+
+    seen = steady(DeploymentTarget(name="chat"), (young, a_target_pod(crashed, ready=True)), 60, later(20))
+
+    assert isinstance(seen, Failed)
+    assert "exit code 139" in seen.message
+
+
+def test_the_youngest_pod_is_watched_for_the_whole_window():
+    pods = [a_target_pod(a_server(started_at=at(seconds)), ready=True) for seconds in (0, 40)]
+
+    seen = steady(DeploymentTarget(name="chat"), tuple(pods), 60, later(70))
+
+    assert seen == Waiting("the new pods are watched: 30s of 1m00s")
+    assert steady(DeploymentTarget(name="chat"), tuple(pods), 60, later(100)) == Complete()

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from finetune_trainer.commands import run_process
 from finetune_trainer.errors import Preempted
 from finetune_trainer.training.train import train
 from tests.finetune_trainer.training.tiny_model import context_for, publish_dataset, spec_for
@@ -38,4 +39,5 @@ def main(folder: Path, base: Path, stop_after: int | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else None)
+    stop_after = int(sys.argv[3]) if len(sys.argv) > 3 else None
+    run_process(lambda: main(Path(sys.argv[1]), Path(sys.argv[2]), stop_after))

@@ -83,7 +83,8 @@ class ServedModel:
     """A GGUF file behind llama.cpp's HTTP server, on this machine alone."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self.address = address
+        """http://host:port; below it lies an OpenAI-compatible API as well, at /v1."""
 
     def prompt_token_ids(self, prompt: Sequence[ChatMessage]) -> list[int]:
         """What the server makes of a chat before the model sees it: its template, then its tokenizer."""
@@ -128,7 +129,7 @@ class ServedModel:
 
     def _post(self, path: str, body: dict[str, object]) -> Any:
         request = urllib.request.Request(  # noqa: S310 - always http to this machine
-            self._address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+            self.address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=600) as response:  # noqa: S310

@@ -110,14 +110,15 @@ class Corpus:
         self.facts = tuple(facts)
         self._facts_by_passage = {fact.passage: fact for fact in facts}
         self._index = PassageIndex(passages)
-        texts = [without_addresses(document.post_content) for document in documents]
-        self._lower_words = Counter(word for text in texts for word in _LOWER_WORD.findall(text))
-        self._names = Counter(word for text in texts for word in _NAME_INSIDE.findall(text))
-        self._words = {
-            p: frozenset(content_words(f"{p.title} {p.heading} {without_addresses(p.text)}"))
-            for p in passages
-        }
-        self.site_noun = _site_noun(texts)
+        self._lower_words: Counter[str] = Counter()
+        self._names: Counter[str] = Counter()
+        nouns = _Nouns()
+        for document in documents:
+            text = without_addresses(document.post_content)
+            self._lower_words.update(_LOWER_WORD.findall(text))
+            self._names.update(_NAME_INSIDE.findall(text))
+            nouns.read(text)
+        self.site_noun = nouns.of_the_site()
         """What the site speaks of most, such as `mill`; for questions about what it does not have."""
         self._found: dict[tuple[str, ...], tuple[Passage, ...]] = {}
         self._ways: dict[Fact, tuple[Phrasing, ...]] = {}
@@ -188,15 +189,14 @@ class Corpus:
 
     def holds(self, words: str) -> bool:
         """Whether some passage has all content words of a phrase."""
-        wanted = frozenset(content_words(words))
-        return any(wanted <= known for known in self._words.values())
+        return self._index.any_has_all(frozenset(content_words(words)))
 
     def is_told_apart_by(self, topic: str, url: str) -> bool:
         """Whether a topic says which document is meant: no other has a section with all its words. `Conclusion` does
         not, and a question about it has a hundred answers."""
         wanted = frozenset(content_words(topic))
         others = (passage for passage in self.search(topic, SEARCH_DEPTH) if passage.url != url)
-        return bool(wanted) and not any(wanted <= self._words[passage] for passage in others)
+        return bool(wanted) and not any(self._index.has_all(passage, wanted) for passage in others)
 
     def ways_to_ask(self, fact: Fact) -> list[Phrasing]:
         """Phrasings for a fact, by the heading of its section and by the sentence that answers."""
@@ -244,10 +244,24 @@ class Corpus:
         return f"the {topic}" if article else topic
 
 
-def _site_noun(texts: Sequence[str]) -> str:
-    """The noun that a good part of the documents speak of as `the ...`."""
-    nouns = Counter(noun for text in texts for noun in _THE_NOUN.findall(text) if content_words(noun))
-    noun, count = min(nouns.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
-    speaking = sum(noun in _THE_NOUN.findall(text) for text in texts)
-    known = count >= MIN_SITE_NOUN_COUNT and speaking >= MIN_SITE_NOUN_SHARE * len(texts)
-    return noun if known and noun not in _NO_NOUNS else "site"
+class _Nouns:
+    """What the documents speak of as `the ...`."""
+
+    def __init__(self) -> None:
+        self._texts = 0
+        self._said: Counter[str] = Counter()
+        self._speaking: Counter[str] = Counter()
+        """Documents that say it."""
+
+    def read(self, text: str) -> None:
+        """One more document."""
+        nouns = [noun for noun in _THE_NOUN.findall(text) if content_words(noun)]
+        self._texts += 1
+        self._said.update(nouns)
+        self._speaking.update(set(nouns))
+
+    def of_the_site(self) -> str:
+        """The noun that is said most, if a good part of the documents say it."""
+        noun, count = min(self._said.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
+        known = count >= MIN_SITE_NOUN_COUNT and self._speaking[noun] >= MIN_SITE_NOUN_SHARE * self._texts
+        return noun if known and noun not in _NO_NOUNS else "site"
