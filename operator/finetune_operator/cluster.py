@@ -9,7 +9,7 @@ What it uses, and so what the operator's Role must allow (there is no `secrets` 
 | batch                  | jobs                 | list, watch, create, delete | watched       |
 | (core)                 | pods                 | list, watch              | watched          |
 | (core)                 | pods/log             | get                      | watched          |
-| (core)                 | configmaps           | create, patch            | watched          |
+| (core)                 | configmaps           | get, create, patch       | watched          |
 | (core)                 | services             | create                   | watched          |
 | (core)                 | events               | create                   | watched          |
 | (core)                 | persistentvolumeclaims | get                    | watched          |
@@ -62,13 +62,14 @@ from finetune_operator.errors import (
     StaleObject,
 )
 from finetune_operator.events import RunEvent
-from finetune_operator.lifecycle import asks_for_target
+from finetune_operator.lifecycle import asks_for_record, asks_for_target
 from finetune_operator.observed import (
     ContainerFacts,
     DeploymentFacts,
     JobFacts,
     Observed,
     PodFacts,
+    RecordedModel,
     Refusal,
     Run,
     RunKey,
@@ -76,6 +77,7 @@ from finetune_operator.observed import (
 )
 from finetune_operator.pod_answers import ask_pods
 from finetune_operator.rollout.progress import pods_with, silent_failures
+from finetune_operator.rollout.record import read_history, record_name
 from finetune_operator.rollout.rivals import rivals
 from finetune_operator.rollout.room import claim_of
 from finetune_operator.rollout.states import rehearsal
@@ -201,9 +203,19 @@ class Cluster:
             self._list(f"/api/v1/namespaces/{run.namespace}/pods", selector),
         )
         facts = await self._jobs(run, jobs, pods)
-        if not asks_for_target(run):
-            return Observed(jobs=facts)
-        return await self._observe_target(run, facts)
+        observed = await self._observe_target(run, facts) if asks_for_target(run) else Observed(jobs=facts)
+        return replace(observed, history=await self._history(run)) if asks_for_record(run) else observed
+
+    async def _history(self, run: Run) -> tuple[RecordedModel, ...]:
+        """What is on the record of the run's target."""
+        target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+        if target is None:
+            return ()
+        try:
+            path = f"/api/v1/namespaces/{run.namespace}/configmaps/{record_name(target.name)}"
+            return read_history(await self._call("GET", path))
+        except NotFound:
+            return ()
 
     async def _jobs(self, run: Run, jobs: list[Json], pods: list[Json]) -> tuple[JobFacts, ...]:
         open_jobs = {a.job for a in run.status.attempts if a.result == RUNNING}

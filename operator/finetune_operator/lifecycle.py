@@ -60,6 +60,14 @@ def asks_for_target(run: Run) -> bool:
     return not run.status.attempts or run.status.evaluation is not None
 
 
+def asks_for_record(run: Run) -> bool:
+    """The decision may write the target's record, and so needs to see what is on it."""
+    rollout = run.status.rollout
+    verifying = rollout is not None and rollout.phase is RolloutPhase.VERIFYING
+    publishing = run.spec.rollout.mode is RolloutMode.PUBLISH and not is_over(run.status)
+    return verifying or (publishing and run.status.artifact is not None)
+
+
 def rollout_target(run: Run) -> str | None:
     """Name of the target that the run may change in this pass; None while it is not near that."""
     target = run.spec.rollout.target
@@ -168,7 +176,7 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
             (false(ConditionType.ROLLED_OUT, Reason.ROLLOUT_NOT_ASKED, words),),
         )
     if spec.mode is RolloutMode.PUBLISH:
-        return _publish(run, pointer_to(artifact))
+        return _publish(run, pointer_to(artifact), observed)
     if spec.mode is RolloutMode.MANUAL and not spec.approved and status.rollout is None:
         words = f"the model passed its gates and waits: set spec.rollout.approved to true ({artifact.uri})"
         return Outlook(
@@ -182,7 +190,7 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
     return _roll_out(advance(seen, pointer_to(artifact), observed, now))
 
 
-def _publish(run: Run, pointer: ModelPointer) -> Outlook:
+def _publish(run: Run, pointer: ModelPointer, observed: Observed) -> Outlook:
     """Only say which model should be served; somebody else takes the Deployment there."""
     target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
     name = target.name if target else ""
@@ -196,7 +204,7 @@ def _publish(run: Run, pointer: ModelPointer) -> Outlook:
         Reason.COMPLETED,
         words,
         (false(ConditionType.ROLLED_OUT, Reason.PUBLISHED, words),),
-        (record(run, name, pointer, None, PUBLISHED),),
+        (record(run, name, pointer, None, PUBLISHED, observed.history),),
     )
 
 

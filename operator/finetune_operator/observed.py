@@ -222,6 +222,15 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
+class RecordedModel:
+    """A model that was live in a target, or published for it."""
+
+    model: ModelPointer
+    run: str = ""
+    """Name of the run that made it; the run may be gone."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """Everything that one decision is made from."""
 
@@ -238,3 +247,5 @@ class Observed:
     """A run that was made later and has rolled out to the same target; read only before patching."""
     served: tuple[ServedModel, ...] = ()
     """Answers of the target's ready pods; read only while verifying."""
+    history: tuple[RecordedModel, ...] = ()
+    """Models on the target's record, newest first; read only before the record is written."""

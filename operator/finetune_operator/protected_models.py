@@ -1,7 +1,7 @@
 """`python -m finetune_operator.protected_models`: the models that a cluster still needs, for the sweep of the store.
 
-Reads what `kubectl get finetuneruns,deployments,replicasets -o json` writes from standard input, so that it needs no
-access of its own; writes one JSON object.
+Reads what `kubectl get finetuneruns,deployments,replicasets,configmaps -o json` writes from standard input, so that it
+needs no access of its own; writes one JSON object.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from finetune_operator.api_group import KIND
 from finetune_operator.rollout.protection import protected_models
+from finetune_operator.rollout.record import is_record
 
 TEMPLATE_KINDS = ("Deployment", "ReplicaSet")
 
@@ -33,9 +34,9 @@ def protected_document(text: str) -> str:
         if not templates:
             raise NotAList(
                 "there is no Deployment and no ReplicaSet in the list: a model that is served could be missed; ask "
-                "with `kubectl get finetuneruns,deployments,replicasets --all-namespaces -o json`"
+                "with `kubectl get finetuneruns,deployments,replicasets,configmaps --all-namespaces -o json`"
             )
-        found = protected_models(runs, templates)
+        found = protected_models(runs, templates, filter(is_record, items))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise NotAList(f"standard input: no list of kubectl ({error!r}); ask with -o json") from error
     return json.dumps(found.to_wire(), indent=2) + "\n"

@@ -8,20 +8,27 @@ from typing import Any
 from finetune_contract.protected_models import ProtectedModels
 from finetune_contract.run_status import Phase, RolloutPhase
 from finetune_operator.outlook import OVER
+from finetune_operator.rollout.record import read_history
 from finetune_operator.rollout.target_shape import MODEL_VARIABLES
 
 Json = Mapping[str, Any]
 _PREFIX = "sha256:"
 
 
-def protected_models(runs: Iterable[Json], templates: Iterable[Json]) -> ProtectedModels:
+def protected_models(
+    runs: Iterable[Json], templates: Iterable[Json], records: Iterable[Json] = ()
+) -> ProtectedModels:
     """The list for the sweep of a store.
 
     Args:
         runs: every FineTuneRun of the namespaces that share the store, as the API server gives them.
         templates: every Deployment and ReplicaSet there, of which old ones count too: an undo goes back to them.
+        records: ConfigMaps in which the operator keeps what was live in a target, also of runs that were deleted.
     """
     history: dict[str, list[str]] = {}
+    for body in records:
+        place = f"{body['metadata']['namespace']}/deployment/{body['data']['deployment']}"
+        history[place] = [entry.model.manifest_sha256 for entry in read_history(body)]
     candidates: list[str] = []
     active: list[str] = []
     for body in sorted(runs, key=_live_since, reverse=True):

@@ -1,18 +1,27 @@
 """The record of a target's model: a ConfigMap that outlives runs and the Deployment. Pure.
 
 For people and for whatever writes Git: `kubectl set env deployment/NAME --from=configmap/NAME-model` would be enough to
-bring a model back. Holds no time, so that writing it twice changes nothing.
+bring a model back. It also lists the models before, for the sweep of the store: runs may be deleted. Holds no time, so
+that writing it twice changes nothing.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from finetune_contract.run_status import ModelPointer
 from finetune_operator.actions import WriteRecord
 from finetune_operator.api_group import FIELD_MANAGER
-from finetune_operator.observed import NO_MODEL, Run
+from finetune_operator.observed import NO_MODEL, RecordedModel, Run
 from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MODEL_URI
 
 LIVE, PUBLISHED = "Live", "Published"
+HISTORY = "HISTORY"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MOST_MODELS = 20
+"""On the record; each takes about 300 bytes of the mebibyte that a ConfigMap may hold."""
 MAX_NAME_LENGTH = 253
 _SUFFIX = "-model"
 
@@ -23,13 +32,32 @@ def record_name(deployment: str) -> str:
 
 
 def record(
-    run: Run, deployment: str, current: ModelPointer, previous: ModelPointer | None, state: str
+    run: Run,
+    deployment: str,
+    current: ModelPointer,
+    previous: ModelPointer | None,
+    state: str,
+    history: tuple[RecordedModel, ...] = (),
 ) -> WriteRecord:
     """What a target serves (Live), or should serve when somebody takes it there (Published).
 
     No ownerReference: it must be there when the run is deleted.
+
+    Args:
+        history: what is on the record, newest first.
     """
     before = previous or NO_MODEL
+    known = {entry.model.model_id: entry for entry in history}
+    newest_first = (
+        RecordedModel(current, run.name),
+        known.get(before.model_id, RecordedModel(before)),
+        *history,
+    )
+    models: dict[str, RecordedModel] = {}
+    for entry in newest_first:
+        if entry.model.model_id:
+            models.setdefault(entry.model.model_id, entry)
+    listed = list(models.values())[:MOST_MODELS]
     return WriteRecord(
         {
             "apiVersion": "v1",
@@ -37,7 +65,7 @@ def record(
             "metadata": {
                 "name": record_name(deployment),
                 "namespace": run.namespace,
-                "labels": {"app.kubernetes.io/managed-by": FIELD_MANAGER},
+                "labels": {LABEL_MANAGED_BY: FIELD_MANAGER},
             },
             "data": {
                 MODEL_URI: current.uri,
@@ -49,6 +77,44 @@ def record(
                 "state": state,
                 "deployment": deployment,
                 "run": run.name,
+                HISTORY: json.dumps([_to_wire(entry) for entry in listed], indent=1),
             },
         }
     )
+
+
+def is_record(body: Mapping[str, Any]) -> bool:
+    """Whether an object of the cluster is such a ConfigMap."""
+    labels = (body.get("metadata") or {}).get("labels") or {}
+    ours = labels.get(LABEL_MANAGED_BY) == FIELD_MANAGER
+    return body.get("kind") == "ConfigMap" and ours and HISTORY in (body.get("data") or {})
+
+
+def read_history(body: Mapping[str, Any]) -> tuple[RecordedModel, ...]:
+    """The models on a record, newest first; none where it says nothing that can be read."""
+    data = body.get("data") or {}
+    try:
+        entries = json.loads(data.get(HISTORY) or "[]")
+        return tuple(_from_wire(entry) for entry in entries)
+    except (ValueError, TypeError, AttributeError):
+        return ()
+
+
+def _to_wire(entry: RecordedModel) -> dict[str, str]:
+    pointer = entry.model
+    return {
+        MODEL_ID: pointer.model_id,
+        MODEL_URI: pointer.uri,
+        MODEL_MANIFEST_SHA256: pointer.manifest_sha256,
+        "run": entry.run,
+    }
+
+
+def _from_wire(entry: Mapping[str, Any]) -> RecordedModel:
+    def said(name: str) -> str:
+        return str(entry.get(name) or "")
+
+    pointer = ModelPointer(
+        uri=said(MODEL_URI), manifest_sha256=said(MODEL_MANIFEST_SHA256), model_id=said(MODEL_ID)
+    )
+    return RecordedModel(pointer, said("run"))

@@ -186,7 +186,7 @@ def _watch(
             seen = seen if elapsed <= limits.timeout_seconds + limits.observation_seconds else Complete()
         if isinstance(seen, Complete):
             won = rollout.model_copy(update={"phase": RolloutPhase.SUCCEEDED})
-            kept = record(run, deployment.name, wanted, rollout.previous, LIVE)
+            kept = record(run, deployment.name, wanted, rollout.previous, LIVE, observed.history)
             return Step(won, (kept,), f"{rollout.target} serves {wanted.model_id}")
     elif isinstance(seen, Complete):
         verifying = rollout.model_copy(update={"phase": RolloutPhase.VERIFYING})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from finetune_operator.rollout.protection import protected_models
@@ -37,6 +38,21 @@ def test_the_models_of_a_target_are_listed_newest_first_and_once():
 
     assert found.history == {"demo/deployment/chat": ["a" * 64, "b" * 64]}
     assert found.candidates == found.live == found.active_run_keys == []
+
+
+def test_what_was_live_stays_listed_when_its_run_was_deleted():
+    live = a_run("c", "Succeeded", "Succeeded", "2026-01-04T00:00:00Z")
+    entries = [
+        {"MODEL_ID": f"sha256:{letter * 64}", "MODEL_MANIFEST_SHA256": letter * 64} for letter in "cba"
+    ]
+    record = {
+        "metadata": {"namespace": "demo", "name": "chat-model"},
+        "data": {"deployment": "chat", "HISTORY": json.dumps(entries)},
+    }
+
+    found = protected_models([live], [], [record])
+
+    assert found.history == {"demo/deployment/chat": ["c" * 64, "b" * 64, "a" * 64]}
 
 
 def test_a_run_that_has_not_ended_protects_its_folder_and_its_model():
