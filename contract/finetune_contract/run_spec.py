@@ -727,6 +727,9 @@ class RolloutSpec(ContractModel):
     observation_seconds: Annotated[int, Field(ge=10, le=3600)] = 10
     """New pods that serve are watched for so long, on top of timeoutSeconds. A crash of the model server or a wrong
     answer about its model puts the previous model back; only then is the run done."""
+    force: bool = False
+    """Take the three variables also from another field manager that declares them, such as a Git tool. One that applies
+    them again gets them back: the run then ends with RevertedByOtherManager."""
     serving_port: Annotated[int, Field(ge=1, le=65535)] = 8000
     """Port of the pods where `/readyz` names the model that is loaded."""
 

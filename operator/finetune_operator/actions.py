@@ -35,6 +35,8 @@ class PatchTarget:
 
     deployment: str
     payload: dict[str, object] = field(hash=False)
+    force: bool = False
+    """Also where another field manager owns them."""
 
 
 @dataclass(frozen=True)

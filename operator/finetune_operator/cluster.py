@@ -291,7 +291,7 @@ class Cluster:
         deployment = reading.deployment(body)
         rollout = run.status.rollout
         patch = rehearsal(run, deployment)
-        refusal = await self._rehearse(run.namespace, deployment, patch) if patch else None
+        refusal = await self._rehearse(run, deployment, patch) if patch else None
         if rollout is None or rollout.phase in (RolloutPhase.PREFLIGHT, RolloutPhase.SUCCEEDED):
             if run.status.evaluation:
                 deployment = await self._with_claim(run.namespace, target, deployment)
@@ -345,10 +345,11 @@ class Cluster:
                 containers[containers.index(silent)] = with_message(silent, " | ".join(lines))
         return replace(pod, containers=tuple(containers))
 
-    async def _rehearse(self, namespace: str, deployment: DeploymentFacts, patch: Json) -> Refusal | None:
+    async def _rehearse(self, run: Run, deployment: DeploymentFacts, patch: Json) -> Refusal | None:
         """The patch as a dry run: what would the API server say?"""
+        rehearsed = PatchTarget(deployment.name, patch, run.spec.rollout.force)
         try:
-            await self._patch_deployment(namespace, deployment.name, patch, dry_run=True)
+            await self._patch_deployment(run.namespace, rehearsed, dry_run=True)
         except FieldConflict as error:
             return Refusal(str(error), error.owner, error.field)
         except ClusterRefused as error:
@@ -369,9 +370,9 @@ class Cluster:
                     await self._create_job(run, action)
                 case DeleteJob(name):
                     await self._delete_job(run.namespace, name)
-                case PatchTarget(deployment, payload):
-                    await self._patch_deployment(run.namespace, deployment, payload, dry_run=False)
-                    logger.info("target patched: run=%s deployment=%s", run.key, deployment)
+                case PatchTarget():
+                    await self._patch_deployment(run.namespace, action, dry_run=False)
+                    logger.info("target patched: run=%s deployment=%s", run.key, action.deployment)
                 case WriteRecord(manifest):
                     await self._apply_record(run.namespace, manifest)
 
@@ -410,13 +411,12 @@ class Cluster:
             return
         logger.info("job deleted: job=%s/%s", namespace, name)
 
-    async def _patch_deployment(self, namespace: str, name: str, payload: Json, *, dry_run: bool) -> None:
-        query = {"fieldManager": FIELD_MANAGER, "force": "false"}
+    async def _patch_deployment(self, namespace: str, patch: PatchTarget, *, dry_run: bool) -> None:
+        query = {"fieldManager": FIELD_MANAGER, "force": "true" if patch.force else "false"}
         if dry_run:
             query["dryRun"] = "All"
-        await self._call(
-            "PATCH", f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}", query, payload, APPLY
-        )
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{patch.deployment}"
+        await self._call("PATCH", path, query, patch.payload, APPLY)
 
     # the Lease
 

@@ -221,7 +221,7 @@ class SmallCluster:
                     if name in self.jobs and not self.jobs[name].deleting:
                         self.acted += 1
                         self.delete_job(self.jobs[name])
-                case PatchTarget(_, payload):
+                case PatchTarget(payload=payload):
                     self.acted += 1
                     self.pointer = OLD_MODEL if OLD_MODEL.uri in str(payload) else NEW_MODEL
                     self.patches.append(self.pointer)

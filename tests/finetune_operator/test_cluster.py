@@ -155,14 +155,15 @@ async def test_stopping_a_job_takes_its_pods_with_it_and_a_missing_one_is_fine(s
     assert len(api.requests) == 2
 
 
-async def test_the_target_is_patched_without_force(server):
+@pytest.mark.parametrize(("force", "said"), [(False, "false"), (True, "true")])
+async def test_the_target_is_patched_with_force_only_where_the_run_asks_for_it(server, force, said):
     api, cluster = server
     api.answers["PATCH", "/apis/apps/v1/namespaces/demo/deployments/chat"] = (200, {})
 
-    await cluster.apply(a_run(), (PatchTarget("chat", {"kind": "Deployment"}),))
+    await cluster.apply(a_run(), (PatchTarget("chat", {"kind": "Deployment"}, force),))
 
     ((_, _, query, content_type, _),) = api.requests
-    assert query == {"fieldManager": "finetune-operator", "force": "false"}
+    assert query == {"fieldManager": "finetune-operator", "force": said}
     assert content_type == "application/apply-patch+yaml"
 
 

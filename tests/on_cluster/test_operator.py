@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,6 +109,18 @@ def test_a_field_that_git_owns_is_found_before_any_job(stand: Stand) -> None:
     assert jobs_of(stand, "fight") == []
     assert stand.env_of("owned") == {"MODEL_URI": "s3://from/git"}
     stand.kubectl("delete", "deployment", "owned")
+
+
+def test_a_field_that_git_owns_is_taken_by_a_run_with_force(stand: Stand) -> None:
+    model = stand.put_model(b"by force")
+    stand.apply(stand.deployment("taken", MODEL_URI="s3://from/git"), manager="argocd-controller")
+
+    stand.apply(stand.run("forceful", manifest=model, rollout=rollout_to("taken") | {"force": True}))
+    stand.phase("forceful", "Succeeded", 150)
+
+    assert stand.env_of("taken")["MODEL_ID"] == f"sha256:{model}"
+    assert stand.env_of("taken")["MODEL_URI"] != "s3://from/git"
+    stand.kubectl("delete", "deployment", "taken")
 
 
 def test_an_operator_killed_while_training_goes_on_with_the_same_job(stand: Stand) -> None:
@@ -234,6 +247,8 @@ def test_a_newer_run_waits_for_the_rollout_of_an_older_one_and_then_goes_live(st
     assert not rollouts["older"]["previous"].get("modelId")
     assert rollouts["newer"]["previous"]["modelId"] == f"sha256:{older}"
     assert stand.env_of("shared")["MODEL_ID"] == f"sha256:{newer}"
+    record = stand.get("configmap", "shared-model")["data"]
+    assert [entry["run"] for entry in json.loads(record["HISTORY"])] == ["newer", "older"]
     stand.kubectl("delete", "deployment", "shared")
 
 

@@ -41,5 +41,5 @@ def given_back(run: Run, observed: Observed) -> tuple[RolloutStatus, PatchTarget
     others = observed.rolling_run or observed.newer_run
     if not lost_its_model(run, deployment) or others or obstacle_to_start(target, observed) is not None:
         return None
-    patch = PatchTarget(deployment.name, payload(target, deployment, rollout.current))
+    patch = PatchTarget(deployment.name, payload(target, deployment, rollout.current), run.spec.rollout.force)
     return rollout.model_copy(update={"target_uid": deployment.uid}), patch

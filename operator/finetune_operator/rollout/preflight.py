@@ -106,7 +106,7 @@ def conflict(deployment: str, refusal: Refusal | None) -> Obstacle | None:
         return Obstacle(
             Reason.FIELD_CONFLICT,
             f'Deployment "{deployment}": {refusal.field} is owned by "{refusal.owner}"; remove it from what '
-            f"{refusal.owner} applies (Git, Helm values), the operator sets it",
+            f"{refusal.owner} applies (Git, Helm values), the operator sets it; or make a run with rollout.force: true",
         )
     return Obstacle(
         Reason.INFRASTRUCTURE,

@@ -134,7 +134,7 @@ def _prepare(
     patched = rollout.model_copy(
         update={"phase": RolloutPhase.PROGRESSING, "patched_at": to_rfc3339(now), "patched_generation": 0}
     )
-    patch = PatchTarget(deployment.name, payload(target, deployment, wanted))
+    patch = PatchTarget(deployment.name, payload(target, deployment, wanted), run.spec.rollout.force)
     return Step(patched, (patch,), f"{rollout.target} is being changed", requeue_after=AT_ONCE)
 
 
@@ -220,7 +220,7 @@ def _put_back(
         returning = rollout.model_copy(
             update={"patched_at": to_rfc3339(now), "patched_generation": deployment.generation}
         )
-        patch = PatchTarget(deployment.name, payload(target, deployment, previous))
+        patch = PatchTarget(deployment.name, payload(target, deployment, previous), run.spec.rollout.force)
         return Step(returning, (patch,), rollout.message, requeue_after=AT_ONCE)
     if now_there != previous:
         return _ended(
