@@ -86,8 +86,13 @@ def serve(cluster: Cluster, deployment: str, model: ServableModel) -> None:
     pod = found["spec"]["template"]["spec"]
     containers = pod.get("initContainers", []) + pod["containers"]
     names = {entry["name"] for container in containers for entry in container.get("env", [])}
-    if "MODEL_ID" in names:
-        return
+    if "MODEL_ID" not in names:
+        point(cluster, deployment, model)
+
+
+def point(cluster: Cluster, deployment: str, model: ServableModel) -> None:
+    """Make the Deployment serve this model, whatever it served."""
+    pod = (cluster.get("deployment", deployment, "-n", NAMESPACE) or {})["spec"]["template"]["spec"]
     server_list = (
         "containers" if any(c["name"] == "model-server" for c in pod["containers"]) else "initContainers"
     )
