@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reason
+from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reason, RolloutPhase
 
 MAX_MESSAGE_LENGTH = 1024
 _QUIET_REASONS = frozenset({Reason.WAITING})
@@ -52,4 +52,15 @@ def transitions(before: FineTuneRunStatus, after: FineTuneRunStatus) -> tuple[Ru
     ready, was = new.get(ConditionType.READY), old.get(ConditionType.READY)
     if ready is not None and ready.status == "True" and (was is None or was.status != "True"):
         events.append(RunEvent("Ready", ready.message[:MAX_MESSAGE_LENGTH]))
-    return tuple(events)
+    return (*events, *_given_back(before, after))
+
+
+def _given_back(before: FineTuneRunStatus, after: FineTuneRunStatus) -> tuple[RunEvent, ...]:
+    """A target that somebody made anew has the run's model again."""
+    was, now = before.rollout, after.rollout
+    if was is None or now is None or {was.phase, now.phase} != {RolloutPhase.SUCCEEDED}:
+        return ()
+    if was.target_uid == now.target_uid or now.current is None:
+        return ()
+    words = f"{now.target} was made anew without a model; {now.current.model_id} was put in again"
+    return (RunEvent("ModelReasserted", words),)

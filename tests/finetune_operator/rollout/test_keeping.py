@@ -8,6 +8,7 @@ import pytest
 
 from finetune_contract.run_status import Phase, RolloutPhase, RolloutStatus
 from finetune_operator.actions import PatchTarget
+from finetune_operator.events import transitions
 from finetune_operator.lifecycle import asks_for_target, decide, is_settled
 from finetune_operator.observed import NO_MODEL, Observed, Refusal, Run, RunKey
 from finetune_operator.rollout.states import rehearsal
@@ -50,6 +51,10 @@ def test_a_new_object_without_a_model_gets_the_last_one_once():
     assert patch.payload["metadata"] == {"name": "chat", "uid": "another-uid"}
     assert decision.status.phase is Phase.SUCCEEDED
     assert again.actions == ()
+    (told,) = transitions(run.status, decision.status)
+    assert (told.reason, told.warning) == ("ModelReasserted", False)
+    assert NEW_MODEL.model_id in told.message
+    assert transitions(decision.status, again.status) == ()
 
 
 @pytest.mark.parametrize(
