@@ -41,6 +41,8 @@ SERVER = """
 import http.server, json, os, threading
 if os.environ.get("CRASHES_WITH", "none") == os.environ.get("MODEL_ID"):
     threading.Timer(float(os.environ["CRASHES_AFTER"]), os._exit, [7]).start()
+if os.environ.get("EATS_MEMORY_WITH", "none") == os.environ.get("MODEL_ID"):
+    eaten = b"x" * 400_000_000
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = json.dumps({"model": os.environ.get("MODEL_ID") or "none"}).encode()

@@ -235,6 +235,63 @@ def test_a_model_that_serves_well_at_first_and_then_crashes_is_taken_back(stand:
     stand.kubectl("delete", "deployment", "watched")
 
 
+def test_a_model_that_is_not_there_is_named_and_the_one_before_stays(stand: Stand) -> None:
+    good = stand.put_model(b"one that is there")
+    stand.apply(stand.deployment("lost"))
+    stand.apply(stand.run("there", manifest=good, rollout=rollout_to("lost")))
+    stand.phase("there", "Succeeded", 150)
+
+    stand.apply(stand.run("not-there", manifest="5" * 64, rollout=rollout_to("lost")))
+    stand.phase("not-there", "RolledBack", 150)
+
+    rolled_out = stand.condition("not-there", "RolledOut")
+    assert rolled_out["reason"] == "ModelNotFound"
+    assert "manifest.json" in rolled_out["message"]
+    assert stand.env_of("lost")["MODEL_ID"] == f"sha256:{good}"
+    stand.kubectl("delete", "deployment", "lost")
+
+
+def test_a_model_that_needs_more_memory_than_it_may_is_taken_back(stand: Stand) -> None:
+    good, large = stand.put_model(b"one that fits"), stand.put_model(b"one that does not fit")
+    target = stand.deployment("small")
+    (server,) = target["spec"]["template"]["spec"]["containers"]
+    server["env"] = [{"name": "EATS_MEMORY_WITH", "value": f"sha256:{large}"}]
+    server["resources"] = {"limits": {"memory": "192Mi"}}
+    stand.apply(target)
+    stand.apply(stand.run("fits", manifest=good, rollout=rollout_to("small")))
+    stand.phase("fits", "Succeeded", 150)
+
+    stand.apply(stand.run("too-large", manifest=large, rollout=rollout_to("small")))
+    stand.phase("too-large", "RolledBack", 150)
+
+    assert stand.condition("too-large", "RolledOut")["reason"] == "ModelTooLarge"
+    assert stand.env_of("small")["MODEL_ID"] == f"sha256:{good}"
+    stand.kubectl("delete", "deployment", "small")
+
+
+def test_a_target_that_is_paused_is_waited_for_and_one_that_is_scaled_meanwhile_keeps_its_scale(
+    stand: Stand,
+) -> None:
+    """An autoscaler writes the scale as `kubectl scale` does."""
+    model = stand.put_model(b"for a target that others work on")
+    stand.apply(stand.deployment("busy"))
+    stand.kubectl("rollout", "pause", "deployment/busy")
+    stand.apply(stand.run("patient", manifest=model, rollout=rollout_to("busy")))
+    stand.until(
+        "patient", lambda _: stand.condition("patient", "RolledOut").get("reason") == "DeploymentPaused", 120
+    )
+
+    stand.kubectl("rollout", "resume", "deployment/busy")
+    stand.until("patient", lambda status: "patchedAt" in status.get("rollout", {}))
+    stand.kubectl("scale", "deployment/busy", "--replicas=2")
+    stand.phase("patient", "Succeeded", 150)
+
+    busy = stand.get("deployment", "busy")
+    assert (busy["spec"]["replicas"], busy["status"]["updatedReplicas"]) == (2, 2)
+    assert stand.env_of("busy")["MODEL_ID"] == f"sha256:{model}"
+    stand.kubectl("delete", "deployment", "busy")
+
+
 def test_a_newer_run_waits_for_the_rollout_of_an_older_one_and_then_goes_live(stand: Stand) -> None:
     older, newer = stand.put_model(b"older"), stand.put_model(b"newer")
     stand.apply(stand.deployment("shared"))
