@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,8 +43,9 @@ def run_process(main: Callable[[], None]) -> NoReturn:
     if isinstance(code, str):
         sys.stderr.write(f"{code}\n")
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(BrokenPipeError):  # the reader had enough, as `head` has
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
