@@ -66,17 +66,20 @@ class Story:
                     *manifests.services(environment["NODE_IP"]),
                 ]
             )
-        with ThreadPoolExecutor(1) as beside:
+        with ThreadPoolExecutor(2) as beside:
             filled = beside.submit(self._fill_knowledge_base)
+            uploaded = beside.submit(untuned_model.upload, packaged.result(), environment, self.progress)
             self._install_operator(cluster)
-            model = untuned_model.upload(packaged.result(), environment, self.progress)
+            model = uploaded.result()
             with self.progress.step("site", "deploy the Django site with the untuned model"):
                 self._deploy_chat(cluster, model)
             filled.result()
-        before = self._ask_once(cluster, "before")
         run = self._quickstart_run()
-        self._start(cluster, run)
-        ended = follow(cluster, run["metadata"]["name"], self.progress, RUN_TIMEOUT_SECONDS)
+        with ThreadPoolExecutor(1) as beside:  # the untuned model is asked while the run reads the posts
+            asked = beside.submit(self._ask_once, cluster, "before")
+            self._start(cluster, run)
+            ended = follow(cluster, run["metadata"]["name"], self.progress, RUN_TIMEOUT_SECONDS)
+            before = asked.result()
         self._wait_for_site(cluster)
         after = self._ask(cluster)
         asking.keep(after, self._answers_file("after"))
