@@ -6,8 +6,8 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,20 +59,16 @@ def _up(instance: Instance, parts: Sequence[str], progress: Progress) -> None:
         pid, log = go_programs.start_in_background()
         progress.say(go_programs.PART, f"are built in the background meanwhile (process {pid}, log {log})")
     processes = Processes(instance, namespaces.open_namespaces(instance))
-    chains: list[Callable[[], None]] = [
-        lambda: _up_storage(instance, processes, wanted, progress),
-        lambda: _up_wordpress(instance, processes, wanted, progress),
-        lambda: _up_cluster(instance, processes, wanted, progress),
-    ]
-    if "images" in wanted:
-        chains.append(lambda: images.compile_environment(progress))
     # Side by side: the parts mostly wait, for each other's CPU or, on a cold machine, for the compiler.
-    with ThreadPoolExecutor(len(chains)) as pool:
-        for ended in [pool.submit(chain) for chain in chains]:
+    with ThreadPoolExecutor(4) as pool:
+        compiled = pool.submit(images.compile_environment, progress) if "images" in wanted else None
+        chains = [
+            pool.submit(_up_storage, instance, processes, wanted, progress),
+            pool.submit(_up_wordpress, instance, processes, wanted, progress),
+            pool.submit(_up_cluster, instance, processes, wanted, compiled, progress),
+        ]
+        for ended in chains:
             ended.result()
-    if "images" in wanted:
-        cluster_programs = go_programs.ensure(progress)
-        images.load_project_images(instance, processes, cluster_programs, progress)
 
 
 def _up_storage(instance: Instance, processes: Processes, wanted: set[str], progress: Progress) -> None:
@@ -88,7 +84,18 @@ def _up_wordpress(instance: Instance, processes: Processes, wanted: set[str], pr
         wordpress.up(in_cluster_wordpress(instance, processes), progress)
 
 
-def _up_cluster(instance: Instance, processes: Processes, wanted: set[str], progress: Progress) -> None:
+def _up_cluster(
+    instance: Instance,
+    processes: Processes,
+    wanted: set[str],
+    compiled: Future[None] | None,
+    progress: Progress,
+) -> None:
+    """Node, Weaviate and images.
+
+    Args:
+        compiled: the environment's modules, which the project's images need; None without images.
+    """
     if not wanted & _NEEDS_PROGRAMS:
         return
     programs = go_programs.ensure(progress)
@@ -96,6 +103,9 @@ def _up_cluster(instance: Instance, processes: Processes, wanted: set[str], prog
         node.up(node.Node(instance, processes, programs), progress)
     if "weaviate" in wanted:
         weaviate.up(weaviate.Weaviate(instance, processes, programs), progress)
+    if compiled is not None:
+        compiled.result()
+        images.load_project_images(instance, processes, programs, progress)
 
 
 def up_on_host(instance: Instance, progress: Progress) -> None:
