@@ -26,9 +26,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 import httpx
-from botocore.config import Config
 
 from demo import untuned_model
 from demo.cluster import Cluster
@@ -36,8 +34,10 @@ from demo.errors import DemoError
 from demo.manifests import NAMESPACE, SITE_NODE_PORT
 from demo.parts import Setting
 from demo.questions import demo_questions
+from demo.runs import is_ended
 from demo.story import DEPLOYMENT, QUICKSTART
 from devcluster.progress import Progress
+from finetune_contract.artifact_layout import GGUF_FILE
 from finetune_trainer.run_settings import with_settings
 
 Json = dict[str, Any]
@@ -46,7 +46,6 @@ PAGES_A_SECOND = 4.0
 TIMEOUT_SECONDS = 30.0
 LOOK_EVERY_SECONDS = 0.5
 PATIENCE_SECONDS = 600.0
-ENDED = frozenset({"Succeeded", "RolledBack", "Failed", "NotPromoted", "Cancelled"})
 
 
 @dataclass
@@ -170,13 +169,12 @@ class RolloutBenchmark:
             status = run.get("status", {})
             rollout = status.get("rollout") or {}
             now = time.time()
-            if rollout.get("phase") in ("Progressing", "Verifying"):
+            if rollout.get("phase") in ("Progressing", "Verifying", "RollingBack"):
                 patched = patched or now
                 failed = failed or self._first_failure()
             if rollout.get("phase") == "RollingBack":
-                failed = failed or self._first_failure()
                 turned = turned or now
-            if status.get("phase") in ENDED:
+            if run and is_ended(run):
                 found: Json = {"rollout_seconds": round(now - (patched or now), 1)}
                 if turned:
                     found["detected_seconds"] = round(turned - (failed or turned), 1)
@@ -215,16 +213,9 @@ class RolloutBenchmark:
     @contextmanager
     def _spoilt_model(self) -> Iterator[None]:
         """Another file in the place of the tuned model's, as a broken disk or a careless hand would leave it."""
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=self.environment["S3_ENDPOINT"],
-            region_name=self.environment["AWS_REGION"],
-            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
-            config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
-        )
+        s3 = untuned_model.s3_client(self.environment)
         bucket, _, prefix = self.model_uri.removeprefix("s3://").partition("/")
-        key = f"{prefix.rstrip('/')}/model.gguf"
+        key = f"{prefix.rstrip('/')}/{GGUF_FILE}"
         whole = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
         s3.put_object(Bucket=bucket, Key=key, Body=whole[::-1])
         try:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
@@ -22,6 +23,9 @@ from devcluster.paths import cache_folder
 from devcluster.progress import Progress
 from finetune_contract import VERSION
 from finetune_contract.artifacts import MANIFEST_NAME, Manifest
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 PART = "untuned"
 PREFIX = "untuned"
@@ -53,9 +57,9 @@ def package(progress: Progress) -> Path:
     return folder
 
 
-def upload(folder: Path, environment: Mapping[str, str], progress: Progress) -> ServableModel:
-    """Put the packaged model into S3, manifest last; nothing is sent when it is there."""
-    s3 = boto3.client(
+def s3_client(environment: Mapping[str, str]) -> S3Client:
+    """The demo's store, with the rights to write."""
+    return boto3.client(
         "s3",
         endpoint_url=environment["S3_ENDPOINT"],
         region_name=environment["AWS_REGION"],
@@ -63,6 +67,11 @@ def upload(folder: Path, environment: Mapping[str, str], progress: Progress) -> 
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
         config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
     )
+
+
+def upload(folder: Path, environment: Mapping[str, str], progress: Progress) -> ServableModel:
+    """Put the packaged model into S3, manifest last; nothing is sent when it is there."""
+    s3 = s3_client(environment)
     bucket = environment["S3_BUCKET"]
     content = (folder / MANIFEST_NAME).read_bytes()
     manifest = Manifest.model_validate_json(content)

@@ -176,9 +176,8 @@ def main(argv: list[str] | None = None) -> None:
     stop = StopSignal()
     stop.install()
     if arguments.command == "dataset":
-        from finetune_trainer.dataset_commands import (
-            run_dataset_command,
-        )  # seconds, which --help need not wait for
+        # takes seconds to import, which --help need not wait for
+        from finetune_trainer.dataset_commands import run_dataset_command
 
         sys.exit(run_dataset_command(arguments, dict(os.environ), lambda: stop.received))
     if arguments.command == "estimate":

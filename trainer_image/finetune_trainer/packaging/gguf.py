@@ -78,12 +78,10 @@ def _run_converter(folder: Path, target: Path, form: str, heartbeat: Callable[[]
         if error.errno in _FULL or _WRITTEN_IN_PART.search(str(error)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
         raise
-    except (
-        Exception
-    ) as error:  # the converter has a class for each of a hundred architectures, and each its own ways
-        raise TrainerError(
-            f"the GGUF converter failed: {type(error).__name__}: {str(error)[:500]}"
-        ) from error
+    except Exception as error:
+        # the converter has a class for each of a hundred architectures, and each its own ways to fail
+        words = f"{type(error).__name__}: {str(error)[:500]}"
+        raise TrainerError(f"the GGUF converter failed: {words}") from error
 
 
 def _convert(folder: Path, target: Path, form: str) -> None:
