@@ -187,6 +187,12 @@ def test_nesting_too_deep_for_a_converter_becomes_text():
     assert clean_html("<div>" * 3000 + "deep" + "</div>" * 3000) == "deep"
 
 
+def test_a_link_of_thousands_of_parts_for_screen_readers_is_read():
+    parts = "<span class='screen-reader-text'>part</span>" * 4000
+
+    assert clean_html(f'<a href="https://mill.example/x">{parts}Next</a>') == "[Next](https://mill.example/x)"
+
+
 FRAGMENT = st.lists(
     st.sampled_from(
         ["<p>", "</p>", "<a href='", "'>", "<pre>", "<code class='language-x'>", "<table>", "<td colspan='",

@@ -41,6 +41,14 @@ def test_the_main_part_is_found_and_what_stands_around_goes(inside):
     assert page(AROUND.format(inside)).content_html.strip() == "<p>The text.</p>"
 
 
+def test_a_page_nested_thousands_deep_is_read():
+    depth = 4000
+
+    read = page("<div class='box'>" * depth + "<p>The text.</p>" + "</div>" * depth)
+
+    assert "<p>The text.</p>" in read.content_html
+
+
 def test_a_body_without_any_block_is_its_own_text():
     assert page("Just words<br>and more").content_html == "Just words<br/>and more"
 

@@ -24,8 +24,6 @@ _EMBED_SECRET = re.compile(r"^\?secret=\w+$")
 def settle_addresses(soup: BeautifulSoup, base_url: str) -> None:
     """In place: every link, picture and embed has an absolute address, or is text, or is gone."""
     for tag in [node for node in soup.descendants if isinstance(node, Tag)]:
-        if tag.decomposed:
-            continue
         if tag.name == "img":
             _settle_image(tag, base_url)
         elif tag.name == "a":

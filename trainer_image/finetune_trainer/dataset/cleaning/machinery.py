@@ -11,7 +11,7 @@ import re
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString, PreformattedString, Tag
 
-from finetune_trainer.dataset.cleaning.tree import above, all_below, first_below
+from finetune_trainer.dataset.cleaning.tree import above, all_below, first_below, is_gone
 
 _DROPPED_TAGS = frozenset(
     "script style form input button select textarea svg noscript nav template label canvas head".split()  # noqa: SIM905
@@ -72,7 +72,7 @@ def drop_machinery(soup: BeautifulSoup, keep_wrappers: bool = False) -> None:
             if len(text) != len(node):
                 node.replace_with(NavigableString(text))
     for tag in doomed:
-        if not tag.decomposed:
+        if not is_gone(tag):
             tag.decompose()
 
 
@@ -91,11 +91,14 @@ def _is_machinery(tag: Tag) -> bool:
 def _is_all_of_its_link(tag: Tag) -> bool:
     """Whether a text for screen readers is the only name that a link has."""
     link = above(tag, {"a"})
-    return (
-        link is not None
-        and first_below(link, {"img"}) is None
-        and link.get_text().strip() == tag.get_text().strip()
-    )
+    if link is None:
+        return False
+    own, said = tag.get_text().strip(), ""
+    for text in link.strings:
+        said += text
+        if len(said.strip()) > len(own):
+            return False
+    return said.strip() == own and first_below(link, {"img"}) is None
 
 
 def _rescue(tag: Tag) -> None:

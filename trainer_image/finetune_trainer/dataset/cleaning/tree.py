@@ -27,3 +27,11 @@ def all_below(tag: Tag, names: Collection[str]) -> Iterator[Tag]:
     for node in tag.descendants:
         if isinstance(node, Tag) and node.name in names:
             yield node
+
+
+def is_gone(tag: Tag) -> bool:
+    """Whether a tag was decomposed, which empties its name.
+
+    `tag.decomposed` says the same, but looks through all that is below a tag that is still there.
+    """
+    return not tag.name

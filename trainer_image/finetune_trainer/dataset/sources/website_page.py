@@ -6,7 +6,8 @@ Pure: bytes in, values out. Must not know how pages are fetched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -14,6 +15,7 @@ from bs4 import BeautifulSoup
 from bs4.element import Tag
 from bs4.exceptions import ParserRejectedMarkup
 
+from finetune_trainer.dataset.cleaning.tree import above, all_below, is_gone
 from finetune_trainer.dataset.sources.website_facts import ANCHOR_MARKS, PageFacts, heading_text, page_facts
 
 _AROUND = (
@@ -180,10 +182,10 @@ def _content(soup: BeautifulSoup, selector: str) -> tuple[Tag | None, str]:
 
 def _drop_what_stands_around(soup: BeautifulSoup) -> None:
     for part in soup.select(_AROUND):
-        if not part.decomposed and not _holds_main(part):
+        if not is_gone(part) and not _holds_main(part):
             part.decompose()
     for part in soup.find_all(True):
-        if part.decomposed or part.name in {"html", "body", "main", "article"}:
+        if is_gone(part) or part.name in {"html", "body", "main", "article"}:
             continue
         names = [str(name) for name in (*part.get_attribute_list("class"), part.get("id")) if name]
         if any(_AROUND_NAME.match(name) for name in names) and not _holds_main(part):
@@ -219,11 +221,15 @@ def _written(part: Tag) -> Tag:
 
 
 def _densest(part: Tag) -> Tag:
-    whole = _text_size(part)
-    while whole:
-        inner = [child for child in part.find_all(True, recursive=False) if child.name not in _PARAGRAPHS]
-        best = max(inner, key=_text_size, default=None)
-        if best is None or _text_size(best) < _MOST * whole:
+    sizes: Counter[int] = Counter()
+    for paragraph in _outermost_paragraphs(part):
+        size = _words_size(paragraph)
+        sizes.update({id(around): size for around in paragraph.parents})
+    whole = sizes[id(part)]
+    while whole > 0:
+        inner = [child for child in part.children if isinstance(child, Tag) and child.name not in _PARAGRAPHS]
+        best = max(inner, key=lambda child: sizes[id(child)], default=None)
+        if best is None or sizes[id(best)] < _MOST * whole:
             break
         part = best
     return part
@@ -231,12 +237,18 @@ def _densest(part: Tag) -> Tag:
 
 def _text_size(part: Tag) -> int:
     """Characters in paragraphs, without those of links."""
-    size = 0
-    for paragraph in part.find_all(_PARAGRAPHS):
-        if paragraph.find_parent(_PARAGRAPHS) is None or part.name in _PARAGRAPHS:
-            size += len(paragraph.get_text(" ", strip=True))
-            size -= sum(len(link.get_text(" ", strip=True)) for link in paragraph.find_all("a"))
-    return max(0, size)
+    return max(0, sum(map(_words_size, _outermost_paragraphs(part))))
+
+
+def _outermost_paragraphs(part: Tag) -> Iterator[Tag]:
+    for paragraph in all_below(part, _PARAGRAPHS):
+        if part.name in _PARAGRAPHS or above(paragraph, _PARAGRAPHS) is None:
+            yield paragraph
+
+
+def _words_size(paragraph: Tag) -> int:
+    linked = sum(len(link.get_text(" ", strip=True)) for link in all_below(paragraph, {"a"}))
+    return len(paragraph.get_text(" ", strip=True)) - linked
 
 
 def _is_list(content: Tag) -> bool:
