@@ -6,7 +6,7 @@ import csv
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from finetune_trainer.dataset.review_sheet import COLUMNS, Judgement, Verdict, read_sheet, write_sheet
@@ -61,6 +61,8 @@ def test_no_cell_can_run_as_a_formula_and_its_text_is_not_lost(start: str) -> No
 
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00")))
+@example("\n")
+@example(" '=1")
 def test_any_note_comes_back(note: str) -> None:
     line = a_line(note=note)
 

@@ -133,7 +133,7 @@ def read_sheet(content: bytes, place: str) -> list[Judgement]:
 
 
 def _judgement(cells: dict[str, str], place: str, line: int) -> Judgement | None:
-    cells = {name: _original(value.strip()) for name, value in cells.items()}
+    cells = {name: _original(value).strip() for name, value in cells.items()}
     word, corrected = cells.get("verdict", "").lower(), cells.get("corrected_answer", "")
     if not cells.get("id"):
         if word or corrected:
