@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 export PATH := $(CURDIR)/.cache/uv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-down demo-status demo-retrain quickstart test test-unit test-models test-slow verify format crds images clean-caches
+.PHONY: help setup demo demo-down demo-status demo-retrain quickstart test test-unit test-long test-slow verify format crds images clean-caches
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,15 +34,18 @@ quickstart: setup ## the same story without any cluster, ending in the chat page
 test: setup ## unit tests, then tests on the real WordPress, Weaviate, S3, Kubernetes and browser
 	@scripts/test
 
-# What trains, merges or asks a model, if only a tiny one; each of these files loads torch.
-MODEL_TESTS := $(addprefix tests/finetune_trainer/,training packaging evaluation)
-UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not together and not on_cluster and not in_browser and not slow"
+# What loads torch, builds datasets whole or renders the chart in every test; `make test-unit` would be minutes with it.
+LONG_TESTS := $(addprefix tests/,charts devcluster/test_convert_base_model.py $(addprefix finetune_trainer/,\
+	evaluation packaging training $(addprefix dataset/,knowledge_base/test_sentence_model.py $(addprefix test_,\
+	bad_input.py build.py drafts_on_disk.py guarded_build.py make_examples.py))))
+REAL_TESTS := $(addprefix tests/,together on_cluster in_browser)
+UNIT_TESTS := OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -m "not slow"
 
-test-unit: setup ## unit tests without models: no root, no services, no network
-	@$(UNIT_TESTS) $(addprefix --ignore=,$(MODEL_TESTS)) tests
+test-unit: setup ## the short unit tests, in seconds: no root, no services, no network, no model
+	@$(UNIT_TESTS) $(addprefix --ignore=,$(LONG_TESTS) $(REAL_TESTS)) tests
 
-test-models: setup ## unit tests of training, packaging and evaluation, with tiny models: some minutes
-	@$(UNIT_TESTS) $(MODEL_TESTS)
+test-long: setup ## the other unit tests: tiny models are trained, datasets built whole, the chart rendered; minutes
+	@$(UNIT_TESTS) $(LONG_TESTS)
 
 test-slow: setup ## what is too slow for every change: ten thousand generated lives of a run
 	@$(PYTHON) -m pytest -m slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from datasketch import MinHash, MinHashLSH
 
@@ -62,6 +63,7 @@ def are_nearly_the_same(question: str, other: str) -> bool:
     return len(own & others) >= SAME_QUESTION * len(own | others)
 
 
+@lru_cache(maxsize=4096)
 def _shingles(question: str) -> frozenset[str]:
     text = normalised(question)
     places = range(max(1, len(text) - SHINGLE_CHARACTERS + 1))
