@@ -8,9 +8,9 @@ from __future__ import annotations
 import heapq
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 _HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE_OPENS = re.compile(r"^\s*(?:>[ \t]*|(?:[-*+]|\d{1,9}[.)])[ \t]+)*(`{3,}(?=[^`]*$)|~{3,})")
@@ -21,6 +21,9 @@ _EMPHASIS = re.compile(r"(\*{1,3})(?! )([^*]+)(?<! )\1")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _LINK = re.compile(r"\[([^\[\]]+)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)")
 _ADDRESS = re.compile(r"(?<=\])\([^()\s]*(?:\([^()]*\)[^()\s]*)*\)")
+HEADING_SHARE = 1.0
+"""Of a word's weight, where title or heading has it."""
+TEXT_SHARE = 0.9
 _STOP_WORDS = frozenset(
     "a about an and any are as at be been but by can could did do does for from get has have he her his how i if in"  # noqa: SIM905
     " into is it its me my of on one or our please she should so some tell than that the their them there they this"
@@ -151,6 +154,14 @@ def shorten(text: str, max_words: int) -> str:
     return "\n".join(kept).strip()
 
 
+def passage_words(passage: Passage) -> tuple[set[str], set[str]]:
+    """Content words of title and heading, and those of the text."""
+    return (
+        set(content_words(f"{passage.title} {passage.heading}")),
+        set(content_words(without_addresses(passage.text))),
+    )
+
+
 class PassageIndex:
     """Passages with their words looked up once, for callers that ask many questions."""
 
@@ -158,10 +169,11 @@ class PassageIndex:
         self.passages = tuple(passages)
         self._places: dict[str, dict[int, float]] = {}
         for index, passage in enumerate(self.passages):
-            for word in content_words(without_addresses(passage.text)):
-                self._places.setdefault(word, {})[index] = 0.9
-            for word in content_words(f"{passage.title} {passage.heading}"):
-                self._places.setdefault(word, {})[index] = 1.0
+            heading, text = passage_words(passage)
+            for word in text:
+                self._places.setdefault(word, {})[index] = TEXT_SHARE
+            for word in heading:
+                self._places.setdefault(word, {})[index] = HEADING_SHARE
 
     def rank(self, question: str, limit: int) -> list[tuple[Passage, float]]:
         """The best passages first with a score from 0 to 1: the share of the question's information they hold.
@@ -196,33 +208,18 @@ class PassageIndex:
             for index in places
         ]
 
-    def has_all(self, passage: Passage, words: Collection[str]) -> bool:
-        """Whether one of the passages has each of these content words, in title, heading or text."""
-        place = self._place_of[passage]
-        return all(place in self._places.get(word, ()) for word in words)
-
-    def any_has_all(self, words: Collection[str]) -> bool:
-        """Whether some passage has each of these content words."""
-        if not words:
-            return bool(self.passages)
-        rarest, *others = sorted((self._places.get(word, {}) for word in words), key=len)
-        return any(all(place in places for places in others) for place in rarest)
-
-    @cached_property
-    def _place_of(self) -> dict[Passage, int]:
-        return {passage: place for place, passage in enumerate(self.passages)}
-
     def _scores(self, question: str) -> tuple[dict[int, float], float]:
         """Information that passages share with a question, by place, and all that the question has."""
-        wanted = sorted(set(content_words(question)))
         count = len(self.passages)
-        weights = {word: math.log(1 + count / (1 + len(self._places.get(word, ())))) for word in wanted}
         scores: dict[int, float] = {}
-        for word in wanted:
-            weight = weights[word]
-            for index, share in self._places.get(word, {}).items():
+        total = 0.0
+        for word in sorted(set(content_words(question))):
+            places = self._places.get(word, {})
+            weight = math.log(1 + count / (1 + len(places)))
+            total += weight  # not sum(): how exactly it adds up depends on the Python
+            for index, share in places.items():
                 scores[index] = scores.get(index, 0.0) + weight * share
-        return scores, sum(weights.values()) or 1.0
+        return scores, total or 1.0
 
 
 def rank_passages(question: str, passages: Sequence[Passage], limit: int) -> list[tuple[Passage, float]]:

@@ -25,7 +25,7 @@ _TABLES = (
     "CREATE TABLE draft (pile TEXT, round INTEGER, family TEXT, id TEXT, number INTEGER, url TEXT, prompt INTEGER, "
     "question INTEGER, start INTEGER, size INTEGER, PRIMARY KEY (pile, round, family, id, number)) WITHOUT ROWID",
     "CREATE TABLE hash (name TEXT, value INTEGER, PRIMARY KEY (name, value)) WITHOUT ROWID",
-    "CREATE TABLE kept (name TEXT, value INTEGER, number INTEGER, start INTEGER, size INTEGER, "
+    "CREATE TABLE kept (name TEXT, value INTEGER, number INTEGER, question TEXT, "
     "PRIMARY KEY (name, value, number)) WITHOUT ROWID",
 )
 
@@ -88,7 +88,7 @@ class DraftsOnDisk:
 
     def example(self, card: Card) -> Example:
         """The draft's example."""
-        return self._example(card.place)
+        return Example.model_validate_json(self._file.read(card.place))
 
     def is_new(self, name: str, value: int) -> bool:
         """Whether a set of hashes did not hold this one; now it does."""
@@ -99,22 +99,19 @@ class DraftsOnDisk:
         found = self._database.execute("SELECT 1 FROM hash WHERE name = ? AND value = ?", (name, value))
         return found.fetchone() is not None
 
-    def keep(self, name: str, value: int, card: Card) -> None:
-        """Put a draft with others under a hash."""
+    def keep(self, name: str, value: int, question: str) -> None:
+        """Put a question with others under a hash."""
         self._count_kept += 1
         self._database.execute(
-            "INSERT INTO kept VALUES (?, ?, ?, ?, ?)", (name, value, self._count_kept, *card.place)
+            "INSERT INTO kept VALUES (?, ?, ?, ?)", (name, value, self._count_kept, question)
         )
 
-    def kept(self, name: str, value: int) -> list[Example]:
-        """The examples of the drafts under a hash."""
+    def kept(self, name: str, value: int) -> list[str]:
+        """The questions under a hash."""
         found = self._database.execute(
-            "SELECT start, size FROM kept WHERE name = ? AND value = ?", (name, value)
+            "SELECT question FROM kept WHERE name = ? AND value = ?", (name, value)
         )
-        return [self._example(place) for place in found.fetchall()]
-
-    def _example(self, place: Place) -> Example:
-        return Example.model_validate_json(self._file.read(place))
+        return [question for (question,) in found]
 
     def _line(self, piles: tuple[str, str], draft: Draft, at_once: int) -> tuple[object, ...]:
         example = draft.example

@@ -199,10 +199,10 @@ def _distinct(
         if kind not in WITHOUT_SOURCES:
             row = shelf.example(card)
             place = hash_of("\x1f".join(what_is_asked_about(row)))
-            if any(are_nearly_the_same(row.question, other.question) for other in shelf.kept(side, place)):
+            if any(are_nearly_the_same(row.question, other) for other in shelf.kept(side, place)):
                 left_out["question is there already in nearly the same words"] += 1
                 continue
-            shelf.keep(side, place, card)
+            shelf.keep(side, place, row.question)
         yield card
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from finetune_contract.sections import lines_and_code, without_links
 
@@ -111,17 +112,14 @@ def answer_sentence(heading: str, text: str) -> str:
 
 def fact_strings(answer: str, question: str) -> list[str]:
     """Strings of the answer that carry the fact and are not given away by the question."""
-    patterns = _FACT_PATTERNS
-    if question.lower().startswith("who ") or " who " in question.lower():
-        patterns = (*_NAME_PATTERNS, *_FACT_PATTERNS[:-2])
     asked = question.lower()
+    patterns = list(zip(_FACT_PATTERNS, _found_by_pattern(answer), strict=True))
+    if asked.startswith("who ") or " who " in asked:
+        patterns = [*patterns[-2:], *patterns[:-2]]
     found: list[str] = []
     taken: list[tuple[int, int]] = []
-    for pattern in patterns:
-        for match in pattern.finditer(answer):
-            group = match.lastindex or 0
-            start, end = match.span(group)
-            string = match.group(group).rstrip(".,;:")
+    for pattern, matches in patterns:
+        for start, end, string in matches:
             if any(start < other_end and other_start < end for other_start, other_end in taken):
                 continue
             if string.lower() in asked or (pattern in _NAME_PATTERNS and start == 0 and " " not in string):
@@ -131,6 +129,18 @@ def fact_strings(answer: str, question: str) -> list[str]:
         if len(found) >= MAX_FACT_STRINGS or (found and pattern is _FACT_PATTERNS[-3]):
             break
     return list(dict.fromkeys(found))[:MAX_FACT_STRINGS]
+
+
+@lru_cache(maxsize=1024)
+def _found_by_pattern(answer: str) -> tuple[tuple[tuple[int, int, str], ...], ...]:
+    """Start, end and string of what each of the patterns finds; an answer is asked for in many wordings."""
+    return tuple(
+        tuple(
+            (*match.span(match.lastindex or 0), match.group(match.lastindex or 0).rstrip(".,;:"))
+            for match in pattern.finditer(answer)
+        )
+        for pattern in _FACT_PATTERNS
+    )
 
 
 def _states_a_number(sentence: str) -> bool:

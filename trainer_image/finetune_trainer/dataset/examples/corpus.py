@@ -7,12 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from finetune_contract.artifacts import Document
 from finetune_contract.prompt import CITATION, MAX_PASSAGE_WORDS, MAX_PASSAGES
 from finetune_contract.sections import (
     Passage,
-    PassageIndex,
     content_words,
     leans_on_previous,
     shorten,
@@ -21,6 +21,7 @@ from finetune_contract.sections import (
     without_links,
 )
 from finetune_trainer.dataset.examples.answers import answer_sentence
+from finetune_trainer.dataset.examples.passage_search import PassageSearch
 from finetune_trainer.dataset.examples.phrasing import Phrasing, normalised, phrasings
 from finetune_trainer.dataset.examples.places import Places
 from finetune_trainer.dataset.examples.sentence_questions import asked_of_sentence
@@ -109,7 +110,7 @@ class Corpus:
         """What a language model wrote about the passages; empty without a generator."""
         self.facts = tuple(facts)
         self._facts_by_passage = {fact.passage: fact for fact in facts}
-        self._index = PassageIndex(passages)
+        self._search = PassageSearch(passages)
         self._lower_words: Counter[str] = Counter()
         self._names: Counter[str] = Counter()
         nouns = _Nouns()
@@ -146,7 +147,7 @@ class Corpus:
     def search(self, question: str, limit: int) -> list[Passage]:
         """What readers would be given for this question."""
         words = tuple(sorted(set(content_words(question))))
-        found = self._remembered(words, lambda: [p for p, _ in self._index.rank(question, SEARCH_DEPTH)])
+        found = self._remembered(words, lambda: self._search.best(question, SEARCH_DEPTH))
         return list(found[:limit])
 
     def search_after(self, previous: str, question: str, limit: int) -> list[Passage]:
@@ -160,9 +161,9 @@ class Corpus:
         return list(found[:limit]) or self.search(question, limit)
 
     def _found_together(self, together: str, question: str) -> list[Passage]:
-        ranked = self._index.rank_follow_up(together, question, SEARCH_DEPTH)
-        fits = bool(ranked) and ranked[0][2] >= MIN_SCORE
-        return [passage for passage, _, _ in ranked] if fits else []
+        ranked = self._search.best_after(together, question, SEARCH_DEPTH)
+        fits = bool(ranked) and ranked[0][1] >= MIN_SCORE
+        return [passage for passage, _ in ranked] if fits else []
 
     def _remembered(self, words: tuple[str, ...], search: Callable[[], list[Passage]]) -> tuple[Passage, ...]:
         """Phrasings of one question have the same words that carry meaning, and so the same passages."""
@@ -189,14 +190,14 @@ class Corpus:
 
     def holds(self, words: str) -> bool:
         """Whether some passage has all content words of a phrase."""
-        return self._index.any_has_all(frozenset(content_words(words)))
+        return self._search.any_has_all(frozenset(content_words(words)))
 
     def is_told_apart_by(self, topic: str, url: str) -> bool:
         """Whether a topic says which document is meant: no other has a section with all its words. `Conclusion` does
         not, and a question about it has a hundred answers."""
         wanted = frozenset(content_words(topic))
         others = (passage for passage in self.search(topic, SEARCH_DEPTH) if passage.url != url)
-        return bool(wanted) and not any(self._index.has_all(passage, wanted) for passage in others)
+        return bool(wanted) and not any(self._search.has_all(passage, wanted) for passage in others)
 
     def ways_to_ask(self, fact: Fact) -> list[Phrasing]:
         """Phrasings for a fact, by the heading of its section and by the sentence that answers."""
@@ -240,8 +241,12 @@ class Corpus:
         topic = self.lower_first(heading)
         if "." in topic:
             return topic  # an address or a file takes no article
-        article = re.search(rf"\bthe {re.escape(topic)}\b", text, re.I) or _SOMETHING_OF.match(topic)
-        return f"the {topic}" if article else topic
+        return f"the {topic}" if _SOMETHING_OF.match(topic) or _takes_the(topic, text) else topic
+
+
+@lru_cache(maxsize=1024)
+def _takes_the(topic: str, text: str) -> bool:
+    return re.search(rf"\bthe {re.escape(topic)}\b", text, re.I) is not None
 
 
 class _Nouns:

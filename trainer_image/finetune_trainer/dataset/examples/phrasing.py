@@ -49,6 +49,7 @@ _FUNCTION_WORDS = frozenset(
     " what who when where which why how much many long old often of at to for in on with from by and or there any your"
     " our my me us this that called mean".split()
 )
+_WORD = re.compile(r"\w+")
 MIN_KEYWORDS, MAX_KEYWORDS = 2, 6
 """One word is no question, and nobody types a whole headline into a search box."""
 
@@ -108,7 +109,7 @@ def phrasings(heading: str, as_topic: Callable[[str], str]) -> list[Phrasing]:
 
 def normalised(question: str) -> str:
     """What makes two questions the same: their words, without case and punctuation."""
-    return " ".join(re.findall(r"\w+", question.lower()))
+    return " ".join(_WORD.findall(question.lower()))
 
 
 def _keywords(heading: str) -> list[str]:
