@@ -54,7 +54,35 @@ def test_the_table_names_the_parts_their_sum_and_the_largest_micro_batch(
     for part in ("weights", "adapter", "optimizer", "activations", "process", "total"):
         assert part in shown
     assert "8 examples of 384 tokens on cuda" in shown
-    assert "largest microBatchSize that fits 24.0 GiB: " in shown
+    assert "it fits 24.0 GiB as it is" in shown
+    assert "largest microBatchSize that fits: 8" in shown
+
+
+@pytest.mark.parametrize(
+    ("memory", "length", "told"),
+    [
+        ("24Gi", 512, "it fits 24.0 GiB as it is"),
+        ("16Gi", 1024, "it does not fit 16.0 GiB; the train stage takes spec.training.microBatchSize: 2"),
+        ("8Gi", 2048, "spec.training.gradientCheckpointing: true: the same effective batch and result"),
+        ("6Gi", 16384, "and will be refused; set spec.training.microBatchSize: 1 and"),
+        ("3Gi", 1024, "no way to train it fits 3.0 GiB; take a larger GPU or a smaller base model"),
+    ],
+)
+def test_what_becomes_of_a_training_that_does_not_fit_is_told(
+    memory: str, length: int, told: str, config: Path, capsys: pytest.CaptureFixture[str]
+):
+    estimate("--config", config, "--gpu-memory", memory, "--set", f"training.sequenceLength={length}")
+
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_json_names_the_first_way_that_fits(config: Path, capsys: pytest.CaptureFixture[str]):
+    longer = ("--config", config, "--set", "training.sequenceLength=2048")
+    first = printed_json(capsys, *longer, "--gpu-memory", "8Gi")["firstThatFits"]
+    unknown = printed_json(capsys, *longer, "--device", "cuda")["firstThatFits"]
+
+    assert first == {"microBatchSize": 2, "gradientCheckpointing": True, "sequenceLength": 2048}
+    assert unknown is None
 
 
 def test_the_json_adds_up_and_more_memory_never_makes_the_micro_batch_smaller(

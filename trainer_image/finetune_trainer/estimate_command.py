@@ -9,6 +9,7 @@ import argparse
 import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -24,9 +25,11 @@ from finetune_trainer.training.memory_estimate import (
     MemoryEstimate,
     Numbers,
     RowSize,
+    changes_in_words,
     estimate_memory,
     first_that_fits,
     micro_batch_sizes,
+    remedies,
     unshared_row,
 )
 from finetune_trainer.training.model_shape import UnknownShape, read_model_shape
@@ -105,15 +108,41 @@ def run_estimate_command(arguments: argparse.Namespace) -> int:
     estimate = estimate_memory(shape, training, numbers, row_of(training))
     limit: int | None = arguments.gpu_memory if on_gpu else _quantity(spec.resources.train.memory)
     sizes = (training.model_copy(update={"micro_batch_size": size}) for size in micro_batch_sizes(training))
-    largest = None
+    verdict = None
     if limit is not None:
-        largest = first_that_fits(sizes, shape, numbers, row_of, limit - estimate.process)
-    size = largest.micro_batch_size if largest else 0
+        room = limit - estimate.process
+        largest = first_that_fits(sizes, shape, numbers, row_of, room)
+        fitting = first_that_fits(remedies(training), shape, numbers, row_of, room)
+        verdict = _Verdict(limit, largest.micro_batch_size if largest else 0, fitting)
     if arguments.output == "json":
-        print(_to_json(estimate, training, numbers, limit, size))  # noqa: T201
+        print(_to_json(estimate, training, numbers, verdict))  # noqa: T201
     else:
-        _print_table(estimate, training, numbers, answers, limit, size)
+        _print_table(estimate, training, numbers, answers, verdict)
     return ExitCode.OK
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What memory of a known size has room for."""
+
+    limit: int
+    """Bytes."""
+    largest_micro_batch: int
+    """0 when none fits."""
+    fitting: TrainingSpec | None
+    """The first way to train that fits: the wish itself, else what the train stage would make of it, or advise."""
+
+    def step_down(self, training: TrainingSpec) -> str:
+        """What becomes of a training, in words."""
+        room = f"{self.limit / _GIB:.1f} GiB"
+        if self.fitting is None:
+            return f"no way to train it fits {room}; take a larger GPU or a smaller base model"
+        if self.fitting == training:
+            return f"it fits {room} as it is"
+        changes = changes_in_words(training, self.fitting)
+        if self.fitting.sequence_length == training.sequence_length:
+            return f"it does not fit {room}; the train stage takes {changes}: the same effective batch and result"
+        return f"it does not fit {room} and will be refused; set {changes}, which leaves longer examples out"
 
 
 def find_config(uri: str, workspace: Path | None) -> Path:
@@ -161,8 +190,9 @@ def _quantity(text: str) -> int:
 
 
 def _to_json(
-    estimate: MemoryEstimate, training: TrainingSpec, numbers: Numbers, limit: int | None, largest: int
+    estimate: MemoryEstimate, training: TrainingSpec, numbers: Numbers, verdict: _Verdict | None
 ) -> str:
+    fitting = verdict.fitting if verdict else None
     return json.dumps(
         {
             "device": numbers.device,
@@ -177,9 +207,15 @@ def _to_json(
             "activationsBytes": estimate.activations,
             "processBytes": estimate.process,
             "totalBytes": estimate.total,
-            "limitBytes": limit,
-            "fits": None if limit is None else estimate.total <= limit,
-            "largestMicroBatchSize": None if limit is None else largest,
+            "limitBytes": verdict and verdict.limit,
+            "fits": verdict and estimate.total <= verdict.limit,
+            "largestMicroBatchSize": verdict and verdict.largest_micro_batch,
+            "firstThatFits": fitting
+            and {
+                "microBatchSize": fitting.micro_batch_size,
+                "gradientCheckpointing": fitting.gradient_checkpointing,
+                "sequenceLength": fitting.sequence_length,
+            },
         },
         indent=2,
     )
@@ -190,8 +226,7 @@ def _print_table(
     training: TrainingSpec,
     numbers: Numbers,
     answers: int,
-    limit: int | None,
-    largest: int,
+    verdict: _Verdict | None,
 ) -> None:
     console = Console()
     checkpointing = "on" if training.gradient_checkpointing else "off"
@@ -214,12 +249,9 @@ def _print_table(
     console.print(
         f"answers of {answers} tokens, numbers of {8 * numbers.value_bytes} bits, checkpointing {checkpointing}"
     )
-    if limit is None:
+    if verdict is None:
         console.print("name the GPU's memory with --gpu-memory to see what fits")
-    elif largest:
-        console.print(f"largest microBatchSize that fits {limit / _GIB:.1f} GiB: {largest}")
-    else:
-        console.print(
-            f"no microBatchSize fits {limit / _GIB:.1f} GiB; set training.gradientCheckpointing: true, "
-            "then shorten training.sequenceLength"
-        )
+        return
+    console.print(verdict.step_down(training))
+    if verdict.largest_micro_batch:
+        console.print(f"largest microBatchSize that fits: {verdict.largest_micro_batch}")

@@ -21,6 +21,7 @@ from finetune_trainer.training.memory_estimate import (
     MemoryEstimate,
     Numbers,
     RowSize,
+    changes_in_words,
     estimate_memory,
     first_that_fits,
     remedies,
@@ -157,18 +158,6 @@ def container_memory_limit(files: Sequence[Path] = LIMIT_FILES) -> int | None:
         if text.isdigit() and int(text) < _NO_LIMIT:
             return int(text)
     return None
-
-
-def changes_in_words(training: TrainingSpec, fitting: TrainingSpec) -> str:
-    """The fields to change, as they are written in the spec."""
-    changes: list[str] = []
-    if fitting.micro_batch_size != training.micro_batch_size:
-        changes.append(f"spec.training.microBatchSize: {fitting.micro_batch_size}")
-    if fitting.gradient_checkpointing != training.gradient_checkpointing:
-        changes.append("spec.training.gradientCheckpointing: true")
-    if fitting.sequence_length != training.sequence_length:
-        changes.append(f"spec.training.sequenceLength: {fitting.sequence_length}")
-    return " and ".join(changes)
 
 
 def _room(device: torch.device, estimate: MemoryEstimate, limit_files: Sequence[Path]) -> int | None:

@@ -334,5 +334,17 @@ def first_that_fits(
     return None
 
 
+def changes_in_words(training: TrainingSpec, fitting: TrainingSpec) -> str:
+    """The fields to change, as they are written in the spec."""
+    changes: list[str] = []
+    if fitting.micro_batch_size != training.micro_batch_size:
+        changes.append(f"spec.training.microBatchSize: {fitting.micro_batch_size}")
+    if fitting.gradient_checkpointing != training.gradient_checkpointing:
+        changes.append("spec.training.gradientCheckpointing: true")
+    if fitting.sequence_length != training.sequence_length:
+        changes.append(f"spec.training.sequenceLength: {fitting.sequence_length}")
+    return " and ".join(changes)
+
+
 def _changed(training: TrainingSpec, **fields: object) -> TrainingSpec:
     return training.model_copy(update=fields)
