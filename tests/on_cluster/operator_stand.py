@@ -266,10 +266,10 @@ class Stand:
 
     # the target and its models
 
-    def put_model(self, content: bytes, *, spoil: bool = False) -> str:
+    def put_model(self, content: bytes, *, path: str = "model.gguf", spoil: bool = False) -> str:
         """A model of one small file in the real S3; returns its manifest's sha256. Spoilt: the file differs from it."""
         entry = FileEntry(
-            path="model.gguf", size=len(content), sha256=hashlib.sha256(content).hexdigest(), serving=True
+            path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest(), serving=True
         )
         manifest = Manifest(kind=ArtifactKind.MODEL, files=[entry])
         prefix = f"{self.namespace}/{manifest.sha256()[:12]}"
@@ -281,7 +281,7 @@ class Stand:
             aws_secret_access_key=self.cluster.s3_secret_key,
         )
         body = content[::-1] if spoil else content
-        s3.put_object(Bucket=self.cluster.s3_bucket, Key=f"{prefix}/model.gguf", Body=body)
+        s3.put_object(Bucket=self.cluster.s3_bucket, Key=f"{prefix}/{path}", Body=body)
         s3.put_object(Bucket=self.cluster.s3_bucket, Key=f"{prefix}/manifest.json", Body=manifest.to_bytes())
         s3.close()
         return manifest.sha256()

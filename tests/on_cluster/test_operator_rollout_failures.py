@@ -1,0 +1,133 @@
+"""Rollouts that something stands in the way of, on a real API server with a real model-fetch: each names its cause, and
+what was there before stays.
+
+A model that is spoilt, missing, too large or crashes: tests/on_cluster/test_operator.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from devcluster.access import Access
+from devcluster.paths import Instance
+from tests.on_cluster.operator_stand import Json, Stand, load_trainer, rollout_to, standing
+
+pytestmark = pytest.mark.on_cluster
+
+
+@pytest.fixture(scope="module")
+def stand(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+    instance = Instance(cluster.kubeconfig.parent.name)
+    load_trainer(instance, tmp_path_factory.mktemp("trainer"))
+    with standing(cluster, instance, tmp_path_factory.mktemp("operator")) as stand:
+        stand.start_operator()
+        yield stand
+
+
+def rolled_back(stand: Stand, run: str) -> Json:
+    stand.phase(run, "RolledBack", 150)
+    return stand.condition(run, "RolledOut")
+
+
+def put_in(status: Json, reverts: int) -> bool:
+    """Whether the values are in the target after so many reverts, as the operator has seen."""
+    rollout = status.get("rollout", {})
+    return rollout.get("reverts", 0) == reverts and bool(rollout.get("patchedGeneration"))
+
+
+def test_a_file_that_may_be_a_program_and_a_key_that_is_refused_are_named_and_the_model_before_stays(
+    stand: Stand,
+) -> None:
+    good = stand.put_model(b"weights and no more")
+    program = stand.put_model(b"weights, or a program", path="model.pkl")
+    later = stand.put_model(b"weights that nobody may read")
+    keys = {"accessKeyId": stand.cluster.s3_access_key, "secretAccessKey": stand.cluster.s3_secret_key}
+    stand.apply(stand.secret("chat-s3", **keys))
+    target = stand.deployment("guarded")
+    (fetch,) = target["spec"]["template"]["spec"]["initContainers"]
+    for entry in fetch["env"]:
+        if "valueFrom" in entry:
+            entry["valueFrom"]["secretKeyRef"]["name"] = "chat-s3"
+    stand.apply(target)
+    stand.apply(stand.run("clean", manifest=good, rollout=rollout_to("guarded")))
+    stand.phase("clean", "Succeeded", 150)
+
+    stand.apply(stand.run("program", manifest=program, rollout=rollout_to("guarded")))
+    forbidden = rolled_back(stand, "program")
+    stand.apply(stand.secret("chat-s3", **keys | {"secretAccessKey": "not-the-key"}))
+    stand.apply(stand.run("refused", manifest=later, rollout=rollout_to("guarded")))
+    denied = rolled_back(stand, "refused")
+
+    assert (forbidden["reason"], denied["reason"]) == ("ForbiddenFile", "ModelAccessDenied")
+    assert "model.pkl" in forbidden["message"]
+    assert "not-the-key" not in json.dumps(stand.get("finetunerun", "refused"))
+    assert stand.env_of("guarded")["MODEL_ID"] == f"sha256:{good}"
+    stand.kubectl("delete", "deployment", "guarded")
+
+
+def test_a_volume_without_room_is_named_with_what_is_needed_and_the_target_is_left_as_it_was(
+    stand: Stand,
+) -> None:
+    model = stand.put_model(b"a model for a small volume")
+    target = stand.deployment("cramped")
+    target["spec"]["template"]["spec"]["volumes"] = [
+        {"name": "models", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}
+    ]
+    stand.apply(target)
+
+    stand.apply(stand.run("full", manifest=model, rollout=rollout_to("cramped")))
+    full = rolled_back(stand, "full")
+
+    assert full["reason"] == "CacheVolumeFull"
+    assert "MiB" in full["message"]
+    assert "MODEL_ID" not in stand.env_of("cramped")
+    stand.kubectl("delete", "deployment", "cramped")
+
+
+def test_a_quota_that_refuses_the_new_pods_is_quoted_and_the_model_before_stays(stand: Stand) -> None:
+    good, other = stand.put_model(b"within the quota"), stand.put_model(b"beyond the quota")
+    stand.apply(stand.deployment("counted"))
+    stand.apply(stand.run("within", manifest=good, rollout=rollout_to("counted")))
+    stand.phase("within", "Succeeded", 150)
+
+    stand.apply(stand.run("beyond", manifest=other, rollout=rollout_to("counted") | {"mode": "Manual"}))
+    stand.phase("beyond", "AwaitingApproval", 120)
+    stand.kubectl("create", "quota", "full", "--hard=pods=1")
+    stand.kubectl(
+        "patch", "finetunerun/beyond", "--type=merge", '--patch={"spec":{"rollout":{"approved":true}}}'
+    )
+    refused = rolled_back(stand, "beyond")
+
+    assert refused["reason"] == "FailedCreate"
+    assert "exceeded quota: full" in refused["message"]
+    assert stand.env_of("counted")["MODEL_ID"] == f"sha256:{good}"
+    stand.kubectl("delete", "quota/full", "deployment/counted")
+
+
+def test_values_that_git_takes_out_are_put_in_once_more_and_then_left_to_git_with_the_cure(
+    stand: Stand,
+) -> None:
+    model = stand.put_model(b"a model that Git does not know")
+    target = stand.deployment("in-git")
+    stand.apply(target, manager="argocd-controller")
+    rollout = rollout_to("in-git") | {"observationSeconds": 300}
+    stand.apply(stand.run("reverted", manifest=model, rollout=rollout))
+
+    for reverts in range(2):
+        stand.until("reverted", partial(put_in, reverts=reverts), 150)
+        stand.kubectl("replace", "--field-manager=argocd-controller", "--filename=-", text=json.dumps(target))
+    stand.until(
+        "reverted",
+        lambda _: stand.condition("reverted", "RolledOut").get("reason") == "RevertedByOtherManager",
+    )
+
+    told = stand.condition("reverted", "RolledOut")["message"]
+    assert '"argocd-controller" changed deployment/in-git' in told
+    assert "ignoreDifferences" in told
+    assert "MODEL_ID" not in stand.env_of("in-git")
+    assert stand.condition("reverted", "Stalled")["status"] == "True"
+    stand.kubectl("delete", "deployment", "in-git")
