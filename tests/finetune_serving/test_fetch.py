@@ -377,6 +377,13 @@ ENDS: list[tuple[str, Callable[[Path], dict[str, str]], FetchExitCode]] = [
 ]
 
 
+def test_an_endpoint_without_a_scheme_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "minio:9000")
+
+    with pytest.raises(NotFound, match=r"AWS_ENDPOINT_URL_S3.*Invalid endpoint: minio:9000"):
+        open_store("s3://models/run/").read_small("manifest.json")
+
+
 def test_pods_that_share_a_volume_may_point_to_their_models_at_once(tmp_path: Path) -> None:
     cache, problems = ModelCache(tmp_path), []
 
