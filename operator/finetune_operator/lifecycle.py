@@ -26,7 +26,7 @@ from finetune_operator.outlook import OVER, REFUSED_SECONDS, STOPPING_SECONDS, M
 from finetune_operator.rollout.keeping import given_back, keeps_target
 from finetune_operator.rollout.patch import pointer_to
 from finetune_operator.rollout.record import PUBLISHED, record, record_name
-from finetune_operator.rollout.states import TOUCHED, Step, advance
+from finetune_operator.rollout.states import TOUCHED, Step, advance, holds_unwritten_patch
 from finetune_operator.stage_work import stop_all, work_on
 from finetune_operator.stages import STAGES
 from finetune_operator.status_writing import status_of
@@ -115,7 +115,7 @@ def refused(run: Run, message: str, now: datetime) -> Decision:
 
 def _look(run: Run, book: Book, observed: Observed, now: datetime) -> tuple[Book, Outlook]:
     rollout = book.status.rollout
-    rolling = rollout is not None and rollout.phase in TOUCHED
+    rolling = rollout is not None and (rollout.phase in TOUCHED or holds_unwritten_patch(run, observed))
     if run.spec.cancel and not rolling:
         return _stop(run, book, Reason.CANCELLED, now)
     if run.spec.suspend and not rolling:

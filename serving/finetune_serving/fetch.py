@@ -94,10 +94,10 @@ def fetch_model(
             f"MODEL_MANIFEST_SHA256 is {manifest_sha256!r}; expected the 64 hex digits of the manifest's sha256"
         )
     folder = cache.folder(manifest_sha256)
-    if cache.is_whole(manifest_sha256):
-        cache.point_to(manifest_sha256)
-        return FetchResult(folder, 0, cached=True)
     try:
+        if cache.is_whole(manifest_sha256):
+            cache.point_to(manifest_sha256)
+            return FetchResult(folder, 0, cached=True)
         cache.root.mkdir(parents=True, exist_ok=True)
         with cache.writing(on_wait=lambda: logger.info("waiting for another download into %s", cache.root)):
             if cache.is_whole(manifest_sha256):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 _MARKER = ".whole"
@@ -40,10 +41,14 @@ class ModelCache:
         link, target = self.root / "current", self.folder(digest).name
         if link.is_symlink() and os.readlink(link) == target:
             return
-        fresh = self.root / f".current-{os.getpid()}"
-        fresh.unlink(missing_ok=True)
+        # every container's first process has the same number, and pods may share the volume
+        fresh = self.root / f".current-{uuid4().hex}"
         fresh.symlink_to(target)
-        fresh.replace(link)
+        try:
+            fresh.replace(link)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
 
     @contextmanager
     def writing(self, on_wait: Callable[[], None]) -> Iterator[None]:

@@ -145,20 +145,28 @@ class S3Folder:
 
     def _s3(self) -> S3Client:
         if self._client is None:
-            session = boto3.session.Session()
-            self._client = session.client(
-                "s3",
-                region_name=session.region_name or "us-east-1",
-                config=Config(
-                    connect_timeout=10,
-                    read_timeout=60,
-                    max_pool_connections=16,
-                    retries={"total_max_attempts": 1},
-                    s3={"addressing_style": "path"},
-                    response_checksum_validation="when_required",
-                ),
-            )
+            try:
+                self._client = self._connected()
+            except ValueError as error:
+                raise NotFound(
+                    f"s3://{self._bucket}: AWS_ENDPOINT_URL_S3 is no address ({error}); write it as https://HOST:PORT"
+                ) from error
         return self._client
+
+    def _connected(self) -> S3Client:
+        session = boto3.session.Session()
+        return session.client(
+            "s3",
+            region_name=session.region_name or "us-east-1",
+            config=Config(
+                connect_timeout=10,
+                read_timeout=60,
+                max_pool_connections=16,
+                retries={"total_max_attempts": 1},
+                s3={"addressing_style": "path"},
+                response_checksum_validation="when_required",
+            ),
+        )
 
     def _patiently(self, name: str, read: Callable[[], bytes]) -> bytes:
         """Repeat what may pass by itself, with growing pauses; translate what does not."""

@@ -377,6 +377,44 @@ ENDS: list[tuple[str, Callable[[Path], dict[str, str]], FetchExitCode]] = [
 ]
 
 
+def test_an_endpoint_without_a_scheme_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "minio:9000")
+
+    with pytest.raises(NotFound, match=r"AWS_ENDPOINT_URL_S3.*Invalid endpoint: minio:9000"):
+        open_store("s3://models/run/").read_small("manifest.json")
+
+
+def test_pods_that_share_a_volume_may_point_to_their_models_at_once(tmp_path: Path) -> None:
+    cache, problems = ModelCache(tmp_path), []
+
+    def point(digest: str) -> None:
+        try:
+            for _ in range(200):
+                cache.point_to(digest)
+        except OSError as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=point, args=(letter * 64,)) for letter in "abcd" * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert problems == []
+    assert [path.name for path in tmp_path.iterdir()] == ["current"]
+
+
+def test_a_whole_model_on_a_volume_that_cannot_be_changed_is_a_fetch_error(tmp_path: Path) -> None:
+    digest = publish(tmp_path / "published")
+    cache = ModelCache(tmp_path / "cache")
+    fetch_model(LocalFolder(tmp_path / "published"), digest, cache)
+    (cache.root / "current").unlink()
+    (cache.root / "current").mkdir()
+
+    with pytest.raises(VolumeFull, match="writable for uid"):
+        fetch_model(LocalFolder(tmp_path / "published"), digest, cache)
+
+
 @pytest.mark.parametrize(("name", "prepare", "code"), ENDS, ids=[name for name, _, _ in ENDS])
 def test_the_exit_code_and_the_last_words_say_how_it_ended(
     name: str,

@@ -28,7 +28,11 @@ def protected_models(
     history: dict[str, list[str]] = {}
     for body in records:
         place = f"{body['metadata']['namespace']}/deployment/{body['data']['deployment']}"
-        history[place] = [entry.model.manifest_sha256 for entry in read_history(body)]
+        history[place] = [
+            entry.model.manifest_sha256
+            for entry in read_history(body)
+            if _is_digest(entry.model.manifest_sha256)
+        ]
     candidates: list[str] = []
     active: list[str] = []
     for body in sorted(runs, key=_live_since, reverse=True):
@@ -69,5 +73,9 @@ def _pinned(body: Json) -> Iterator[str]:
         for entry in container.get("env") or ():
             if entry.get("name") in MODEL_VARIABLES[1:]:
                 digest = str(entry.get("value") or "").removeprefix(_PREFIX)
-                if len(digest) == 64 and set(digest) <= set("0123456789abcdef"):
+                if _is_digest(digest):
                     yield digest
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")

@@ -86,6 +86,20 @@ def advance(run: Run, wanted: ModelPointer, observed: Observed, now: datetime) -
     return _watch(run, rollout, target, wanted, observed, now)
 
 
+def holds_unwritten_patch(run: Run, observed: Observed) -> bool:
+    """The target was patched, and the status does not say so: the operator died, or the run was edited, in between."""
+    rollout, deployment, target = run.status.rollout, observed.target, _target(run)
+    return (
+        rollout is not None
+        and rollout.phase is RolloutPhase.PREFLIGHT
+        and rollout.current not in (None, rollout.previous)
+        and target is not None
+        and deployment is not None
+        and deployment.uid == rollout.target_uid
+        and pointer_in(target, deployment) == rollout.current
+    )
+
+
 def _target(run: Run) -> DeploymentTarget | None:
     return run.spec.rollout.target.deployment if run.spec.rollout.target else None
 
@@ -106,6 +120,8 @@ def _prepare(
 ) -> Step:
     """Record what is there; in the next pass, patch."""
     deployment = observed.target
+    if rollout is not None and run.spec.cancel and holds_unwritten_patch(run, observed):
+        return _turn_back(rollout, Reason.CANCELLED, "the run was cancelled while its model was put in")
     serves = deployment is not None and pointer_in(target, deployment) == wanted
     if observed.newer_run and not serves:
         return _passed_by(rollout, target, wanted, observed.newer_run)

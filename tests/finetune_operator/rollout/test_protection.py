@@ -67,3 +67,14 @@ def test_every_template_that_a_pod_may_be_made_of_protects_its_model():
 
     assert protected_models([], templates).live == ["a" * 64, "b" * 64]
     assert protected_models([], [a_template("x")]).live == []
+
+
+def test_a_record_of_a_model_that_was_put_in_by_hand_without_a_digest_does_not_end_the_list():
+    by_hand = {"MODEL_ID": "base", "MODEL_URI": "file:///base", "MODEL_MANIFEST_SHA256": ""}
+    ours = {"MODEL_ID": f"sha256:{'a' * 64}", "MODEL_MANIFEST_SHA256": "a" * 64}
+    record = {
+        "metadata": {"namespace": "demo", "name": "chat-model"},
+        "data": {"deployment": "chat", "HISTORY": json.dumps([ours, by_hand])},
+    }
+
+    assert protected_models([], [], [record]).history == {"demo/deployment/chat": ["a" * 64]}

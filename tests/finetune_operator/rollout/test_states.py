@@ -420,6 +420,28 @@ def test_patching_again_after_a_crash_keeps_the_record_of_the_previous_model():
     assert decision.status.rollout.previous == OLD_MODEL
 
 
+def test_cancelling_in_the_moment_of_the_patch_takes_the_model_back():
+    recorded = rolling(RolloutPhase.PREFLIGHT, patched_at="", patched_generation=0)
+    run = replace(recorded, spec=a_run(cancel=True).spec)
+
+    turning = decide(run, seen(target=a_deployment(NEW_MODEL)), later(5))
+    restoring = decide(after(run, turning), seen(target=a_deployment(NEW_MODEL)), later(5))
+
+    assert phase_of(turning) is RolloutPhase.ROLLING_BACK
+    assert OLD_MODEL.uri in str(restoring.actions)
+
+
+def test_cancelling_before_the_patch_changes_no_target():
+    run = replace(
+        rolling(RolloutPhase.PREFLIGHT, patched_at="", patched_generation=0), spec=a_run(cancel=True).spec
+    )
+
+    decision = decide(run, seen(target=a_deployment(OLD_MODEL)), later(5))
+
+    assert decision.status.phase is Phase.CANCELLED
+    assert decision.actions == ()
+
+
 def test_suspending_lets_a_rollout_that_has_begun_end():
     run = replace(rolling(), spec=a_run(suspend=True).spec)
 

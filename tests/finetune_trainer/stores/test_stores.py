@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
 
 from finetune_contract.run_spec import S3StoreSpec
 from finetune_trainer.errors import StoreRejected, StoreUnavailable
@@ -132,3 +134,21 @@ def test_a_workspace_that_is_a_file_is_refused(tmp_path):
 
     with pytest.raises(StoreRejected, match=r"workspace .*choose another with --workspace"):
         LocalFolder(tmp_path / "store").check()
+
+
+def test_a_download_that_breaks_off_again_and_again_is_unavailable(
+    httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    headers = {"Content-Length": "100", "ETag": '"1"'}
+    httpserver.expect_request("/models/m", method="HEAD").respond_with_response(
+        Response(iter([]), headers=headers)
+    )
+    httpserver.expect_request("/models/m", method="GET").respond_with_response(
+        Response(iter([b"half"]), headers=headers)
+    )
+    store = S3Store.from_spec(S3StoreSpec(bucket="models", endpoint=httpserver.url_for("")))
+
+    with pytest.raises(StoreUnavailable, match="s3://models/m"):
+        store.download("m", tmp_path / "m")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
-from boto3.exceptions import S3UploadFailedError
+from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -75,7 +75,7 @@ def s3_errors(place: str, field: str = STORE_FIELD, rights: str = STORE_RIGHTS) 
         if 400 <= status < 500 and code not in {"SlowDown", "RequestTimeout", "429"}:
             raise StoreRejected(f"{place}: the store answered {status} {code}") from error
         raise StoreUnavailable(f"{place}: the store answered {status} {code}; it is tried again") from error
-    except (BotoCoreError, S3UploadFailedError) as error:
+    except (BotoCoreError, RetriesExceededError, S3UploadFailedError) as error:
         raise StoreUnavailable(f"{place}: no answer ({type(error).__name__}: {error})") from error
 
 
