@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 
-from finetune_contract.run_spec import LoraSpec, SweepSpec, TrainingSpec
+from finetune_contract.run_spec import FineTuneRunSpec, LoraSpec, SweepSpec, TrainingSpec
 
 
 def trials_of(training: TrainingSpec) -> list[TrainingSpec]:
@@ -29,6 +29,17 @@ def settings_in_words(training: TrainingSpec, trial: TrainingSpec) -> str:
         f"{fields[name].alias or name} {getattr(trial.lora if name in LoraSpec.model_fields else trial, name):g}"
         for name in training.sweep.values()
     )
+
+
+def as_trained(spec: FineTuneRunSpec, trial: int | None) -> FineTuneRunSpec:
+    """The spec with the training of the chosen trial in the place of the sweep.
+
+    Args:
+        trial: its number, from 1, as the adapter's facts have it; None when there was no sweep.
+    """
+    if trial is None:
+        return spec
+    return spec.model_copy(update={"training": trials_of(spec.training)[trial - 1]})
 
 
 def _with_settings(training: TrainingSpec, settings: Mapping[str, float]) -> TrainingSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -54,10 +55,15 @@ def adapter_facts(context: StageContext, loop: TrainingLoop, files: TrainingFile
 
 
 def write_report(
-    folder: Path, run_name: str, training: TrainingSpec, log: list[StepRecord], facts: dict[str, Fact]
+    folder: Path,
+    run_name: str,
+    training: TrainingSpec,
+    log: Sequence[StepRecord],
+    facts: Mapping[str, Fact],
+    trials: Sequence[training_report.TrialRow] = (),
 ) -> None:
-    """The page for people, beside the adapter."""
-    page = training_report.render_report(run_name, log, training_report.describe(training, facts))
+    """The page for people, beside the adapter; with the trials of a sweep."""
+    page = training_report.render_report(run_name, log, training_report.describe(training, facts), trials)
     (folder / TRAINING_REPORT_FILE).write_text(page, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from finetune_contract.stage_protocol import Stage, StageReport, TrainingFacts
 from finetune_trainer.artifact_files import publish_folder, read_manifest
 from finetune_trainer.errors import Preempted, StoreUnavailable
 from finetune_trainer.stage_context import StageContext
-from finetune_trainer.training import checkpoints, process_launch
+from finetune_trainer.training import checkpoints, process_launch, sweep
 from finetune_trainer.training.adapter_files import adapter_facts, write_adapter, write_report
 from finetune_trainer.training.checkpointed_run import run_to_the_end
 from finetune_trainer.training.compute_dtype import choose_device
@@ -29,7 +29,7 @@ def train(context: StageContext) -> StageReport:
     manifest = read_manifest(context.store, key)
     if manifest is not None:
         logger.info("the adapter is there already: uri=%s", context.store.uri(key))
-        checkpoints.remove_all(context.store, context.run_key)
+        _remove_what_led_to_it(context)
         return _report(manifest, resumed_from_step=0)
     if process_launch.is_needed(context.environment):
         return process_launch.run_processes(
@@ -42,7 +42,18 @@ def train(context: StageContext) -> StageReport:
     if not ranks.is_first:
         context = replace(context, progress=_say_nothing)
     with joined(ranks, choose_device(ranks.on_this_node)):
-        return _train_adapter(context, ranks)
+        if context.spec.training.sweep is None:
+            return _train_adapter(context, ranks)
+        manifest, resumed_from = sweep.sweep(context, ranks)
+    _remove_what_led_to_it(context)
+    return _report(manifest, resumed_from)
+
+
+def _remove_what_led_to_it(context: StageContext) -> None:
+    """Nothing but the adapter stays."""
+    checkpoints.remove_all(context.store, context.run_key)
+    if context.spec.training.sweep is not None:
+        sweep.remove_all(context.store, context.run_key)
 
 
 def _say_nothing(*_: object, **__: object) -> None:
@@ -96,18 +107,23 @@ def _publish_adapter(context: StageContext, loop: TrainingLoop, files: TrainingF
 
 
 def _report(manifest: Manifest, resumed_from_step: int) -> StageReport:
+    """Of a sweep the steps, tokens and seconds of all trials: progress counted those."""
     facts = manifest.facts
-    seconds, tokens = float(str(facts["seconds"])), int(str(facts["tokens"]))
+    is_sweep = "trials" in facts
+    seconds = float(str(facts["sweepSeconds" if is_sweep else "seconds"]))
+    tokens = int(str(facts["sweepTokens" if is_sweep else "tokens"]))
     training = TrainingFacts(
-        steps=int(str(facts["steps"])),
+        steps=int(str(facts["sweepSteps" if is_sweep else "steps"])),
         final_loss=float(str(facts["finalLoss"])),
         tokens=tokens,
         tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0,
         seconds=seconds,
         resumed_from_step=resumed_from_step,
     )
-    return StageReport(
-        stage=Stage.TRAIN,
-        message=f"{training.steps} steps, loss {training.final_loss:.3f}, {training.tokens_per_second:.0f} tokens/s",
-        training=training,
+    message = (
+        f"{training.steps} steps, loss {training.final_loss:.3f}, {training.tokens_per_second:.0f} tokens/s"
     )
+    if is_sweep:
+        best = f"best of {facts['trials']} trials: {facts['trialSettings']}"
+        message = f"{best}, evaluation loss {facts['evaluationLoss']}; {message}"
+    return StageReport(stage=Stage.TRAIN, message=message, training=training)
