@@ -6,7 +6,7 @@ import pytest
 
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
 from finetune_contract.run_spec import FineTuneRunSpec, TrainingSpec
-from finetune_contract.sweep_trials import settings_in_words, trials_of
+from finetune_contract.sweep_trials import as_trained, settings_in_words, trials_of
 
 
 def spec_with(sweep: object, gpu: object = None) -> FineTuneRunSpec:
@@ -48,6 +48,13 @@ def test_every_trial_is_a_training_that_could_have_been_written_so() -> None:
     for trial in trials_of(spec_with(sweep).training):
         assert trial.sweep is None
         assert TrainingSpec.model_validate(trial.to_wire()) == trial
+
+
+def test_a_spec_as_it_was_trained_has_the_settings_of_the_chosen_trial() -> None:
+    spec = spec_with({"rank": [8, 64]})
+
+    assert as_trained(spec, 2).training == TrainingSpec.model_validate({"lora": {"rank": 64}})
+    assert as_trained(spec, None) is spec
 
 
 def test_a_training_without_a_sweep_is_its_only_trial() -> None:

@@ -19,6 +19,7 @@ from finetune_trainer.training import sweep
 from finetune_trainer.training.loop import TrainingLoop
 from finetune_trainer.training.ranks import Ranks
 from finetune_trainer.training.train import train
+from tests.finetune_trainer.training.test_train_killed import DyingStore, Killed
 from tests.finetune_trainer.training.tiny_model import (
     RUN_KEY,
     SilentProgress,
@@ -154,6 +155,22 @@ def test_a_pod_that_is_stopped_in_the_second_trial_goes_on_there_to_the_same_ada
     assert (report.training.steps, report.training.resumed_from_step) == (24, 9)
     assert_same_run(tmp_path, swept)
     assert files_of_the_run(again) == {"adapter"}
+
+
+@pytest.mark.parametrize("changes", [2, 5, 9, 14, 22, 30])
+def test_a_pod_that_dies_in_a_change_of_the_store_loses_nothing_and_leaves_nothing(
+    swept: Path, base: Path, tmp_path: Path, changes: int
+):
+    context = sweep_context(tmp_path, base)
+    often = context.spec.training.model_copy(update={"checkpoint_every_seconds": 0})
+    context = dataclasses.replace(context, spec=context.spec.model_copy(update={"training": often}))
+    with pytest.raises(Killed):
+        train(dataclasses.replace(context, store=DyingStore(tmp_path / "store", 10 * changes)))
+
+    train(context)
+
+    assert_same_run(tmp_path, swept)
+    assert files_of_the_run(context) == {"adapter"}
 
 
 def test_a_stop_while_the_last_loss_is_measured_costs_no_trial_its_loss(
