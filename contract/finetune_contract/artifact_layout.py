@@ -54,6 +54,16 @@ def checkpoints_folder(run_key: str) -> str:
     return f"{run_folder(run_key)}/checkpoints"
 
 
+def trial_key(run_key: str, number: int) -> str:
+    """The run key of a sweep's trial, from 1: its checkpoints and its adapter lie in the run's folder."""
+    return f"{run_key}/trial-{number}"
+
+
+def trials_prefix(run_key: str) -> str:
+    """What the names of all files of all trials begin with."""
+    return f"{run_folder(run_key)}/trial-"
+
+
 def adapter_folder(run_key: str) -> str:
     """The trained LoRA adapter."""
     return f"{run_folder(run_key)}/adapter"

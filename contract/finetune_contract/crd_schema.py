@@ -19,12 +19,14 @@ from pydantic import BaseModel
 
 from finetune_contract.model import ContractModel
 from finetune_contract.run_spec import (
+    MOST_TRIALS,
     SOURCE_SETTINGS,
     FineTuneRunSpec,
     MarkdownSource,
     RolloutSpec,
     RolloutTarget,
     SourceSpec,
+    SweepSpec,
     VectorsSpec,
 )
 from finetune_contract.run_status import FineTuneRunStatus
@@ -52,6 +54,11 @@ LIST_TYPES: Mapping[str, Schema] = {
     "spec.dataset.sources[].wordpress.postTypes": {"x-kubernetes-list-type": "set"},
     "spec.dataset.sources[].wordpress.rootCategories": {"x-kubernetes-list-type": "set"},
     "spec.dataset.exampleKinds": {"x-kubernetes-list-type": "set"},
+    "spec.training.sweep.learningRate": {"x-kubernetes-list-type": "set"},
+    "spec.training.sweep.rank": {"x-kubernetes-list-type": "set"},
+    "spec.training.sweep.alpha": {"x-kubernetes-list-type": "set"},
+    "spec.training.sweep.epochs": {"x-kubernetes-list-type": "set"},
+    "spec.training.sweep.embeddingNoise": {"x-kubernetes-list-type": "set"},
     "status.conditions": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
 }
 """How server-side apply merges a list. Every other list has one owner: atomic."""
@@ -106,6 +113,15 @@ def rules() -> dict[str, list[Rule]]:
                 "or set spec.rollout.mode to Manual",
                 "evaluation.gates",
             ),
+            Rule(
+                "!has(self.training) || !has(self.training.sweep) || !has(self.resources) || "
+                "!has(self.resources.train) || !has(self.resources.train.gpu) || "
+                "((!has(self.resources.train.gpu.count) || self.resources.train.gpu.count == 1) && "
+                "(!has(self.resources.train.gpu.nodes) || self.resources.train.gpu.nodes == 1))",
+                "spec.training.sweep is tried one trial at a time on one GPU: set count and nodes of "
+                "spec.resources.train.gpu to 1, or leave the sweep out",
+                "training.sweep",
+            ),
         ],
         "spec.dataset": [
             Rule(
@@ -152,6 +168,16 @@ def rules() -> dict[str, list[Rule]]:
                 "spec.training.microBatchSize does not divide effectiveBatchSize: choose a divisor of it, such as 1",
                 "microBatchSize",
             )
+        ],
+        "spec.training.sweep": [
+            Rule(
+                f"{_trials()} >= 2",
+                "spec.training.sweep has nothing to compare: name at least two values of a setting",
+            ),
+            Rule(
+                f"{_trials()} <= {MOST_TRIALS}",
+                f"spec.training.sweep makes more than {MOST_TRIALS} trials: take values away",
+            ),
         ],
         "spec.evaluation.gates[]": [
             Rule(
@@ -465,6 +491,15 @@ def _exactly_one(model: type[ContractModel], what: str, besides: tuple[str, ...]
         f"[{present}].filter(x, x).size() == 1",
         f"{what} needs exactly one kind: set one of {', '.join(kinds)}",
     )
+
+
+def _trials() -> str:
+    """How many combinations the values of a sweep make, in CEL."""
+    sizes = (
+        f"(has(self.{name}) && self.{name}.size() > 0 ? self.{name}.size() : 1)"
+        for name in _aliases(SweepSpec)
+    )
+    return " * ".join(sizes)
 
 
 def _read(path: Path) -> str:

@@ -6,6 +6,7 @@ Must not know how a wish is carried out. Everything but `suspend`, `cancel`, `ro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Self
@@ -25,6 +26,11 @@ Quantity = Annotated[
 ]
 """A Kubernetes quantity such as `4`, `500m` or `24Gi`."""
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
+Epochs = Annotated[float, Field(gt=0, le=100)]
+LearningRate = Annotated[float, Field(gt=0, le=0.1)]
+EmbeddingNoise = Annotated[float, Field(ge=0, le=100)]
+LoraRank = Annotated[int, Field(ge=1, le=512)]
+LoraAlpha = Annotated[int, Field(ge=1, le=2048)]
 
 
 class SecretRef(ContractModel):
@@ -421,9 +427,9 @@ class QuantizationSpec(ContractModel):
 class LoraSpec(ContractModel):
     """The adapter (LoRA, arXiv:2106.09685), on every linear layer of the decoder."""
 
-    rank: Annotated[int, Field(ge=1, le=512)] = 16
+    rank: LoraRank = 16
     """Width of the adapter matrices; adapter size and memory grow in proportion."""
-    alpha: Annotated[int, Field(ge=1, le=2048)] = 32
+    alpha: LoraAlpha = 32
     """Scale of the adapter; twice the rank is usual."""
     dropout: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Dropout on the adapter's input while training."""
@@ -438,14 +444,54 @@ class OptimizerKind(StrEnum):
     ADAMW_8BIT = "adamw-8bit"
 
 
+MOST_TRIALS = 16
+"""Trials of a sweep at most."""
+
+
+class SweepSpec(ContractModel):
+    """Settings to try, every combination of them: the adapter with the lowest evaluation loss is taken. A setting that
+    is not named, or has no value, stays as the training says."""
+
+    learning_rate: Annotated[list[LearningRate], Field(max_length=MOST_TRIALS)] = []
+    """Values of `learningRate`."""
+    rank: Annotated[list[LoraRank], Field(max_length=MOST_TRIALS)] = []
+    """Values of `lora.rank`; `lora.alpha` stays."""
+    alpha: Annotated[list[LoraAlpha], Field(max_length=MOST_TRIALS)] = []
+    """Values of `lora.alpha`."""
+    epochs: Annotated[list[Epochs], Field(max_length=MOST_TRIALS)] = []
+    """Values of `epochs`."""
+    embedding_noise: Annotated[list[EmbeddingNoise], Field(max_length=MOST_TRIALS)] = []
+    """Values of `embeddingNoise`."""
+
+    def values(self) -> dict[str, Sequence[float]]:
+        """What is tried, by the name of the Python field; no setting without values."""
+        return {name: values for name in type(self).model_fields if (values := getattr(self, name))}
+
+    @model_validator(mode="after")
+    def _tries_several_and_not_too_many(self) -> Self:
+        for name, values in self.values().items():
+            _refuse_repeats(type(self).model_fields[name].alias or name, values)
+        sizes = [len(values) for values in self.values().values()]
+        trials = math.prod(sizes)
+        if trials < 2:
+            raise field_error("", "has nothing to compare", "name at least two values of a setting")
+        if trials > MOST_TRIALS:
+            raise field_error(
+                "",
+                f"{' x '.join(map(str, sizes))} values make {trials} trials",
+                f"at most {MOST_TRIALS}: take values away",
+            )
+        return self
+
+
 class TrainingSpec(ContractModel):
     """4-bit QLoRA."""
 
-    epochs: Annotated[float, Field(gt=0, le=100)] = 3.0
+    epochs: Epochs = 3.0
     """Passes over the training examples."""
     max_steps: Annotated[int, Field(ge=0, le=10_000_000)] = 0
     """Optimizer steps at most; 0 leaves it to `epochs`."""
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] = 2e-4
+    learning_rate: LearningRate = 2e-4
     """Peak learning rate, after warm-up, before cosine decay."""
     warmup_ratio: Annotated[float, Field(ge=0, le=0.5)] = 0.05
     """Share of the steps that warm up."""
@@ -463,7 +509,7 @@ class TrainingSpec(ContractModel):
     """How the frozen base weights are held."""
     optimizer: OptimizerKind = OptimizerKind.ADAMW
     """What takes the steps; `adamw-8bit` saves six bytes a weight of the adapter."""
-    embedding_noise: Annotated[float, Field(ge=0, le=100)] = 0.0
+    embedding_noise: EmbeddingNoise = 0.0
     """Alpha of the noise on the embeddings while training (NEFTune, arXiv:2310.05914), such as 5; 0 for none."""
     checkpoint_every_seconds: Annotated[int, Field(ge=10, le=86_400)] = 600
     """A killed pod loses at most this much work."""
@@ -472,6 +518,8 @@ class TrainingSpec(ContractModel):
     most 2 % of the time, and in a short run only at its beginning and end."""
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 42
     """Seed of data order, adapter initialisation and dropout."""
+    sweep: SweepSpec | None = None
+    """Settings to try one after the other on one GPU; the best adapter is taken."""
 
     @model_validator(mode="after")
     def _micro_batches_fill_the_batch(self) -> Self:
@@ -789,8 +837,19 @@ class FineTuneRunSpec(ContractModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _sweeps_on_one_gpu(self) -> Self:
+        gpu = self.resources.train.gpu
+        if self.training.sweep is not None and gpu is not None and gpu.count * gpu.nodes > 1:
+            raise field_error(
+                "training.sweep",
+                f"is tried one trial at a time on one GPU, and resources.train.gpu asks for {gpu.count * gpu.nodes}",
+                "set its count and nodes to 1, or leave the sweep out",
+            )
+        return self
 
-def _refuse_repeats(field: str, names: Sequence[str]) -> None:
+
+def _refuse_repeats(field: str, names: Sequence[str | float]) -> None:
     """A list that is a set: each name once."""
     twice = next((name for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:

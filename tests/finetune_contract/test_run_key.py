@@ -27,3 +27,11 @@ def test_another_way_of_training_is_another_model(field: dict[str, object]) -> N
 
 def test_to_look_more_often_is_no_other_model() -> None:
     assert key_of(evaluateEverySteps=5) == key_of()
+
+
+def test_a_training_without_a_sweep_keeps_the_key_that_it_had_before_there_were_sweeps() -> None:
+    assert key_of() == "78e170d444acbe3936d26776f7d8fd55d77468c19cb42b19f89dc6ac25f6d257"
+
+
+def test_a_sweep_is_another_model() -> None:
+    assert key_of(sweep={"rank": [8, 16]}) != key_of()

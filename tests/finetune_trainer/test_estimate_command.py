@@ -167,3 +167,11 @@ def test_a_model_in_the_hugging_face_cache_is_found(tmp_path: Path, monkeypatch:
 
 def test_a_folder_is_taken_as_it_is():
     assert find_config("file:///models/my%20model", None) == Path("/models/my model/config.json")
+
+
+def test_of_a_sweep_the_largest_rank_is_estimated_and_named(config: Path, capsys: pytest.CaptureFixture[str]):
+    swept = printed_json(capsys, "--config", config, "--set", "training.sweep.rank=[8, 64]")
+    plain = printed_json(capsys, "--config", config, "--set", "training.lora.rank=64")
+
+    assert swept == plain
+    assert swept["loraRank"] == 64

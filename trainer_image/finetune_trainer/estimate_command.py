@@ -20,6 +20,7 @@ from finetune_contract.artifact_layout import base_model_folder
 from finetune_contract.run_document import InvalidRunDocument
 from finetune_contract.run_spec import ComputeDtype, FineTuneRunSpec, TrainingSpec
 from finetune_contract.stage_protocol import ExitCode
+from finetune_contract.sweep_trials import trials_of
 from finetune_trainer.run_settings import load_run
 from finetune_trainer.training.memory_estimate import (
     MemoryEstimate,
@@ -104,7 +105,7 @@ def run_estimate_command(arguments: argparse.Namespace) -> int:
     def row_of(training: TrainingSpec) -> RowSize:
         return unshared_row(training.micro_batch_size, training.sequence_length, answers)
 
-    training = spec.training
+    training = max(trials_of(spec.training), key=lambda trial: trial.lora.rank)  # of a sweep the largest
     estimate = estimate_memory(shape, training, numbers, row_of(training))
     limit: int | None = arguments.gpu_memory if on_gpu else _quantity(spec.resources.train.memory)
     sizes = (training.model_copy(update={"micro_batch_size": size}) for size in micro_batch_sizes(training))
@@ -197,6 +198,7 @@ def _to_json(
         {
             "device": numbers.device,
             "computeBytes": numbers.value_bytes,
+            "loraRank": training.lora.rank,
             "microBatchSize": training.micro_batch_size,
             "sequenceLength": training.sequence_length,
             "gradientCheckpointing": training.gradient_checkpointing,
@@ -247,7 +249,8 @@ def _print_table(
         table.add_row(name, f"{size / _GIB:.2f}")
     console.print(table)
     console.print(
-        f"answers of {answers} tokens, numbers of {8 * numbers.value_bytes} bits, checkpointing {checkpointing}"
+        f"lora.rank {training.lora.rank}, answers of {answers} tokens, "
+        f"numbers of {8 * numbers.value_bytes} bits, checkpointing {checkpointing}"
     )
     if verdict is None:
         console.print("name the GPU's memory with --gpu-memory to see what fits")

@@ -59,7 +59,7 @@ def test_a_run_that_is_told_to_stop_and_started_again_ends_as_if_nothing_had_hap
 def interrupted(folder: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> StageContext:
     """A run with a checkpoint after every step that dies in step 5."""
     monkeypatch.setattr(
-        "finetune_trainer.training.train.time.monotonic", iter(range(0, 10**9, 1000)).__next__
+        "finetune_trainer.training.checkpointed_run.time.monotonic", iter(range(0, 10**9, 1000)).__next__
     )
     context = context_for(folder, spec_for(base))
     publish_dataset(context, ROWS)

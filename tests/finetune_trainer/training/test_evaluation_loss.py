@@ -14,11 +14,12 @@ from finetune_contract.artifact_layout import adapter_folder
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.training import evaluation_loss
 from finetune_trainer.training.adapter import add_adapter, load_quantized_base
+from finetune_trainer.training.adapter_files import TRAINING_LOG
 from finetune_trainer.training.encoding import encode_rows
 from finetune_trainer.training.evaluation_loss import EvaluationSchedule, measure, schedule
 from finetune_trainer.training.loop import TrainingLoop
 from finetune_trainer.training.packing import TrainingPlan
-from finetune_trainer.training.train import TRAINING_LOG, train
+from finetune_trainer.training.train import train
 from tests.finetune_trainer.training.tiny_model import (
     RUN_KEY,
     SilentProgress,

@@ -226,7 +226,7 @@ def test_the_train_stage_refuses_before_it_loads_the_model(tmp_path: Path, monke
     publish_dataset(context, [example(number) for number in range(10)])
     loaded: list[object] = []
     monkeypatch.setattr(
-        "finetune_trainer.training.train.load_quantized_base", lambda *given: loaded.append(given)
+        "finetune_trainer.training.preparation.load_quantized_base", lambda *given: loaded.append(given)
     )
     monkeypatch.setattr(memory_check, "container_memory_limit", lambda _: HOST_PROCESS_BYTES + 2**20)
 

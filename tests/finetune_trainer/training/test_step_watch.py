@@ -11,9 +11,10 @@ import torch
 from finetune_contract.artifact_layout import TRAINING_REPORT_FILE, adapter_folder
 from finetune_trainer.artifact_files import read_manifest
 from finetune_trainer.errors import Preempted
+from finetune_trainer.training.adapter_files import TRAINING_LOG
 from finetune_trainer.training.prometheus_text import METRICS_FILE
 from finetune_trainer.training.step_watch import memory_in_use
-from finetune_trainer.training.train import TRAINING_LOG, train
+from finetune_trainer.training.train import train
 from tests.finetune_trainer.training.tiny_model import (
     RUN_KEY,
     context_for,

@@ -12,8 +12,9 @@ from finetune_contract.artifact_layout import (
 from finetune_contract.stage_protocol import ExitCode
 from finetune_trainer.artifact_files import read_manifest
 from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Diverged
+from finetune_trainer.training.adapter_files import TRAINING_LOG
 from finetune_trainer.training.packing import PackedBatch
-from finetune_trainer.training.train import TRAINING_LOG, train
+from finetune_trainer.training.train import train
 from tests.finetune_trainer.training.tiny_model import (
     RUN_KEY,
     SilentProgress,

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from finetune_contract.artifact_layout import adapter_folder
 from finetune_contract.stage_protocol import StageReport
 from finetune_trainer.stage_context import StageContext
-from finetune_trainer.training.train import TRAINING_LOG, train
+from finetune_trainer.training.adapter_files import TRAINING_LOG
+from finetune_trainer.training.train import train
 from tests.finetune_trainer.training.tiny_model import (
     RUN_KEY,
     context_for,

@@ -16,6 +16,7 @@ from finetune_contract.artifact_layout import (
 from finetune_contract.artifacts import ArtifactKind, Example, Manifest
 from finetune_contract.run_spec import GgufType, PromptFormat
 from finetune_contract.stage_protocol import ENV_TRAINER_IMAGE, Stage, StageReport
+from finetune_contract.sweep_trials import as_trained
 from finetune_trainer.artifact_files import fetch_folder, publish_folder, read_manifest
 from finetune_trainer.errors import BaseModelRejected
 from finetune_trainer.packaging import gguf
@@ -93,6 +94,7 @@ def _package_run(context: StageContext, key: str, signing_with: Path | None) -> 
     dataset = context.work_folder / "dataset"
     stored = fetch_folder(context.store, dataset_key, dataset, only_below=EVALUATION_FILE)
     names = ("baseModelDigest", "datasetDigest", "steps", "finalLoss", "quantization", "seed")
+    trial, of_a_sweep = trained.facts.get("trial"), ("trial", "trials", "trialSettings")
     inputs = Inputs(
         run_name=context.run_name,
         run_key=context.run_key,
@@ -117,10 +119,11 @@ def _package_run(context: StageContext, key: str, signing_with: Path | None) -> 
             "tuned": True,
             "runKey": context.run_key,
             **{name: trained.facts.get(name) for name in names},
+            **({} if trial is None else {name: trained.facts.get(name) for name in of_a_sweep}),
         },
         tuning=Tuning(
             adapter_folder=adapter,
-            spec=context.spec,
+            spec=as_trained(context.spec, None if trial is None else int(str(trial))),
             questions=_questions(dataset / EVALUATION_FILE),
             dataset_facts=stored.facts,
             inputs=inputs,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from finetune_contract.artifact_layout import EVALUATION_FILE
 from finetune_contract.artifacts import Example
+from finetune_trainer.errors import CudaOutOfMemory
 from finetune_trainer.evaluation.answers import choose_questions
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training.encoding import EncodedExample, encode_rows, load_tokenizer
@@ -60,6 +61,11 @@ def schedule(total_steps: int, effective_batch_size: int, every_steps: int) -> E
     return EvaluationSchedule(questions, max(1, math.ceil(total_steps / (between + 1))))
 
 
+def schedule_to_compare(total_steps: int, effective_batch_size: int, every_steps: int) -> EvaluationSchedule:
+    """The same, with all questions in runs of any length, so that their losses can be compared."""
+    return replace(schedule(total_steps, effective_batch_size, every_steps), questions=MOST_QUESTIONS)
+
+
 def read_questions(context: StageContext, base_folder: Path, number: int) -> tuple[EncodedExample, ...]:
     """The first questions that the evaluation will ask, as far as they fit; none when the dataset keeps none back."""
     path = context.work_folder / "dataset" / EVALUATION_FILE
@@ -75,6 +81,21 @@ def measure(
     loop: TrainingLoop, questions: Sequence[EncodedExample], stop_requested: Callable[[], bool]
 ) -> float | None:
     """Mean loss over the answer tokens; None when told to stop, without room on the GPU, or when it is no number."""
+    try:
+        return measure_or_fail(loop, questions, stop_requested)
+    except CudaOutOfMemory as error:
+        logger.warning("the evaluation loss does not fit the GPU beside the training: %s", error)
+        return None
+
+
+def measure_or_fail(
+    loop: TrainingLoop, questions: Sequence[EncodedExample], stop_requested: Callable[[], bool]
+) -> float | None:
+    """Mean loss over the answer tokens; None when told to stop, or when it is no number.
+
+    Raises:
+        CudaOutOfMemory: there is no room for it on the GPU.
+    """
     ordered = sorted(questions, key=lambda question: (question.token_ids, question.id))
     size = loop.plan.micro_batch_size
     total = 0.0
@@ -85,10 +106,11 @@ def measure(
             for start in range(0, len(ordered), size):
                 if stop_requested():
                     return None
-                total += float(loop.batch_loss(pack(ordered[start : start + size]), 1))
-    except torch.OutOfMemoryError as error:
-        logger.warning("the evaluation loss does not fit the GPU beside the training: %s", error)
-        return None
+                row = pack(ordered[start : start + size])
+                try:
+                    total += float(loop.batch_loss(row, 1))
+                except torch.OutOfMemoryError as error:
+                    raise loop.out_of_memory(len(row)) from error
     finally:
         for module in resting:
             module.training = True

@@ -95,6 +95,20 @@ class StepWatch:
             memory_bytes=record.memory_bytes,
         )
 
+    def evaluation_loss_at_the_end(self) -> float | None:
+        """That of the last step; measured now when it was not then. None when told to stop, or when it is no number.
+
+        Raises:
+            CudaOutOfMemory: there is no room for it on the GPU.
+        """
+        log = self._loop.state.log
+        if log[-1].evaluation_loss is None:
+            measured = evaluation_loss.measure_or_fail(
+                self._loop, self._questions, self._context.stop_requested
+            )
+            log[-1] = replace(log[-1], evaluation_loss=measured)
+        return log[-1].evaluation_loss
+
     def _measure(self, step: int) -> float | None:
         if not self._questions or not self._schedule.is_due(step, self._loop.plan.total_steps):
             return None

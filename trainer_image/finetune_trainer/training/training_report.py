@@ -73,19 +73,37 @@ class Picture:
     """From the left."""
 
 
-def render_report(run_name: str, log: Sequence[StepRecord], facts: Mapping[str, str]) -> str:
+@dataclass(frozen=True)
+class TrialRow:
+    """What came of one trial of a sweep."""
+
+    settings: str
+    steps: int
+    evaluation_loss: float | None
+    """None when it diverged."""
+    chosen: bool
+
+
+def render_report(
+    run_name: str,
+    log: Sequence[StepRecord],
+    facts: Mapping[str, str],
+    trials: Sequence[TrialRow] = (),
+) -> str:
     """The page as HTML.
 
     Args:
         run_name: in the headline.
         log: every step, all attempts; at least one.
         facts: what the run was made with, in the order in which it is shown.
+        trials: of a sweep, in their order; the log is that of the chosen one.
     """
     seconds, tokens = sum(r.seconds for r in log), sum(r.tokens for r in log)
     return _template().render(
         run_name=run_name,
         log=log,
         facts=facts,
+        trials=trials,
         warnings=warnings(log),
         learned=_learned(log),
         evaluations=_evaluations(log),

@@ -67,6 +67,13 @@ class Trackers:
         del self._places[name]
 
 
+def name_and_key(context: StageContext) -> tuple[str, str]:
+    """Name and short key under which a place knows the training; a sweep's trials have their own."""
+    key, _, trial = context.run_key.partition("/")
+    ending = f"-{trial}" if trial else ""
+    return f"{context.run_name}{ending}", f"{key[:32]}{ending}"
+
+
 def open_trackers(context: StageContext) -> Trackers:
     """The places whose variable is set. A missing package or a silent server is named, and training goes on."""
     places: dict[str, Tracker] = {}

@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from finetune_trainer.stage_context import StageContext
-from finetune_trainer.training.trackers import TrackerLost
+from finetune_trainer.training.trackers import TrackerLost, name_and_key
 
 EXPERIMENT = "finetune"
 KEY_TAG = "finetune.run_key"
@@ -56,7 +56,8 @@ def open_tracker(context: StageContext) -> MlflowRun:
             run_id = found[0].info.run_id
             client.update_run(run_id, RunStatus.to_string(RunStatus.RUNNING))
         else:
-            run = client.create_run(experiment_id, run_name=context.run_name, tags={KEY_TAG: context.run_key})
+            run_name, _ = name_and_key(context)
+            run = client.create_run(experiment_id, run_name=run_name, tags={KEY_TAG: context.run_key})
             run_id = run.info.run_id
     except MlflowException as error:
         raise TrackerLost(str(error)) from error

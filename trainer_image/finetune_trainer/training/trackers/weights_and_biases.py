@@ -12,7 +12,7 @@ import wandb
 from wandb.errors import Error as WandbError
 
 from finetune_trainer.stage_context import StageContext
-from finetune_trainer.training.trackers import TrackerLost
+from finetune_trainer.training.trackers import TrackerLost, name_and_key
 
 PROJECT = "finetune"
 
@@ -40,11 +40,12 @@ class WandbRun:
 
 def open_tracker(context: StageContext) -> WandbRun:
     """The run of this run key in the project WANDB_PROJECT."""
+    name, key = name_and_key(context)
     try:
         run = wandb.init(
             project=context.environment.get("WANDB_PROJECT") or PROJECT,
-            name=context.run_name,
-            id=context.run_key[:32],
+            name=name,
+            id=key,
             resume="allow",
             dir=str(context.work_folder),
             settings=wandb.Settings(console="off", disable_git=True, disable_code=True),

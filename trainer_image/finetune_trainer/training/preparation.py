@@ -1,0 +1,115 @@
+"""All that is there before the first step: base model, rows, and a loop that is ready to run."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from finetune_contract.artifact_layout import EVALUATION_FILE, TRAIN_FILE, dataset_folder
+from finetune_contract.artifacts import Example
+from finetune_trainer.artifact_files import fetch_folder
+from finetune_trainer.errors import CudaOutOfMemory, DataRejected
+from finetune_trainer.stage_context import StageContext
+from finetune_trainer.training import base_model, row_attention
+from finetune_trainer.training.adapter import add_adapter, attention_name, load_quantized_base
+from finetune_trainer.training.compiled_layers import compile_if_it_proves
+from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
+from finetune_trainer.training.encoding import EncodedRows, encode_rows, load_tokenizer
+from finetune_trainer.training.loop import TrainingLoop, restore_random_state
+from finetune_trainer.training.memory_check import fit_memory, some_steps
+from finetune_trainer.training.packing import TrainingPlan
+from finetune_trainer.training.ranks import Ranks
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """What a training is made of."""
+
+    base: base_model.ResolvedBaseModel
+    base_folder: Path
+    rows: EncodedRows
+
+
+def prepare_files(context: StageContext, ranks: Ranks) -> TrainingFiles:
+    """Base model and rows: the first process of a node fetches them, the others find them there."""
+    if ranks.on_this_node:
+        ranks.wait()
+    base = base_model.resolve(context)
+    base_folder = base_model.fetch(context, base)
+    if not ranks.on_this_node:
+        _fetch_rows(context)
+        ranks.wait()
+    return TrainingFiles(base, base_folder, _read_rows(context, base_folder))
+
+
+def _fetch_rows(context: StageContext) -> None:
+    context.progress(message="reading the training rows")
+    rows_alone = (TRAIN_FILE, EVALUATION_FILE)  # what tells of them may be stored anew meanwhile
+    folder = context.work_folder / "dataset"
+    fetch_folder(context.store, dataset_folder(context.dataset_digest), folder, only_below=rows_alone)
+
+
+def _read_rows(context: StageContext, base_folder: Path) -> EncodedRows:
+    folder = context.work_folder / "dataset"
+    with (folder / TRAIN_FILE).open(encoding="utf-8") as lines:
+        examples = [Example.model_validate_json(line) for line in lines]
+    tokenizer = load_tokenizer(base_folder, context.spec.dataset.prompt_format)
+    limit = context.spec.training.sequence_length
+    rows = encode_rows(tokenizer, examples, limit)
+    if not rows.rows:
+        raise DataRejected(
+            f"spec.training.sequenceLength: none of {len(examples)} training rows fits {limit} tokens; raise it"
+        )
+    if rows.broken_off:
+        logger.warning(
+            "rows whose answer holds a token that ends a turn are left out: left_out=%d", len(rows.broken_off)
+        )
+    if rows.too_long:
+        logger.warning(
+            "rows longer than spec.training.sequenceLength are left out: limit=%d left_out=%d kept=%d",
+            limit,
+            len(rows.too_long),
+            len(rows.rows),
+        )
+    return rows
+
+
+def prepare_loop(context: StageContext, files: TrainingFiles, ranks: Ranks) -> TrainingLoop:
+    """The model in memory, with an adapter that has learned nothing yet."""
+    training = context.spec.training
+    device = choose_device(ranks.on_this_node)
+    dtype = choose_dtype(training.quantization.compute_dtype, device)
+    plan = TrainingPlan.of(files.rows.rows, training)
+    training = fit_memory(files.base_folder, training, plan, device, dtype).training
+    plan = replace(plan, micro_batch_size=training.micro_batch_size)
+    context.progress(message=f"loading the base model in 4 bits on {device.type}")
+    try:
+        model = add_adapter(load_quantized_base(files.base_folder, training, device, dtype), training)
+    except torch.OutOfMemoryError as error:
+        raise CudaOutOfMemory(
+            f"spec.resources.train.gpu: the 4-bit base model does not fit the GPU ({error}); take a larger GPU"
+        ) from error
+    loop = TrainingLoop(model, plan, training, device, dtype, ranks)
+    if attention_name(model) == row_attention.NAME:
+        _compile(loop, context)
+    return loop
+
+
+def _compile(loop: TrainingLoop, context: StageContext) -> None:
+    """Compiled layers and rows of whole blocks, where the longest row shows that they work."""
+    context.progress(message="compiling the decoder layers")
+    batches = [batch for step in some_steps(loop.plan) for batch in loop.plan.step_micro_batches(step)]
+    longest = max(batches, key=len)
+    loop.fill_rows = True
+    try:
+        loop.fill_rows = compile_if_it_proves(
+            loop.model, lambda: loop.batch_loss(longest, len(longest.labels))
+        )
+    except torch.OutOfMemoryError as error:
+        raise loop.out_of_memory(len(longest)) from error
+    restore_random_state(loop.random_state)

@@ -1,0 +1,302 @@
+"""A sweep: trials are trained one after the other, and the one with the lowest evaluation loss is the run's adapter.
+
+A trial is a training with a run key of its own, so a killed sweep goes on in the middle of one. What came of a trial is
+kept in the store until the run's adapter is there.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from finetune_contract.artifact_layout import adapter_folder, trial_key, trials_prefix
+from finetune_contract.artifacts import MANIFEST_NAME, ArtifactKind, Manifest
+from finetune_contract.run_spec import TrainingSpec
+from finetune_contract.sweep_trials import settings_in_words, trials_of
+from finetune_trainer.artifact_files import Fact, fetch_folder, publish_folder, read_manifest
+from finetune_trainer.errors import DataRejected, Diverged, InvalidRun, Preempted
+from finetune_trainer.run_log import Progress
+from finetune_trainer.stage_context import StageContext
+from finetune_trainer.stores.store import Store
+from finetune_trainer.training import checkpoints, evaluation_loss
+from finetune_trainer.training.adapter_files import TRAINING_LOG, adapter_facts, write_adapter, write_report
+from finetune_trainer.training.checkpointed_run import run_to_the_end
+from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
+from finetune_trainer.training.loop import StepRecord, TrainingLoop
+from finetune_trainer.training.memory_check import fit_memory
+from finetune_trainer.training.packing import TrainingPlan
+from finetune_trainer.training.preparation import TrainingFiles, prepare_files, prepare_loop
+from finetune_trainer.training.ranks import ALONE, Ranks
+from finetune_trainer.training.step_watch import StepWatch
+from finetune_trainer.training.training_report import TrialRow
+
+logger = logging.getLogger(__name__)
+
+_OF_THE_TRIAL = ("exactEvaluationLoss", "diverged", "microBatchSize", "sequenceLength")
+"""Facts of a trial that the run's adapter does not repeat."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One of the trainings, and where it stands among the others."""
+
+    number: int
+    """1 for the first."""
+    count: int
+    training: TrainingSpec
+    settings: str
+    """In words."""
+    steps_before: int
+    """Planned for the trials before it."""
+    steps_in_all: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a trial, as its manifest in the store says."""
+
+    trial: Trial
+    facts: dict[str, Fact]
+
+    @property
+    def evaluation_loss(self) -> float | None:
+        """None when it diverged."""
+        found = self.facts["exactEvaluationLoss"]
+        return None if found is None else float(str(found))
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return int(str(self.facts["steps"]))
+
+
+def sweep(context: StageContext, ranks: Ranks) -> tuple[Manifest, int]:
+    """Train every trial that is not finished yet and publish the best; the manifest, and the steps done before.
+
+    Raises:
+        DataRejected: there is no question to compare the trials by.
+        Diverged: every trial did.
+    """
+    if ranks.count > 1:
+        raise InvalidRun(
+            f"spec.training.sweep: is tried by one process, and {ranks.count} were started; start one"
+        )
+    files = prepare_files(context, ranks)
+    if not evaluation_loss.read_questions(context, files.base_folder, evaluation_loss.MOST_QUESTIONS):
+        raise DataRejected(
+            "spec.training.sweep: the dataset keeps back no question that fits spec.training.sequenceLength, and "
+            "trials are compared by them; raise spec.dataset.split.evaluation, or leave the sweep out"
+        )
+    trials = plan_trials(context.spec.training, files)
+    _check_memory_of_the_largest(trials, files)
+    outcomes: list[Outcome] = []
+    resumed_from = 0
+    for trial in trials:
+        inside = _inside(context, trial)
+        outcome = _finished(inside, trial)
+        if outcome is None:
+            outcome, trial_resumed_from = _train_trial(inside, trial, files)
+            resumed_from += trial_resumed_from
+            _give_memory_back()
+        else:
+            logger.info("trial %d of %d is finished already: %s", trial.number, trial.count, trial.settings)
+            resumed_from += outcome.steps
+        checkpoints.remove_all(context.store, inside.run_key)
+        outcomes.append(outcome)
+    return _publish_best(context, outcomes), resumed_from
+
+
+def plan_trials(training: TrainingSpec, files: TrainingFiles) -> list[Trial]:
+    """The trials with their places in the progress of the whole."""
+    trainings = trials_of(training)
+    steps = [TrainingPlan.of(files.rows.rows, one).total_steps for one in trainings]
+    return [
+        Trial(
+            number + 1,
+            len(trainings),
+            one,
+            settings_in_words(training, one),
+            sum(steps[:number]),
+            sum(steps),
+        )
+        for number, one in enumerate(trainings)
+    ]
+
+
+def best_of(outcomes: Sequence[Outcome]) -> Outcome:
+    """The lowest evaluation loss; of equals the first.
+
+    Raises:
+        Diverged: no trial has one.
+    """
+    measured = [outcome for outcome in outcomes if outcome.evaluation_loss is not None]
+    if not measured:
+        told = "; ".join(
+            f"trial {outcome.trial.number} ({outcome.trial.settings}): {outcome.facts['diverged']}"
+            for outcome in outcomes
+        )
+        raise Diverged(f"spec.training.sweep: all {len(outcomes)} trials diverge; lower learningRate. {told}")
+    return min(measured, key=lambda outcome: outcome.evaluation_loss or 0.0)
+
+
+def remove_all(store: Store, run_key: str) -> None:
+    """For when the run's adapter is stored. Manifests go first: what is half removed is no trial."""
+    keys = store.list(trials_prefix(run_key))
+    store.delete([key for key in keys if key.endswith(f"/{MANIFEST_NAME}")])
+    store.delete([key for key in keys if not key.endswith(f"/{MANIFEST_NAME}")])
+
+
+def _inside(context: StageContext, trial: Trial) -> StageContext:
+    """The surroundings of a trial: a training with its own run key, that says how far the whole is."""
+    return replace(
+        context,
+        spec=context.spec.model_copy(update={"training": trial.training}),
+        run_key=trial_key(context.run_key, trial.number),
+        progress=_TrialProgress(context.progress, trial),
+    )
+
+
+class _TrialProgress:
+    """Steps of all trials together."""
+
+    def __init__(self, whole: Progress, trial: Trial) -> None:
+        self._whole, self._trial = whole, trial
+
+    def __call__(
+        self,
+        step: int = 0,
+        total_steps: int = 0,
+        *,
+        message: str = "",
+        loss: float | None = None,
+        tokens_per_second: float | None = None,
+        evaluation_loss: float | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
+        trial = self._trial
+        doing = trial.settings if loss is not None else message
+        self._whole(
+            trial.steps_before + step,
+            trial.steps_in_all,
+            message=f"trial {trial.number} of {trial.count}: {doing}",
+            loss=loss,
+            tokens_per_second=tokens_per_second,
+            evaluation_loss=evaluation_loss,
+            memory_bytes=memory_bytes,
+        )
+
+
+def _check_memory_of_the_largest(trials: Sequence[Trial], files: TrainingFiles) -> None:
+    """Of the settings that a sweep tries, the rank alone takes memory."""
+    training = max((trial.training for trial in trials), key=lambda one: one.lora.rank)
+    device = choose_device()
+    dtype = choose_dtype(training.quantization.compute_dtype, device)
+    fit_memory(files.base_folder, training, TrainingPlan.of(files.rows.rows, training), device, dtype)
+
+
+def _finished(inside: StageContext, trial: Trial) -> Outcome | None:
+    """What came of the trial in an earlier attempt; one with other questions or rows cannot be compared."""
+    manifest = read_manifest(inside.store, adapter_folder(inside.run_key))
+    if manifest is None or manifest.facts.get("sequenceLength") != trial.training.sequence_length:
+        return None
+    return Outcome(trial, dict(manifest.facts))
+
+
+def _train_trial(inside: StageContext, trial: Trial, files: TrainingFiles) -> tuple[Outcome, int]:
+    """Train and keep what comes of it; the outcome, and the step that it went on from."""
+    loop = prepare_loop(inside, files, ALONE)
+    resumed_from = checkpoints.resume(loop, inside.store, inside.run_key, inside.work_folder)
+    schedule = evaluation_loss.schedule_to_compare(
+        loop.plan.total_steps, loop.training.effective_batch_size, loop.training.evaluate_every_steps
+    )
+    questions = evaluation_loss.read_questions(inside, files.base_folder, schedule.questions)
+    measured: float | None = None
+    diverged: str | None = None
+    try:
+        with StepWatch(inside, loop, schedule, questions) as watch:
+            run_to_the_end(inside, loop, watch)
+            measured = watch.evaluation_loss_at_the_end()
+    except Diverged as error:
+        diverged = str(error)
+    if measured is None and diverged is None:
+        if inside.stop_requested():
+            raise Preempted(f"told to stop at the end of trial {trial.number} of {trial.count}")
+        diverged = "the evaluation loss at the end is no number; lower the learning rate"
+    if diverged is not None:
+        logger.warning("trial %d of %d is passed over: %s", trial.number, trial.count, diverged)
+    return _keep(inside, trial, loop, files, measured, diverged), resumed_from
+
+
+def _keep(
+    inside: StageContext,
+    trial: Trial,
+    loop: TrainingLoop,
+    files: TrainingFiles,
+    measured: float | None,
+    diverged: str | None,
+) -> Outcome:
+    facts: dict[str, Fact] = {
+        "steps": loop.state.step,
+        "tokens": loop.state.tokens,
+        "seconds": round(loop.state.seconds, 1),
+        "exactEvaluationLoss": measured,
+        "diverged": diverged,
+        "microBatchSize": loop.training.micro_batch_size,
+        "sequenceLength": loop.training.sequence_length,
+    }
+    folder = inside.work_folder / "trial"
+    if diverged is None:
+        facts = {**adapter_facts(inside, loop, files), **facts}
+        write_adapter(folder, loop, files.base.uri)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    publish_folder(inside.store, adapter_folder(inside.run_key), folder, ArtifactKind.ADAPTER, facts)
+    shutil.rmtree(folder)
+    return Outcome(trial, facts)
+
+
+def _give_memory_back() -> None:
+    """The next trial begins with what the first one had."""
+    if torch.cuda.is_available():
+        torch.compiler.reset()  # compiled layers hold on to their weights
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _publish_best(context: StageContext, outcomes: Sequence[Outcome]) -> Manifest:
+    best = best_of(outcomes)
+    trial = best.trial
+    folder = context.work_folder / "adapter"
+    shutil.rmtree(folder, ignore_errors=True)
+    fetch_folder(context.store, adapter_folder(trial_key(context.run_key, trial.number)), folder)
+    facts: dict[str, Fact] = {name: fact for name, fact in best.facts.items() if name not in _OF_THE_TRIAL}
+    facts |= {
+        "runKey": context.run_key,
+        "trial": trial.number,
+        "trials": trial.count,
+        "trialSettings": trial.settings,
+        "trialsDiverged": sum(outcome.evaluation_loss is None for outcome in outcomes),
+        "sweepSteps": sum(outcome.steps for outcome in outcomes),
+        "sweepTokens": sum(int(str(outcome.facts["tokens"])) for outcome in outcomes),
+        "sweepSeconds": round(math.fsum(float(str(outcome.facts["seconds"])) for outcome in outcomes), 1),
+    }
+    lines = (folder / TRAINING_LOG).read_text().splitlines()
+    log = [StepRecord(**json.loads(line)) for line in lines]
+    training = trial.training.model_copy(update={"micro_batch_size": best.facts["microBatchSize"]})
+    rows = [
+        TrialRow(outcome.trial.settings, outcome.steps, outcome.evaluation_loss, chosen=outcome is best)
+        for outcome in outcomes
+    ]
+    write_report(folder, context.run_name, training, log, facts, rows)
+    logger.info("best of %d trials: %s", trial.count, trial.settings)
+    return publish_folder(context.store, adapter_folder(context.run_key), folder, ArtifactKind.ADAPTER, facts)
