@@ -47,11 +47,17 @@ def describe_folder(
 
 def read_manifest(store: Store, key: str) -> Manifest | None:
     """The manifest of the artifact folder at `key`; None when the folder is not whole."""
+    found = read_manifest_and_digest(store, key)
+    return found and found[0]
+
+
+def read_manifest_and_digest(store: Store, key: str) -> tuple[Manifest, str] | None:
+    """The same, and the sha256 of the stored bytes: also for a manifest of a release that wrote other fields."""
     content = store.read(f"{key}/{MANIFEST_NAME}")
     if content is None:
         return None
     try:
-        return Manifest.model_validate_json(content)
+        return Manifest.model_validate_json(content), hashlib.sha256(content).hexdigest()
     except ValidationError as error:
         raise StoreRejected(
             f"{store.uri(key)}/{MANIFEST_NAME}: is no manifest of this version; delete the folder to make it anew"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from finetune_contract.artifact_layout import adapter_folder, evaluation_folder, model_folder
-from finetune_contract.artifacts import ArtifactKind
+from finetune_contract.artifacts import MANIFEST_NAME, ArtifactKind
 from finetune_contract.protected_models import ProtectedModels
 from finetune_trainer.artifact_files import fetch_folder, publish_folder, read_manifest
 from finetune_trainer.collection.__main__ import main
@@ -107,6 +108,17 @@ def test_a_model_that_is_named_again_loses_its_mark(store, protected):
 
     assert keys_of(store, GONE)
     assert read_marks(store) == {}
+
+
+def test_a_model_whose_manifest_another_release_wrote_is_known_by_its_bytes(store, tmp_path):
+    publish(store, GONE, tmp_path / "made")
+    key = f"{model_folder(GONE)}/{MANIFEST_NAME}"
+    written = json.dumps(json.loads(store.read(key) or b"")).encode()
+    store.write(key, written)
+
+    digests = {run.run_key: run.digest for run in stored_runs(store)}
+
+    assert digests[GONE] == hashlib.sha256(written).hexdigest()
 
 
 def test_a_sweep_may_die_before_any_change_and_the_next_one_goes_on(store, protected, tmp_path):

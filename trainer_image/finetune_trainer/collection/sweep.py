@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from finetune_contract.artifact_layout import model_folder, run_folder
 from finetune_contract.artifacts import MANIFEST_NAME
 from finetune_contract.protected_models import ProtectedModels
-from finetune_trainer.artifact_files import read_manifest
+from finetune_trainer.artifact_files import read_manifest_and_digest
 from finetune_trainer.collection.plan import (
     DEFAULT_GRACE,
     DEFAULT_KEEP_PREVIOUS,
@@ -75,8 +75,8 @@ def stored_runs(store: Store) -> tuple[StoredRun, ...]:
     run_keys = sorted({key.removeprefix(_RUNS).split("/")[0] for key in store.list(_RUNS)})
     found: list[StoredRun] = []
     for run_key in run_keys:
-        manifest = read_manifest(store, model_folder(run_key))
-        digest, size = (manifest.sha256(), manifest.size_bytes) if manifest else ("", 0)
+        model = read_manifest_and_digest(store, model_folder(run_key))
+        digest, size = (model[1], model[0].size_bytes) if model else ("", 0)
         found.append(StoredRun(run_key, digest, size))
     return tuple(found)
 
