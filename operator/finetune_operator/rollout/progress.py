@@ -6,6 +6,7 @@ CrashLoopBackOff or the Deployment's own deadline.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -194,15 +195,15 @@ def _deployment_trouble(
 ) -> Failed | Waiting | None:
     waiting: Waiting | None = None
     for condition in deployment.conditions:
-        if not _after(condition, patched_at):
-            continue
+        said = _said_after(condition, patched_at)
         if (
             condition.type == "Progressing"
             and condition.status != "True"
             and condition.reason in FAILED_PROGRESS
+            and said > 0
         ):
             return Failed(FAILED_PROGRESS[condition.reason], condition.message)
-        if condition.type == "ReplicaFailure" and condition.status == "True":
+        if condition.type == "ReplicaFailure" and condition.status == "True" and said >= 0:
             since = seconds_since(condition.last_transition_time or condition.last_update_time, now)
             words = f"no new pod can be made: {condition.message}"
             found = _patient(Reason.FAILED_CREATE, words, since, REPLICA_FAILURE_PATIENCE_SECONDS)
@@ -212,7 +213,10 @@ def _deployment_trouble(
     return waiting
 
 
-def _after(condition: ConditionFacts, patched_at: str) -> bool:
-    """Said about this patch: no failure of a Deployment takes less than a second to be stated."""
+def _said_after(condition: ConditionFacts, patched_at: str) -> float:
+    """Seconds from the patch until this was said; negative for what an earlier rollout left.
+
+    Both times are whole seconds. A quota refuses the first pod in the second of the patch; a deadline takes longer.
+    """
     said, patched = from_rfc3339(condition.last_update_time), from_rfc3339(patched_at)
-    return said is None or patched is None or said > patched
+    return (said - patched).total_seconds() if said and patched else math.inf

@@ -141,8 +141,10 @@ def test_the_deployments_own_deadline_counts_only_after_the_patch():
     assert new.reason is Reason.PROGRESS_DEADLINE_EXCEEDED
 
 
-def test_pods_that_cannot_even_be_made_fail_the_rollout_after_a_minute():
-    quota = ConditionFacts("ReplicaFailure", "True", "FailedCreate", "exceeded quota", at(1), at(1))
+@pytest.mark.parametrize("said", [0, 1])
+def test_pods_that_cannot_even_be_made_fail_the_rollout_after_a_minute(said):
+    """A quota says so in the second of the patch."""
+    quota = ConditionFacts("ReplicaFailure", "True", "FailedCreate", "exceeded quota", at(said), at(said))
 
     early = watch(TARGET, a_deployment(conditions=(quota,), updated_replicas=0), (), at(0), later(30))
     late = watch(TARGET, a_deployment(conditions=(quota,), updated_replicas=0), (), at(0), later(62))
@@ -152,6 +154,15 @@ def test_pods_that_cannot_even_be_made_fail_the_rollout_after_a_minute():
     assert isinstance(late, Failed)
     assert late.reason is Reason.FAILED_CREATE
     assert "exceeded quota" in late.message
+
+
+def test_pods_that_an_earlier_rollout_could_not_make_do_not_count():
+    old = ConditionFacts("ReplicaFailure", "True", "FailedCreate", "exceeded quota", at(-1), at(-1))
+
+    found = watch(TARGET, a_deployment(conditions=(old,), updated_replicas=0), (), at(0), later(62))
+
+    assert isinstance(found, Waiting)
+    assert "exceeded quota" not in found.message
 
 
 @pytest.mark.parametrize(
