@@ -80,13 +80,15 @@ class FakeWeaviate(weaviate_pb2_grpc.WeaviateServicer):  # type: ignore[misc]
         self.url = rest.url_for("").rstrip("/")
         rest.expect_request(re.compile("/v1/.*")).respond_with_handler(self._rest)
         self._lock = threading.Lock()
+        self._is_stopped = False
         self._grpc_server = grpc.server(ThreadPoolExecutor(2))
         weaviate_pb2_grpc.add_WeaviateServicer_to_server(self, self._grpc_server)
         self.grpc_port = self._grpc_server.add_insecure_port("127.0.0.1:0")
         self._grpc_server.start()
 
     def stop(self) -> None:
-        """End at once, as a killed process does."""
+        """End at once, as a killed process does: a batch that is under way is not stored."""
+        self._is_stopped = True
         self._grpc_server.stop(grace=None)
 
     def restarted(self, rest: HTTPServer) -> FakeWeaviate:
@@ -127,6 +129,8 @@ class FakeWeaviate(weaviate_pb2_grpc.WeaviateServicer):  # type: ignore[misc]
 
     def BatchObjects(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's names
         self.before_batch()
+        if self._is_stopped:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "killed")
         self.batches.append(len(request.objects))
         errors = []
         with self._lock:
