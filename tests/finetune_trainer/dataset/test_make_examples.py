@@ -9,7 +9,7 @@ import pytest
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_spec import DatasetSpec
 from finetune_trainer.dataset.build import make_examples
-from finetune_trainer.dataset.examples import WITHOUT_SOURCES
+from finetune_trainer.dataset.examples import WITHOUT_SOURCES, corpus
 from finetune_trainer.dataset.examples.corpus import Corpus
 from finetune_trainer.dataset.examples.phrasing import normalised
 from finetune_trainer.dataset.held_out import held_out
@@ -107,3 +107,10 @@ def test_an_edited_post_changes_its_own_rows_and_those_that_show_it(documents, b
     for name in changed:
         shows_it = any("9876" in message.content for message in after[name].prompt)
         assert shows_it or after[name].document_url == edited.post_url
+
+
+def test_a_site_that_is_larger_than_what_is_remembered_gives_the_same_rows(documents, built, monkeypatch):
+    monkeypatch.setattr(corpus, "MOST_SEARCHES", 7)
+    monkeypatch.setattr(corpus, "MOST_FACTS", 3)
+
+    assert rows(made(documents)[0]) == rows(built[0])

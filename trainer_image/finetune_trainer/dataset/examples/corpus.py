@@ -65,6 +65,10 @@ MIN_SCORE = 0.35
 """What a chat asks of the best passage before it reads a question together with the one before."""
 SEARCH_DEPTH = MAX_PASSAGES + 8
 """Passages that are remembered of each search; no kind asks for more."""
+MOST_SEARCHES = 65_536
+"""Remembered at once, some 300 bytes each; a large site is searched a second time rather than held in memory."""
+MOST_FACTS = 4_096
+"""Whose wordings are remembered at once, some 4 KB each."""
 
 
 def can_be_named(document: Document) -> bool:
@@ -167,9 +171,11 @@ class Corpus:
 
     def _remembered(self, words: tuple[str, ...], search: Callable[[], list[Passage]]) -> tuple[Passage, ...]:
         """Phrasings of one question have the same words that carry meaning, and so the same passages."""
-        if words not in self._found:
-            self._found[words] = tuple(search())
-        return self._found[words]
+        if (found := self._found.get(words)) is None:
+            if len(self._found) >= MOST_SEARCHES:
+                self._found.clear()
+            found = self._found[words] = tuple(search())
+        return found
 
     def with_distractor(self, question: str, oracle: Passage) -> list[Passage]:
         """The oracle and the next best passage; empty when search would not show the oracle for this question."""
@@ -184,6 +190,8 @@ class Corpus:
         """Whether the answer is among the words of its section that a prompt has room for."""
         passage = fact.passage
         if passage not in self._shown:
+            if len(self._shown) >= MOST_FACTS:
+                self._shown.clear()
             text = shorten(without_links(passage.text), MAX_PASSAGE_WORDS)
             self._shown[passage] = " ".join(text.split())
         return fact.answer.rstrip(".") in self._shown[passage]
@@ -209,6 +217,8 @@ class Corpus:
             )
             known = {normalised(phrasing.question) for phrasing in found}
             made = asked_of_sentence(fact.answer, self.inside_sentence)
+            if len(self._ways) >= MOST_FACTS:
+                self._ways.clear()
             self._ways[fact] = (*found, *(way for way in made if normalised(way.question) not in known))
         return list(self._ways[fact])
 
