@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from finetune_contract.artifacts import Document
 from finetune_contract.prompt import CITATION, MAX_PASSAGE_WORDS, MAX_PASSAGES
@@ -172,8 +173,7 @@ class Corpus:
     def _remembered(self, words: tuple[str, ...], search: Callable[[], list[Passage]]) -> tuple[Passage, ...]:
         """Phrasings of one question have the same words that carry meaning, and so the same passages."""
         if (found := self._found.get(words)) is None:
-            if len(self._found) >= MOST_SEARCHES:
-                self._found.clear()
+            _make_room(self._found, MOST_SEARCHES)
             found = self._found[words] = tuple(search())
         return found
 
@@ -190,8 +190,7 @@ class Corpus:
         """Whether the answer is among the words of its section that a prompt has room for."""
         passage = fact.passage
         if passage not in self._shown:
-            if len(self._shown) >= MOST_FACTS:
-                self._shown.clear()
+            _make_room(self._shown, MOST_FACTS)
             text = shorten(without_links(passage.text), MAX_PASSAGE_WORDS)
             self._shown[passage] = " ".join(text.split())
         return fact.answer.rstrip(".") in self._shown[passage]
@@ -217,8 +216,7 @@ class Corpus:
             )
             known = {normalised(phrasing.question) for phrasing in found}
             made = asked_of_sentence(fact.answer, self.inside_sentence)
-            if len(self._ways) >= MOST_FACTS:
-                self._ways.clear()
+            _make_room(self._ways, MOST_FACTS)
             self._ways[fact] = (*found, *(way for way in made if normalised(way.question) not in known))
         return list(self._ways[fact])
 
@@ -252,6 +250,12 @@ class Corpus:
         if "." in topic:
             return topic  # an address or a file takes no article
         return f"the {topic}" if _SOMETHING_OF.match(topic) or _takes_the(topic, text) else topic
+
+
+def _make_room(remembered: dict[Any, Any], most: int) -> None:
+    """Begin anew where no more may be remembered."""
+    if len(remembered) >= most:
+        remembered.clear()
 
 
 @lru_cache(maxsize=1024)
