@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -62,6 +62,12 @@ def read_manifest_and_digest(store: Store, key: str) -> tuple[Manifest, str] | N
         raise StoreRejected(
             f"{store.uri(key)}/{MANIFEST_NAME}: is no manifest of this version; delete the folder to make it anew"
         ) from error
+
+
+def delete_files(store: Store, keys: Sequence[str]) -> None:
+    """Manifests go first: what is half removed is taken for nothing."""
+    store.delete([key for key in keys if key.endswith(f"/{MANIFEST_NAME}")])
+    store.delete([key for key in keys if not key.endswith(f"/{MANIFEST_NAME}")])
 
 
 def publish_folder(

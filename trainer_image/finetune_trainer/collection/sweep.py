@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from finetune_contract.artifact_layout import model_folder, run_folder
 from finetune_contract.artifacts import MANIFEST_NAME
 from finetune_contract.protected_models import ProtectedModels
-from finetune_trainer.artifact_files import read_manifest_and_digest
+from finetune_trainer.artifact_files import delete_files, read_manifest_and_digest
 from finetune_trainer.collection.plan import (
     DEFAULT_GRACE,
     DEFAULT_KEEP_PREVIOUS,
@@ -120,8 +120,7 @@ def _delete(store: Store, run: StoredRun, marks: Mapping[str, Mark], now: dateti
     manifest = f"{model_folder(run.run_key)}/{MANIFEST_NAME}"
     store.delete([manifest])
     rest = [key for key in store.list(f"{run_folder(run.run_key)}/") if key != manifest]
-    store.delete([key for key in rest if key.endswith(f"/{MANIFEST_NAME}")])
-    store.delete([key for key in rest if not key.endswith(f"/{MANIFEST_NAME}")])
+    delete_files(store, rest)
     done = {run_key: mark for run_key, mark in begun.items() if run_key != run.run_key}
     _write_marks(store, done)
     return done

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from finetune_contract.artifact_layout import adapter_folder, trial_key, trials_prefix
-from finetune_contract.artifacts import MANIFEST_NAME, ArtifactKind, Manifest
+from finetune_contract.artifacts import ArtifactKind, Manifest
 from finetune_contract.run_spec import TrainingSpec
 from finetune_contract.sweep_trials import settings_in_words, trials_of
-from finetune_trainer.artifact_files import Fact, fetch_folder, publish_folder, read_manifest
+from finetune_trainer.artifact_files import Fact, delete_files, fetch_folder, publish_folder, read_manifest
 from finetune_trainer.errors import DataRejected, Diverged, InvalidRun, Preempted
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stage_context import StageContext
@@ -147,10 +147,8 @@ def best_of(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def remove_all(store: Store, run_key: str) -> None:
-    """For when the run's adapter is stored. Manifests go first: what is half removed is no trial."""
-    keys = store.list(trials_prefix(run_key))
-    store.delete([key for key in keys if key.endswith(f"/{MANIFEST_NAME}")])
-    store.delete([key for key in keys if not key.endswith(f"/{MANIFEST_NAME}")])
+    """For when the run's adapter is stored."""
+    delete_files(store, store.list(trials_prefix(run_key)))
 
 
 def _inside(context: StageContext, trial: Trial) -> StageContext:
