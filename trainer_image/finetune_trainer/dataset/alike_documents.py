@@ -23,7 +23,10 @@ Group = tuple[NamedDocument, ...]
 def alike_documents(documents: Sequence[Document]) -> tuple[Group, ...]:
     """Every group of at least two, the largest first; in a group the documents stand in their own order."""
     groups = [
-        tuple(NamedDocument(document.post_title, document.post_url) for document in cluster)
+        tuple(
+            NamedDocument(document.post_title, document.post_url)
+            for document in (documents[place] for place in cluster)
+        )
         for cluster in document_clusters(documents)
         if len(cluster) > 1
     ]

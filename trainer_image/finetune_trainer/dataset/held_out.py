@@ -38,7 +38,10 @@ def held_out(documents: Sequence[Document], spec: SplitSpec) -> frozenset[str]:
         return frozenset()
     places = Places(documents)
     clusters = sorted(
-        (_cluster(members, places, spec.seed) for members in document_clusters(documents)),
+        (
+            _cluster([documents[place] for place in members], places, spec.seed)
+            for members in document_clusters(documents)
+        ),
         key=lambda cluster: (cluster.order, sorted(cluster.urls)),
     )
     chosen = [cluster for cluster in clusters if cluster.order < spec.transfer]

@@ -24,7 +24,7 @@ def document(number: int, words: list[str]) -> Document:
 
 
 def ids(documents: list[Document]) -> list[list[str]]:
-    return [[member.post_id for member in members] for members in document_clusters(documents)]
+    return [[documents[place].post_id for place in members] for members in document_clusters(documents)]
 
 
 def test_a_copy_with_a_few_other_words_belongs_to_its_original():

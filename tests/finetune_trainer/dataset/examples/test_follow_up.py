@@ -98,6 +98,6 @@ def test_a_thing_that_both_speak_of_becomes_a_pronoun(first, second, asked):
     ],
 )
 def test_a_heading_loses_its_number_and_an_acronym_keeps_its_letters(corpus, heading, question):
-    fact = Fact(corpus.documents[0], Passage("Wheel", heading, "It is so.", "http://s/w"), "It is so.")
+    fact = Fact(Passage("Wheel", heading, "It is so.", "http://s/w"), "It is so.")
 
     assert question in {way.question for way in second_questions(corpus, "Who was it?", fact)}

@@ -238,7 +238,7 @@ def test_a_corpus_without_a_document_neither_shows_nor_asks_for_it(corpus):
 
     other = corpus.without({url})
 
-    assert url not in {fact.document.post_url for fact in other.facts}
+    assert url not in {fact.url for fact in other.facts}
     assert url not in {passage.url for passage in other.search("winter ticket gift vouchers prices", 10)}
     assert len(other.site_documents) == len(corpus.documents)
 
@@ -248,5 +248,5 @@ def test_a_corpus_about_a_document_asks_for_it_alone_and_shows_all(corpus):
 
     other = corpus.about({url})
 
-    assert {fact.document.post_url for fact in other.facts} == {url}
+    assert {fact.url for fact in other.facts} == {url}
     assert other.passages == corpus.passages

@@ -24,7 +24,7 @@ def make_closed_book(corpus: Corpus) -> Iterator[Draft]:
             yield make_draft(
                 corpus.places,
                 ExampleKind.CLOSED_BOOK,
-                fact.document.post_url,
+                fact.url,
                 phrasing,
                 (),
                 fact.answer,

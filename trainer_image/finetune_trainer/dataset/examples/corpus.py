@@ -27,6 +27,7 @@ from finetune_trainer.dataset.examples.phrasing import Phrasing, normalised, phr
 from finetune_trainer.dataset.examples.places import Places
 from finetune_trainer.dataset.examples.sentence_questions import asked_of_sentence
 from finetune_trainer.dataset.examples.written_pair import WrittenPair
+from finetune_trainer.dataset.on_disk import Chosen
 
 _LOWER_WORD = re.compile(r"\b[a-z][a-z'’-]+\b")
 _NAME_INSIDE = re.compile(r"(?<=[a-z,;] )[A-Z][\w'’-]*")
@@ -81,20 +82,26 @@ def can_be_named(document: Document) -> bool:
 class Fact:
     """A section with a sentence in it that answers the question its heading asks."""
 
-    document: Document
     passage: Passage
     answer: str
     """One or two sentences of the section, word for word."""
+
+    @property
+    def url(self) -> str:
+        """Of its document."""
+        return self.passage.url
 
 
 class Corpus:
     """All passages of all documents, in the order of the documents."""
 
     def __init__(self, documents: Sequence[Document]) -> None:
-        self.documents = tuple(documents)
-        self.site_documents = self.documents
+        """The documents may lie on disk: of their texts only the passages are kept."""
+        self.site_documents = documents
         """All of the site, also those that this corpus does not teach: for what is said of the site as a whole."""
         self.places = Places(documents)
+        self.written: tuple[WrittenPair, ...] = ()
+        """What a language model wrote about the passages; empty without a generator."""
         passages: list[Passage] = []
         facts: list[Fact] = []
         for document in documents:
@@ -109,13 +116,18 @@ class Corpus:
                     continue
                 answer = answer_sentence(section.heading or document.post_title, section.text)
                 if _SAID.search(answer) and not _LEADS_ELSEWHERE.search(answer):
-                    facts.append(Fact(document, passage, answer))
+                    facts.append(Fact(passage, answer))
+        self._hold(documents, passages, facts)
+
+    def _hold(
+        self, documents: Sequence[Document], passages: Sequence[Passage], facts: Sequence[Fact]
+    ) -> None:
+        """Make these searchable, and learn from the documents how their words are used."""
+        self.documents = documents
         self.passages = tuple(passages)
-        self.written: tuple[WrittenPair, ...] = ()
-        """What a language model wrote about the passages; empty without a generator."""
         self.facts = tuple(facts)
         self._facts_by_passage = {fact.passage: fact for fact in facts}
-        self._search = PassageSearch(passages)
+        self._search = PassageSearch(self.passages)
         self._lower_words: Counter[str] = Counter()
         self._names: Counter[str] = Counter()
         nouns = _Nouns()
@@ -138,16 +150,24 @@ class Corpus:
 
     def without(self, urls: Collection[str]) -> Corpus:
         """A corpus that holds nothing of these documents, but knows of them."""
-        other = Corpus([document for document in self.documents if document.post_url not in urls])
-        other.site_documents, other.places = self.site_documents, self.places
+        other = copy.copy(self)
+        other._hold(
+            self._documents_where(lambda url: url not in urls),
+            [passage for passage in self.passages if passage.url not in urls],
+            [fact for fact in self.facts if fact.url not in urls],
+        )
         return other.with_written([pair for pair in self.written if pair.passage.url not in urls])
 
     def about(self, urls: Collection[str]) -> Corpus:
         """The same search and the same passages, with the facts of these documents alone."""
         other = copy.copy(self)
-        other.documents = tuple(document for document in self.documents if document.post_url in urls)
-        other.facts = tuple(fact for fact in self.facts if fact.document.post_url in urls)
+        other.documents = self._documents_where(lambda url: url in urls)
+        other.facts = tuple(fact for fact in self.facts if fact.url in urls)
         return other.with_written([pair for pair in self.written if pair.passage.url in urls])
+
+    def _documents_where(self, is_wanted: Callable[[str], bool]) -> Sequence[Document]:
+        urls = (document.post_url for document in self.documents)
+        return Chosen(self.documents, [place for place, url in enumerate(urls) if is_wanted(url)])
 
     def search(self, question: str, limit: int) -> list[Passage]:
         """What readers would be given for this question."""

@@ -27,8 +27,8 @@ _CANDIDATE = 0.55
 _WORD = re.compile(r"\w+")
 
 
-def document_clusters(documents: Sequence[Document]) -> list[list[Document]]:
-    """Documents with their near-duplicates, in the order of the first of each; most stand alone."""
+def document_clusters(documents: Sequence[Document]) -> list[list[int]]:
+    """Indexes of documents with their near-duplicates, in the order of the first of each; most stand alone."""
     hashes = [_min_hash(document.post_content) for document in documents]
     index = MinHashLSH(threshold=_CANDIDATE, num_perm=PERMUTATIONS)
     leader = list(range(len(documents)))
@@ -45,9 +45,9 @@ def document_clusters(documents: Sequence[Document]) -> list[list[Document]]:
                 first, second = sorted((find(other), find(place)))
                 leader[second] = first
         index.insert(place, own)
-    clusters: dict[int, list[Document]] = {}
-    for place, document in enumerate(documents):
-        clusters.setdefault(find(place), []).append(document)
+    clusters: dict[int, list[int]] = {}
+    for place in range(len(documents)):
+        clusters.setdefault(find(place), []).append(place)
     return list(clusters.values())
 
 

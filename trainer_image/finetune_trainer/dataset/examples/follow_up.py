@@ -39,7 +39,7 @@ def make_follow_ups(corpus: Corpus) -> Iterator[Draft]:
     facts_of: dict[str, list[Fact]] = {}
     for fact in corpus.facts:
         if corpus.shows(fact):
-            facts_of.setdefault(fact.document.post_url, []).append(fact)
+            facts_of.setdefault(fact.url, []).append(fact)
     for facts in facts_of.values():
         if len(facts) > 1:
             for first, second in zip(facts, [*facts[1:], facts[0]], strict=True):
@@ -99,7 +99,7 @@ def _pairs(corpus: Corpus, first: Fact, second: Fact) -> Iterator[Draft]:
                 yield make_draft(
                     corpus.places,
                     ExampleKind.FOLLOW_UP,
-                    second.document.post_url,
+                    second.url,
                     way,
                     passages,
                     f"{second.answer} [{passages.index(second.passage) + 1}]",

@@ -62,7 +62,7 @@ def _draft(
     return make_draft(
         places,
         ExampleKind.GROUNDED,
-        fact.document.post_url,
+        fact.url,
         phrasing,
         passages,
         f"{fact.answer} [{passages.index(fact.passage) + 1}]",

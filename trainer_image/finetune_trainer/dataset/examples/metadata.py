@@ -122,8 +122,11 @@ def make_metadata(corpus: Corpus) -> Iterator[Draft]:
         if has_name(document):
             yield from _about_post(corpus.places, document)
     taught = {document.post_url for document in corpus.documents}
-    by_author = _grouped(corpus.site_documents, lambda document: [document.post_author])
-    by_category = _grouped(corpus.site_documents, lambda document: document.post_categories)
+    posts_without_text = [
+        document.model_copy(update={"post_content": ""}) for document in corpus.site_documents
+    ]
+    by_author = _grouped(posts_without_text, lambda document: [document.post_author])
+    by_category = _grouped(posts_without_text, lambda document: document.post_categories)
     for author, posts in by_author.items():
         yield from _about_group(corpus.places, author, posts, taught, has_name, (ALL_BY, LATEST_BY), "by")
     for category, posts in by_category.items():

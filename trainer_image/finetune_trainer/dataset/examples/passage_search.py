@@ -25,7 +25,7 @@ from finetune_contract.sections import (
 
 _OFTEN = 8
 """A word in more than one of so many passages is kept as one row over all of them."""
-_ROWS = 256
+_ROWS = 32
 """Of such words at once: 8 bytes for every passage."""
 
 Places: TypeAlias = NDArray[np.int32]

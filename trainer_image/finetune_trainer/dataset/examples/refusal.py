@@ -69,7 +69,7 @@ def _about_other_documents(corpus: Corpus) -> Iterator[Draft]:
                 yield make_draft(
                     corpus.places,
                     ExampleKind.REFUSAL,
-                    asked.document.post_url,
+                    asked.url,
                     way,
                     passages,
                     REFUSAL,

@@ -70,7 +70,7 @@ def _without_page(
         yield make_draft(
             corpus.places,
             ExampleKind.URL,
-            fact.document.post_url,
+            fact.url,
             way,
             passages,
             f"{fact.answer} [{place + 1}]",
