@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from finetune_contract.answer_text import contains
 from finetune_contract.artifacts import Example
 from finetune_contract.prompt import REFUSAL
 from finetune_contract.run_spec import ExampleKind, GateMetric
 from finetune_trainer.evaluation.answers import Answer, choose_questions, wilson_interval
 from finetune_trainer.evaluation.metrics import METRICS, measure
-from finetune_trainer.evaluation.metrics.normalising import contains
 from tests.finetune_trainer.training.tiny_model import example
 
 

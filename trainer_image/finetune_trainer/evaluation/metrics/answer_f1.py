@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from finetune_contract.answer_text import words
 from finetune_contract.artifacts import Example
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.evaluation.answers import Answer
-from finetune_trainer.evaluation.metrics.normalising import words
 
 _ARTICLES = frozenset({"a", "an", "the"})
 

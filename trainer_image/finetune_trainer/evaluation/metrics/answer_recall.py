@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from finetune_contract.answer_text import contains
 from finetune_contract.artifacts import Example
 from finetune_trainer.evaluation.answers import Answer
-from finetune_trainer.evaluation.metrics.normalising import contains
 
 
 def applies(example: Example) -> bool:

@@ -1,4 +1,4 @@
-"""Text as the metrics compare it: lower case, one kind of quote and dash, no citations, single spaces. Pure."""
+"""Text of answers as metrics compare it: lower case, one kind of quote and dash, no citations, single spaces. Pure."""
 
 from __future__ import annotations
 
