@@ -15,6 +15,7 @@ REPORT_FILE = "report.html"
 REVIEWED_FILE = "reviewed.jsonl"
 VERDICT_FILE = "verdict.json"
 ANSWERS_FILE = "answers.jsonl"
+GOLDEN_FILE = "golden.jsonl"
 GGUF_FILE = "model.gguf"
 SAFETENSORS_FOLDER = "safetensors"
 

@@ -64,6 +64,20 @@ class Example(ContractModel):
     """Strings of the answer that carry the fact; for evaluation."""
 
 
+class GoldenQuestion(ContractModel):
+    """A question of the evaluation that the new model answered right: a server that serves it must do so, too."""
+
+    id: str
+    """Of the example."""
+    question: str
+    prompt: list[ChatMessage]
+    """What the model sees; ends with a user turn."""
+    must_contain: list[str] = []
+    """Strings that carry the fact; without any, the right answer is a refusal."""
+    answer: str
+    """What the model said in the evaluation."""
+
+
 class FileEntry(ContractModel):
     """One file of an artifact."""
 

@@ -760,6 +760,15 @@ class RolloutMode(StrEnum):
     NONE = "None"
 
 
+class SmokeTestSpec(ContractModel):
+    """Try the model in a Job with the target's own images, flags and limits before the target is changed."""
+
+    questions: Annotated[int, Field(ge=0, le=20)] = 5
+    """So many questions that the model answered right in the evaluation are asked again; 0: no smoke test."""
+    min_right: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of them that must be answered right. A quantised model may miss one or the other."""
+
+
 class RolloutSpec(ContractModel):
     """How the new model goes live."""
 
@@ -772,6 +781,8 @@ class RolloutSpec(ContractModel):
     """What is rolled; needed unless mode is None."""
     timeout_seconds: Annotated[int, Field(ge=30, le=86_400)] = 900
     """After this long without success the previous model is put back."""
+    smoke_test: SmokeTestSpec = SmokeTestSpec()
+    """Before any reader meets the model."""
     observation_seconds: Annotated[int, Field(ge=10, le=3600)] = 10
     """New pods that serve are watched for so long, on top of timeoutSeconds. A crash of the model server or a wrong
     answer about its model puts the previous model back; only then is the run done."""

@@ -107,6 +107,8 @@ class Reason(StrEnum):
     CONTAINER_CRASHED = "ContainerCrashed"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     WRONG_MODEL_SERVED = "WrongModelServed"
+    SMOKE_TEST_FAILED = "SmokeTestFailed"
+    SMOKE_TEST_INCONCLUSIVE = "SmokeTestInconclusive"
     ROLLBACK_FAILED = "RollbackFailed"
     DEPLOYMENT_PAUSED = "DeploymentPaused"
     NO_REPLICAS = "NoReplicas"
@@ -336,6 +338,7 @@ class RolloutPhase(StrEnum):
     """Where the rollout is."""
 
     PREFLIGHT = "Preflight"
+    SMOKE_TESTING = "SmokeTesting"
     PROGRESSING = "Progressing"
     VERIFYING = "Verifying"
     SUCCEEDED = "Succeeded"
@@ -369,6 +372,10 @@ class RolloutStatus(ContractModel):
     """What the run put into the template."""
     previous: ModelPointer | None = None
     """What was there before; put back when the new pods fail."""
+    smoke_attempts: int = 0
+    """How many Jobs were made to try the model beside the target."""
+    smoke_test: Text = ""
+    """How it passed; empty while it has not."""
     patched_at: Text = ""
     """When (RFC 3339, UTC)."""
     patched_generation: int = 0

@@ -147,6 +147,24 @@ class FetchExitCode(IntEnum):
     STORE_UNAVAILABLE = 20
 
 
+class SmokeExitCode(IntEnum):
+    """Exit codes of `finetune-smoke-test`; besides those of `model-fetch` for the questions' file."""
+
+    PASSED = 0
+    TOO_MANY_WRONG = 30
+    NOT_SERVED = 31
+
+
+ENV_GOLDEN_QUESTIONS = "GOLDEN_QUESTIONS"
+"""Address of the folder with the questions; empty when there are none."""
+ENV_SMOKE_QUESTIONS = "SMOKE_TEST_QUESTIONS"
+"""How many are asked."""
+ENV_SMOKE_MIN_RIGHT = "SMOKE_TEST_MIN_RIGHT"
+"""Share that must be answered right."""
+ENV_SMOKE_SECONDS = "SMOKE_TEST_SECONDS"
+"""How long the model server is waited for, and asked."""
+
+
 class RunFile(ContractModel):
     """The run as the stages see it: the content of the ConfigMap."""
 

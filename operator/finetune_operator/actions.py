@@ -30,6 +30,14 @@ class DeleteJob:
 
 
 @dataclass(frozen=True)
+class CreateSmokeTest:
+    """Try a model beside the target. Twice is the same as once."""
+
+    name: str
+    manifest: dict[str, object] = field(hash=False)
+
+
+@dataclass(frozen=True)
 class PatchTarget:
     """Server-side apply of the model's three environment entries."""
 
@@ -46,7 +54,7 @@ class WriteRecord:
     manifest: dict[str, object] = field(hash=False)
 
 
-Action = CreateJob | DeleteJob | PatchTarget | WriteRecord
+Action = CreateJob | DeleteJob | CreateSmokeTest | PatchTarget | WriteRecord
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ def job_name(run_name: str, run_uid: str, stage: Stage, attempt: int) -> str:
     return _name(run_name, run_uid, f"{stage.value}-{attempt}", JOB_LENGTH).replace(".", "-")
 
 
+def smoke_test_name(run_name: str, run_uid: str, attempt: int) -> str:
+    """The Job that tries the model beside the target."""
+    return _name(run_name, run_uid, f"smoke-{attempt}", JOB_LENGTH).replace(".", "-")
+
+
 def service_name(run_uid: str, stage: Stage) -> str:
     """The Service by which the pods of a stage find each other. It must start with a letter; a run need not."""
     return f"{stage.value}-{_digest(run_uid)}"

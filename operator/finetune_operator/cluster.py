@@ -41,7 +41,7 @@ from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import FineTuneRunStatus, RolloutPhase
 from finetune_contract.stage_protocol import CONTAINER_NAME
 from finetune_operator import job_manifest, kueue, reading
-from finetune_operator.actions import Action, CreateJob, DeleteJob, PatchTarget, WriteRecord
+from finetune_operator.actions import Action, CreateJob, CreateSmokeTest, DeleteJob, PatchTarget, WriteRecord
 from finetune_operator.api_group import (
     ALL_NAMESPACES,
     API_VERSION,
@@ -74,6 +74,7 @@ from finetune_operator.observed import (
     Run,
     RunKey,
     ServedModel,
+    SmokeJob,
 )
 from finetune_operator.pod_answers import ask_pods
 from finetune_operator.rollout.progress import pods_with, silent_failures
@@ -202,8 +203,9 @@ class Cluster:
             self._list(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", selector),
             self._list(f"/api/v1/namespaces/{run.namespace}/pods", selector),
         )
-        facts = await self._jobs(run, jobs, pods)
+        facts, smoke = await asyncio.gather(self._jobs(run, jobs, pods), self._smoke_jobs(run, jobs, pods))
         observed = await self._observe_target(run, facts) if asks_for_target(run) else Observed(jobs=facts)
+        observed = replace(observed, smoke_jobs=smoke)
         return replace(observed, history=await self._history(run)) if asks_for_record(run) else observed
 
     async def _history(self, run: Run) -> tuple[RecordedModel, ...]:
@@ -233,6 +235,21 @@ class Cluster:
 
         found = await asyncio.gather(*(facts_of(body) for body in jobs))
         return tuple(job for job in found if job is not None)
+
+    async def _smoke_jobs(self, run: Run, jobs: list[Json], pods: list[Json]) -> tuple[SmokeJob, ...]:
+        target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+        rollout = run.status.rollout
+        looks_on = rollout is not None and rollout.phase is RolloutPhase.SMOKE_TESTING
+
+        async def facts_of(body: Json) -> SmokeJob:
+            seen = [reading.pod(pod) for pod in reading.pods_of(body, pods)]
+            if target is not None and looks_on:
+                told = (self._with_last_words(run.namespace, target, pod) for pod in seen)
+                seen = await asyncio.gather(*told)
+            return reading.smoke_job(body, tuple(seen))
+
+        mine = (body for body in jobs if reading.is_smoke_test(body))
+        return tuple(await asyncio.gather(*(facts_of(body) for body in mine)))
 
     async def _queue_words(self, job: Json) -> str:
         """What Kueue says of a Job that it holds back; empty where it is not installed, or may not be asked."""
@@ -304,6 +321,8 @@ class Cluster:
                 rolling_run=rivalry.rolling,
                 newer_run=rivalry.newer,
             )
+        if rollout.phase is RolloutPhase.SMOKE_TESTING:
+            return Observed(jobs=jobs, target=deployment)
         pods = await self._target_pods(run.namespace, target, body)
         served: tuple[ServedModel, ...] = ()
         if rollout.phase is RolloutPhase.VERIFYING and rollout.current is not None:
@@ -368,6 +387,9 @@ class Cluster:
             match action:
                 case CreateJob():
                     await self._create_job(run, action)
+                case CreateSmokeTest(name, manifest):
+                    await self._create(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", manifest)
+                    logger.info("smoke test begun: run=%s job=%s", run.key, name)
                 case DeleteJob(name):
                     await self._delete_job(run.namespace, name)
                 case PatchTarget():

@@ -96,7 +96,7 @@ def job(run: Run, start: CreateJob, trainer_image: str) -> Manifest:
             "namespace": run.namespace,
             "labels": labels | ({LABEL_KUEUE_QUEUE: queue} if queue else {}),
             "annotations": annotations,
-            "ownerReferences": [_owner(run)],
+            "ownerReferences": [owner(run)],
         },
         "spec": {
             "backoffLimit": 0,
@@ -123,11 +123,12 @@ def _metadata(run: Run) -> Manifest:
     return {
         "namespace": run.namespace,
         "labels": {LABEL_RUN: run_label(run.name, run.uid), LABEL_RUN_UID: run.uid},
-        "ownerReferences": [_owner(run)],
+        "ownerReferences": [owner(run)],
     }
 
 
-def _owner(run: Run) -> Manifest:
+def owner(run: Run) -> Manifest:
+    """What belongs to the run goes with it."""
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,

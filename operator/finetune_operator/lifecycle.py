@@ -6,6 +6,7 @@ what it decided it decides nothing new. It knows no clock, no client and no logg
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -21,7 +22,7 @@ from finetune_contract.run_status import (
 from finetune_operator.actions import Decision, DeleteJob
 from finetune_operator.attempts import Book, read_book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
-from finetune_operator.observed import Observed, Run
+from finetune_operator.observed import JobFacts, Observed, Run, SmokeJob
 from finetune_operator.outlook import OVER, REFUSED_SECONDS, STOPPING_SECONDS, Mood, Outlook
 from finetune_operator.rollout.keeping import given_back, keeps_target
 from finetune_operator.rollout.patch import pointer_to
@@ -117,18 +118,20 @@ def _look(run: Run, book: Book, observed: Observed, now: datetime) -> tuple[Book
     rollout = book.status.rollout
     rolling = rollout is not None and (rollout.phase in TOUCHED or holds_unwritten_patch(run, observed))
     if run.spec.cancel and not rolling:
-        return _stop(run, book, Reason.CANCELLED, now)
+        return _stop(run, book, observed, Reason.CANCELLED, now)
     if run.spec.suspend and not rolling:
-        return _stop(run, book, Reason.SUSPENDED, now)
+        return _stop(run, book, observed, Reason.SUSPENDED, now)
     for definition in STAGES:
         if not book.done(definition.stage):
             return work_on(run, book, definition, observed, now)
     return book, _after_stages(run, book, observed, now)
 
 
-def _stop(run: Run, book: Book, reason: Reason, now: datetime) -> tuple[Book, Outlook]:
+def _stop(run: Run, book: Book, observed: Observed, reason: Reason, now: datetime) -> tuple[Book, Outlook]:
     """Suspend or cancel: no Job may be left running."""
     book, stopping, actions = stop_all(book, reason, now)
+    stopping = (*stopping, *(job.name for job in observed.smoke_jobs if job.live))
+    actions = (*actions, *_deleted(observed.smoke_jobs))
     current = next((d for d in STAGES if not book.done(d.stage)), None)
     cancelled = reason is Reason.CANCELLED
     stage_words = "cancelled by spec.cancel" if cancelled else "suspended by spec.suspend"
@@ -228,13 +231,14 @@ def _roll_out(step: Step) -> Outlook:
     if rollout is not None and phase in (RolloutPhase.ROLLED_BACK, RolloutPhase.ROLLBACK_FAILED):
         cause = Reason(rollout.reason)
         reason = Reason.ROLLBACK_FAILED if phase is RolloutPhase.ROLLBACK_FAILED else cause
-        cancelled = reason is Reason.CANCELLED
+        failed = Phase.ROLLED_BACK if rollout.patched_at else Phase.NOT_PROMOTED
         return Outlook(
-            Phase.CANCELLED if cancelled else Phase.ROLLED_BACK,
+            Phase.CANCELLED if reason is Reason.CANCELLED else failed,
             Mood.FAILED,
             reason,
             rollout.message,
             (false(ConditionType.ROLLED_OUT, reason, rollout.message),),
+            step.actions,
             rollout=rollout,
         )
     if rollout is not None and phase is RolloutPhase.ROLLING_BACK:
@@ -269,8 +273,12 @@ def _decide_nothing(run: Run, observed: Observed, now: datetime) -> Decision:
     """An ended run: only say that its newest generation was seen, and stop what should not run."""
     conditions = merged(run.status.conditions, (), run.generation, now)
     status = run.status.model_copy(update={"observed_generation": run.generation, "conditions": conditions})
-    stray = tuple(DeleteJob(job.name) for job in observed.jobs if job.live and not job.deleting)
+    stray = (*_deleted(observed.jobs), *_deleted(observed.smoke_jobs))
     if (back := given_back(run, observed)) is not None:
         rollout, patch = back
         return Decision(status.model_copy(update={"rollout": rollout}), (*stray, patch), None)
     return Decision(status, stray, None)
+
+
+def _deleted(jobs: Iterable[JobFacts | SmokeJob]) -> tuple[DeleteJob, ...]:
+    return tuple(DeleteJob(job.name) for job in jobs if job.live and not job.deleting)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
@@ -109,17 +111,14 @@ class PodFacts:
         return next((container for container in self.containers if container.name == name), None)
 
 
-@dataclass(frozen=True)
-class JobFacts:
-    """The Job of one attempt, with its pods and the end of the last one's log.
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """What every Job shows, with its pods.
 
     The pod that tells most is last: of several nodes the first one's, or the one that the Job failed by; else
     the newest.
     """
 
-    name: str
-    stage: Stage
-    attempt: int
     created_at: str = ""
     deleting: bool = False
     suspended: bool = False
@@ -127,11 +126,8 @@ class JobFacts:
     failed_reason: str = ""
     """Reason of the Failed condition; empty while it has not failed."""
     failed_message: str = ""
+    failed_at: str = ""
     pods: tuple[PodFacts, ...] = ()
-    queue_words: str = ""
-    """What its queue says while it holds the Job back."""
-    log_tail: tuple[str, ...] | None = None
-    """None when the log was not asked for or could not be read."""
 
     @property
     def over(self) -> bool:
@@ -142,6 +138,26 @@ class JobFacts:
     def live(self) -> bool:
         """A pod of it may run, now or later. A Job can be called failed while its pods still shut down."""
         return not self.over or any(pod.may_run for pod in self.pods)
+
+
+@dataclass(frozen=True)
+class JobFacts(JobState):
+    """The Job of one attempt of a stage, with the end of its last pod's log."""
+
+    name: str
+    stage: Stage
+    attempt: int
+    queue_words: str = ""
+    """What its queue says while it holds the Job back."""
+    log_tail: tuple[str, ...] | None = None
+    """None when the log was not asked for or could not be read."""
+
+
+@dataclass(frozen=True)
+class SmokeJob(JobState):
+    """A Job that tries a model beside its target."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -199,6 +215,8 @@ class DeploymentFacts:
     init_containers: tuple[TemplateContainer, ...] = ()
     containers: tuple[TemplateContainer, ...] = ()
     shape: TargetShape = ANY_SHAPE
+    pod_spec: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    """The template's, as it is; to make another pod like it."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +253,7 @@ class Observed:
     """Everything that one decision is made from."""
 
     jobs: tuple[JobFacts, ...] = ()
+    smoke_jobs: tuple[SmokeJob, ...] = ()
     target: DeploymentFacts | None = None
     deployments: tuple[str, ...] = ()
     """Names in the namespace; read only when the target is missing."""

@@ -10,7 +10,14 @@ from pydantic import ValidationError
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
 from finetune_contract.run_status import FineTuneRunStatus, ModelPointer, Phase, RolloutPhase
 from finetune_contract.stage_protocol import Stage
-from finetune_operator.api_group import ANNOTATION_RUN, FIELD_MANAGER, LABEL_ATTEMPT, LABEL_RUN, LABEL_STAGE
+from finetune_operator.api_group import (
+    ANNOTATION_RUN,
+    FIELD_MANAGER,
+    LABEL_ATTEMPT,
+    LABEL_RUN,
+    LABEL_STAGE,
+    SMOKE_TEST,
+)
 from finetune_operator.errors import InvalidRun
 from finetune_operator.observed import (
     ConditionFacts,
@@ -21,6 +28,7 @@ from finetune_operator.observed import (
     PodFacts,
     Run,
     RunKey,
+    SmokeJob,
     TemplateContainer,
     Termination,
 )
@@ -102,31 +110,43 @@ def run(body: Json) -> Run:
 
 def job(body: Json, pods: tuple[PodFacts, ...], log_tail: tuple[str, ...] | None) -> JobFacts | None:
     """A Job of a run; None when its labels name no stage that this operator knows."""
-    metadata, status = body["metadata"], body.get("status") or {}
-    labels = metadata.get("labels") or {}
+    labels = body["metadata"].get("labels") or {}
     try:
         stage, attempt = Stage(labels.get(LABEL_STAGE, "")), int(labels.get(LABEL_ATTEMPT, ""))
     except ValueError:
         return None
+    return JobFacts(
+        body["metadata"]["name"], stage, attempt, log_tail=log_tail, pods=pods, **_job_state(body)
+    )
+
+
+def is_smoke_test(job: Json) -> bool:
+    """Whether a Job of a run tries its model beside the target."""
+    return (job["metadata"].get("labels") or {}).get(LABEL_STAGE) == SMOKE_TEST
+
+
+def smoke_job(body: Json, pods: tuple[PodFacts, ...]) -> SmokeJob:
+    """A Job that tries a model."""
+    return SmokeJob(body["metadata"]["name"], pods=pods, **_job_state(body))
+
+
+def _job_state(body: Json) -> dict[str, Any]:
+    metadata, status = body["metadata"], body.get("status") or {}
     conditions = {
         condition["type"]: condition
         for condition in status.get("conditions") or ()
         if condition.get("status") == "True"
     }
     failed = conditions.get("Failed") or {}
-    return JobFacts(
-        name=metadata["name"],
-        stage=stage,
-        attempt=attempt,
-        created_at=str(metadata.get("creationTimestamp") or ""),
-        deleting="deletionTimestamp" in metadata,
-        suspended=bool((body.get("spec") or {}).get("suspend")),
-        complete="Complete" in conditions,
-        failed_reason=str(failed.get("reason") or "Failed") if failed else "",
-        failed_message=str(failed.get("message") or ""),
-        pods=pods,
-        log_tail=log_tail,
-    )
+    return {
+        "created_at": str(metadata.get("creationTimestamp") or ""),
+        "deleting": "deletionTimestamp" in metadata,
+        "suspended": bool((body.get("spec") or {}).get("suspend")),
+        "complete": "Complete" in conditions,
+        "failed_reason": str(failed.get("reason") or "Failed") if failed else "",
+        "failed_message": str(failed.get("message") or ""),
+        "failed_at": str(failed.get("lastTransitionTime") or ""),
+    }
 
 
 def pods_of(job: Json, pods: Iterable[Json]) -> list[Json]:
@@ -205,6 +225,7 @@ def deployment(body: Json) -> DeploymentFacts:
         init_containers=tuple(_template_container(entry) for entry in template.get("initContainers") or ()),
         containers=tuple(_template_container(entry) for entry in template.get("containers") or ()),
         shape=target_shape(body, FIELD_MANAGER),
+        pod_spec=template,
     )
 
 

@@ -64,6 +64,12 @@ def at(seconds: float) -> str:
     return to_rfc3339(later(seconds))
 
 
+def a_rollout(**changes: Any) -> dict[str, Any]:
+    """Without a smoke test, which has stories of its own."""
+    target = {"deployment": {"name": "chat"}}
+    return {"mode": "Automatic", "target": target, "smokeTest": {"questions": 0}} | changes
+
+
 def a_spec(**changes: Any) -> dict[str, Any]:
     """A spec as YAML would give it, with every kind of Secret."""
     spec: dict[str, Any] = {
@@ -89,7 +95,7 @@ def a_spec(**changes: Any) -> dict[str, Any]:
             },
         },
         "store": {"s3": {"bucket": "models", "credentialsSecretRef": {"name": "s3"}}},
-        "rollout": {"mode": "Automatic", "target": {"deployment": {"name": "chat"}}},
+        "rollout": a_rollout(),
     }
     return spec | changes
 

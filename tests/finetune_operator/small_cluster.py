@@ -22,7 +22,7 @@ from finetune_contract.stage_protocol import (
     StageReport,
     TrainingFacts,
 )
-from finetune_operator.actions import Action, CreateJob, DeleteJob, PatchTarget
+from finetune_operator.actions import Action, CreateJob, CreateSmokeTest, DeleteJob, PatchTarget
 from finetune_operator.child_names import job_name
 from finetune_operator.errors import ClusterUnavailable, StaleObject
 from finetune_operator.events import RunEvent
@@ -34,6 +34,7 @@ from finetune_operator.observed import (
     Run,
     RunKey,
     ServedModel,
+    SmokeJob,
     Termination,
 )
 from finetune_operator.timestamps import to_rfc3339
@@ -50,6 +51,11 @@ from tests.finetune_operator.samples import (
     a_spec,
 )
 
+POD_SPEC = {
+    "initContainers": [{"name": "model-fetch"}],
+    "containers": [{"name": "web"}, {"name": "model-server"}],
+}
+"""The target's."""
 GPUS = 2
 STEPS = 40
 
@@ -166,6 +172,8 @@ class SmallCluster:
         self.version = 1
         self.status: dict[str, Any] = {}
         self.jobs: dict[str, Job] = {}
+        self.smoke_jobs: dict[str, SmokeJob] = {}
+        self.smoke_tests_passed = 0
         self.seen_before: tuple[JobFacts, ...] = ()
         self.stale_until = now
         self.pointer: ModelPointer = OLD_MODEL
@@ -197,9 +205,12 @@ class SmallCluster:
 
     async def observe(self, run: Run) -> Observed:
         jobs = self.seen_before if self.now < self.stale_until else self.facts()
+        smoke = tuple(self.smoke_jobs.values())
         if not self.target_exists:
-            return Observed(jobs=jobs)
-        target = replace(a_deployment(self.pointer), uid=f"chat-uid-{self.times_made_anew}")
+            return Observed(jobs=jobs, smoke_jobs=smoke)
+        target = replace(
+            a_deployment(self.pointer), uid=f"chat-uid-{self.times_made_anew}", pod_spec=POD_SPEC
+        )
         pod = PodFacts("chat-1", created_at=to_rfc3339(self.now), ready=True, pointer=self.pointer)
         if self.broken_model and self.pointer == NEW_MODEL:
             target = replace(target, available_replicas=0)
@@ -208,7 +219,7 @@ class SmallCluster:
             )
             pod = replace(pod, ready=False, containers=(bad,))
         served = (ServedModel("chat-1", self.pointer.model_id),) if pod.ready else ()
-        return Observed(jobs=jobs, target=target, target_pods=(pod,), served=served)
+        return Observed(jobs=jobs, smoke_jobs=smoke, target=target, target_pods=(pod,), served=served)
 
     async def apply(self, run: Run, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -217,6 +228,12 @@ class SmallCluster:
                     name = job_name(run.name, run.uid, stage, attempt)
                     self.acted += name not in self.jobs
                     self.make_job(action, name)
+                case CreateSmokeTest(name) if name not in self.smoke_jobs:
+                    self.acted += 1
+                    self.smoke_jobs[name] = SmokeJob(name, created_at=to_rfc3339(self.now))
+                case DeleteJob(name) if name in self.smoke_jobs:
+                    self.acted += 1
+                    del self.smoke_jobs[name]
                 case DeleteJob(name):
                     if name in self.jobs and not self.jobs[name].deleting:
                         self.acted += 1
@@ -249,7 +266,21 @@ class SmallCluster:
     def live(self) -> list[Job]:
         return [job for job in self.jobs.values() if job.live]
 
+    def smoke_test(self) -> SmokeJob | None:
+        """The one that has not ended."""
+        return next((job for job in self.smoke_jobs.values() if job.live), None)
+
     # what happens by itself
+
+    def end_smoke_test(self, code: int) -> None:
+        job = self.smoke_test()
+        if job is None:
+            return
+        self.smoke_tests_passed += code == 0
+        asked = ContainerFacts("smoke-test", terminated=Termination(code, message="told"))
+        pod = PodFacts(job.name, phase="Failed" if code else "Succeeded", containers=(asked,))
+        ended = {"failed_reason": "BackoffLimitExceeded", "failed_at": to_rfc3339(self.now)}
+        self.smoke_jobs[job.name] = replace(job, pods=(pod,), **(ended if code else {"complete": True}))
 
     def make_job(self, action: CreateJob, name: str) -> None:
         if name in self.jobs:

@@ -39,6 +39,7 @@ from tests.finetune_operator.samples import (
     a_job,
     a_pod,
     a_report,
+    a_rollout,
     a_run,
     a_status,
     a_succeeded_job,
@@ -51,7 +52,7 @@ from tests.finetune_operator.samples import (
     seen,
 )
 
-ROLLOUT = {"mode": "Automatic", "target": {"deployment": {"name": "chat"}}}
+ROLLOUT = a_rollout()
 
 
 def test_a_new_run_starts_its_dataset_and_says_so():
@@ -490,7 +491,7 @@ def test_a_run_that_asks_for_no_rollout_succeeds_with_the_model_stored():
 
 
 def test_a_manual_rollout_waits_for_approval():
-    manual = {"mode": "Manual", "target": {"deployment": {"name": "chat"}}}
+    manual = a_rollout(mode="Manual")
 
     waiting = decide(a_run(a_status(ALL_STAGES), rollout=manual), seen(), NOON)
     approved = decide(a_run(waiting.status, rollout=manual | {"approved": True}), seen(), later(60))

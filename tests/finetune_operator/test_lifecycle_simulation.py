@@ -26,7 +26,7 @@ from finetune_operator.failure_classes import FAILURES
 from finetune_operator.observed import RunKey
 from finetune_operator.outlook import OVER
 from finetune_operator.reconcile import Reconciler
-from tests.finetune_operator.samples import NEW_MODEL, NOON, OLD_MODEL
+from tests.finetune_operator.samples import NEW_MODEL, NOON, OLD_MODEL, a_rollout
 from tests.finetune_operator.small_cluster import GPUS, Job, SmallCluster, a_good_report
 
 RUN = RunKey("demo", "blog")
@@ -46,6 +46,7 @@ class Life(RuleBasedStateMachine):
         self.cluster = SmallCluster(NOON)
         self.clock_off = timedelta()
         self.clock_jumped = False
+        self.is_smoke_tested = False
         self.reconciler = self.an_operator()
         self.made_when_done: dict[str, int] = {}
         self.ended_as: Phase | None = None
@@ -64,8 +65,11 @@ class Life(RuleBasedStateMachine):
         times=st.sampled_from([1, 3, 20]),
         shortest=st.sampled_from([None, 256]),
         queue=st.sampled_from([0, 600]),
+        questions=st.sampled_from([0, 5]),
     )
-    def begins(self, hours: float | None, times: int, shortest: int | None, queue: int) -> None:
+    def begins(
+        self, hours: float | None, times: int, shortest: int | None, queue: int, questions: int
+    ) -> None:
         retries = {"infrastructure": times, "preemption": times, "eviction": times, "nodeLoss": times}
         budget = {"idleGPUStopSeconds": 900} | ({"maxGPUHours": hours} if hours else {})
         ladder = {"minSequenceLength": shortest} if shortest else {}
@@ -78,7 +82,9 @@ class Life(RuleBasedStateMachine):
                 "queueDeadlineSeconds": queue,
             },
             resources={"train": {"gpu": {"count": GPUS}}},
+            rollout=a_rollout(smokeTest={"questions": questions}),
         )
+        self.is_smoke_tested = questions > 0
         self.reconciler = self.an_operator()
         self.looks()
 
@@ -266,6 +272,17 @@ class Life(RuleBasedStateMachine):
     def the_new_model_is_broken_or_not(self, broken: bool) -> None:
         self.cluster.broken_model = broken
 
+    @precondition(lambda self: self.cluster.smoke_test() is not None)
+    @rule(code=st.sampled_from([0, 0, 0, 11, 20, 30, 31, 128]))
+    def a_smoke_test_ends(self, code: int) -> None:
+        self.cluster.end_smoke_test(code)
+        self.looks()
+
+    @precondition(lambda self: self.cluster.smoke_jobs)
+    @rule()
+    def a_smoke_test_vanishes(self) -> None:
+        self.cluster.smoke_jobs.clear()
+
     # what must always hold
 
     @invariant()
@@ -278,6 +295,7 @@ class Life(RuleBasedStateMachine):
         self.every_failed_attempt_has_its_class(status)
         self.memory_goes_down_the_ladder_and_never_up(status)
         self.what_it_cost_is_not_more_than_was_held(status)
+        self.no_model_is_put_in_untested()
 
     def no_two_jobs_run_at_once(self) -> None:
         live = [job.name for job in self.cluster.live()]
@@ -340,6 +358,11 @@ class Life(RuleBasedStateMachine):
         if not self.clock_jumped:
             assert usage.gpu_seconds <= self.cluster.held_seconds + running
 
+    def no_model_is_put_in_untested(self) -> None:
+        if self.is_smoke_tested and NEW_MODEL in self.cluster.patches:
+            assert self.cluster.smoke_tests_passed
+        assert sum(job.live for job in self.cluster.smoke_jobs.values()) <= 1
+
     # the end
 
     def teardown(self) -> None:
@@ -367,12 +390,14 @@ class Life(RuleBasedStateMachine):
                 if job.suspended:
                     cluster.resume_job(job)
                 cluster.end_job(job, 0, a_good_report(job.action.stage, resumed_from=cluster.step_saved))
+            cluster.end_smoke_test(0)
             cluster.pass_time(301)
             self.looks()
             self.all_promises_hold()
         status = self.status
         assert status.phase in OVER, status
         assert cluster.live() == []
+        assert cluster.smoke_test() is None
         if status.phase is Phase.SUCCEEDED:
             assert cluster.pointer == NEW_MODEL
         elif cluster.patches:

@@ -6,12 +6,12 @@ the previous model is on record before the patch goes out, and the decision to g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import ModelPointer, Reason, RolloutPhase, RolloutStatus
-from finetune_operator.actions import Action, PatchTarget
+from finetune_operator.actions import Action, DeleteJob, PatchTarget
 from finetune_operator.observed import NO_MODEL, DeploymentFacts, Observed, Run
 from finetune_operator.rollout.keeping import lost_its_model
 from finetune_operator.rollout.patch import payload, pointer_in, pointer_to, server_container
@@ -20,6 +20,7 @@ from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_w
 from finetune_operator.rollout.record import LIVE, record
 from finetune_operator.rollout.reverts import after_revert, put_back_words
 from finetune_operator.rollout.room import ModelNeed, need_of, surge_words
+from finetune_operator.rollout.smoke_test import RETRY_SECONDS, Passed, outcome, smoke_test
 from finetune_operator.rollout.verification import steady, verify
 from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
 
@@ -81,6 +82,8 @@ def advance(run: Run, wanted: ModelPointer, observed: Observed, now: datetime) -
         return Step(rollout)
     if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
         return _prepare(run, rollout, target, wanted, observed, now)
+    if rollout.phase is RolloutPhase.SMOKE_TESTING:
+        return _try_out(run, rollout, target, wanted, observed, now)
     if rollout.phase is RolloutPhase.ROLLING_BACK:
         return _put_back(run, rollout, target, observed, now)
     return _watch(run, rollout, target, wanted, observed, now)
@@ -142,16 +145,67 @@ def _prepare(
             current=wanted,
             previous=live,
         )
+        if rollout is not None and rollout.current == wanted:
+            tried = {"smoke_attempts": rollout.smoke_attempts, "smoke_test": rollout.smoke_test}
+            record = record.model_copy(update=tried)
         words = "; ".join(filter(None, ("the model that is live now is on record", surge_words(deployment))))
         return Step(record, message=words, requeue_after=AT_ONCE)
     if reverted and seconds_since(rollout.reverted_at, now) < REVERT_PATIENCE_SECONDS and live != wanted:
         words = f"{rollout.message}; it is put in once more"
         return Step(rollout, message=words, requeue_after=PASSING_SECONDS)
+    if run.spec.rollout.smoke_test.questions and not rollout.smoke_test and live != wanted:
+        return _tried_again(rollout, "the model is tried beside the target")
     patched = rollout.model_copy(
         update={"phase": RolloutPhase.PROGRESSING, "patched_at": to_rfc3339(now), "patched_generation": 0}
     )
     patch = PatchTarget(deployment.name, payload(target, deployment, wanted), run.spec.rollout.force)
     return Step(patched, (patch,), f"{rollout.target} is being changed", requeue_after=AT_ONCE)
+
+
+def _try_out(
+    run: Run,
+    rollout: RolloutStatus,
+    target: DeploymentTarget,
+    wanted: ModelPointer,
+    observed: Observed,
+    now: datetime,
+) -> Step:
+    """Follow the Job that serves and asks the model; the target stays as it is."""
+    deployment = observed.target
+    running = tuple(DeleteJob(job.name) for job in observed.smoke_jobs if job.live and not job.deleting)
+    if deployment is None or deployment.uid != rollout.target_uid:
+        gone = f"{rollout.target} is gone" if deployment is None else f"{rollout.target} was made anew"
+        return replace(_again(rollout, gone), actions=running)
+    test = smoke_test(run, target, deployment, wanted, rollout.smoke_attempts)
+    job = next((job for job in observed.smoke_jobs if job.name == test.name), None)
+    if job is None:
+        return Step(rollout, (test,), "smoke test: its Job is made", requeue_after=LOOK_AGAIN_SECONDS)
+    seen = outcome(target, deployment.shape, job, now)
+    if isinstance(seen, Passed):
+        passed = {"phase": RolloutPhase.PREFLIGHT, "smoke_test": seen.message[:1000]}
+        return Step(
+            rollout.model_copy(update=passed), message=f"smoke test: {seen.message}", requeue_after=AT_ONCE
+        )
+    words = f"smoke test: {seen.message}"
+    if isinstance(seen, Failed):
+        failed = rollout.model_copy(update={"reason": seen.reason.value})
+        return replace(
+            _ended(failed, seen.reason, f"{words[:900]}; nothing was changed in {rollout.target}"),
+            actions=running,
+        )
+    if isinstance(seen, Waiting):
+        return Step(rollout, message=words, requeue_after=LOOK_AGAIN_SECONDS)
+    if job.over and seconds_since(job.failed_at, now) >= RETRY_SECONDS:
+        return _tried_again(rollout, f"{words}; it is tried once more")
+    remedy = "the model before stays; mend this, or set rollout.smokeTest.questions to 0 to go live without"
+    obstacle = Obstacle(Reason.SMOKE_TEST_INCONCLUSIVE, f"{words}; {remedy}")
+    return Step(rollout, message=obstacle.message, obstacle=obstacle, requeue_after=PASSING_SECONDS)
+
+
+def _tried_again(rollout: RolloutStatus, message: str) -> Step:
+    """A new Job; its name is in the status before it is made."""
+    begun = {"phase": RolloutPhase.SMOKE_TESTING, "smoke_attempts": rollout.smoke_attempts + 1}
+    return Step(rollout.model_copy(update=begun), message=message, requeue_after=AT_ONCE)
 
 
 def _watch(

@@ -16,6 +16,7 @@ from pathlib import Path
 from finetune_contract.artifact_layout import (
     ANSWERS_FILE,
     EVALUATION_FILE,
+    GOLDEN_FILE,
     REPORT_FILE,
     SAFETENSORS_FOLDER,
     TRANSFER_FILE,
@@ -32,6 +33,7 @@ from finetune_trainer.errors import DataRejected, StoreRejected
 from finetune_trainer.evaluation.answers import Answer, AnswerPair, choose_questions
 from finetune_trainer.evaluation.gates import judge
 from finetune_trainer.evaluation.generate import answer_questions
+from finetune_trainer.evaluation.golden import golden_questions
 from finetune_trainer.evaluation.metrics import METRICS, measure
 from finetune_trainer.evaluation.report import RunFacts, render_report
 from finetune_trainer.stage_context import StageContext
@@ -106,6 +108,12 @@ def _evaluate(context: StageContext, key: str) -> EvaluationFacts:
             for name, rows in (("recall", pairs), ("transfer", transfer))
             for pair in rows
         )
+    )
+    (folder / GOLDEN_FILE).write_text(
+        "".join(
+            json.dumps(golden.to_wire(), ensure_ascii=False) + "\n" for golden in golden_questions(pairs)
+        ),
+        encoding="utf-8",
     )
     facts = RunFacts(
         run_name=context.run_name,

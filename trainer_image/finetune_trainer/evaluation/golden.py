@@ -1,0 +1,36 @@
+"""Questions whose answers prove a model server: the new model has answered them right, and must do so there, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from finetune_contract.artifacts import Example, GoldenQuestion
+from finetune_contract.run_spec import ExampleKind, GateMetric
+from finetune_trainer.evaluation.answers import Answer, AnswerPair, choose_questions
+from finetune_trainer.evaluation.metrics import METRICS
+
+MOST = 20
+_TELLING = (GateMetric.ANSWER_RECALL, GateMetric.REFUSAL_ACCURACY)
+"""Metrics that say whether an answer is right."""
+
+
+def golden_questions(pairs: Sequence[AnswerPair]) -> list[GoldenQuestion]:
+    """The first of every kind, then the second: the first few are a good mixture, too."""
+    right = {pair.example.id: pair for pair in pairs if _is_right(pair.example, pair.new)}
+    chosen = choose_questions([pair.example for pair in right.values()], MOST)
+    return [_golden(example, right[example.id].new) for example in chosen]
+
+
+def _is_right(example: Example, answer: Answer) -> bool:
+    scores = [METRICS[name].score(example, answer) for name in _TELLING if METRICS[name].applies(example)]
+    return answer.stopped and bool(scores) and min(scores) == 1.0
+
+
+def _golden(example: Example, answer: Answer) -> GoldenQuestion:
+    return GoldenQuestion(
+        id=example.id,
+        question=example.question,
+        prompt=example.prompt,
+        must_contain=[] if example.kind is ExampleKind.REFUSAL else example.must_contain,
+        answer=answer.text,
+    )
