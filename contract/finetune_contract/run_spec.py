@@ -782,7 +782,7 @@ class RolloutSpec(ContractModel):
     timeout_seconds: Annotated[int, Field(ge=30, le=86_400)] = 900
     """After this long without success the previous model is put back."""
     smoke_test: SmokeTestSpec = SmokeTestSpec()
-    """Before any reader meets the model."""
+    """Before any reader meets the model. May be changed until then."""
     observation_seconds: Annotated[int, Field(ge=10, le=3600)] = 10
     """New pods that serve are watched for so long, on top of timeoutSeconds. A crash of the model server or a wrong
     answer about its model puts the previous model back; only then is the run done."""

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from devcluster.images import CONTAINER_VENV
 from devcluster.kubectl import tools_folder
 from devcluster.paths import Instance
 from devcluster.progress import Progress
-from finetune_contract.artifacts import ArtifactKind, FileEntry, Manifest
+from finetune_contract.artifacts import ArtifactKind, FileEntry, GoldenQuestion, Manifest
 
 ROOT = Path(__file__).parents[2]
 TRAINER_IMAGE = "localhost/stand-in-trainer:1"
@@ -44,11 +44,18 @@ if os.environ.get("CRASHES_WITH", "none") == os.environ.get("MODEL_ID"):
 if os.environ.get("EATS_MEMORY_WITH", "none") == os.environ.get("MODEL_ID"):
     eaten = b"x" * 400_000_000
 class Answer(http.server.BaseHTTPRequestHandler):
+    model = os.environ.get("MODEL_ID") or "none"
     def do_GET(self):
-        body = json.dumps({"model": os.environ.get("MODEL_ID") or "none"}).encode()
+        self.say({"model": self.model, "data": [{"id": self.model}]})
+    def do_POST(self):
+        self.say({"choices": [{"message": {"content": os.environ.get("SAYS", "It turns.")}}]})
+    def say(self, words):
+        body = json.dumps(words).encode()
         self.send_response(200); self.end_headers(); self.wfile.write(body)
     def log_message(self, *_): pass
-http.server.ThreadingHTTPServer(("", 8000), Answer).serve_forever()
+for address in (("", 8000), ("127.0.0.1", 8081)):
+    server = http.server.ThreadingHTTPServer(address, Answer)
+    threading.Thread(target=server.serve_forever).start()
 """
 
 
@@ -266,8 +273,17 @@ class Stand:
 
     # the target and its models
 
-    def put_model(self, content: bytes, *, path: str = "model.gguf", spoil: bool = False) -> str:
-        """A model of one small file in the real S3; returns its manifest's sha256. Spoilt: the file differs from it."""
+    def put_model(
+        self,
+        content: bytes,
+        *,
+        path: str = "model.gguf",
+        spoil: bool = False,
+        golden: Sequence[GoldenQuestion] = (),
+    ) -> str:
+        """A model of one small file in the real S3; returns its manifest's sha256. Spoilt: the file differs from it.
+        Golden: what its evaluation kept to be asked again.
+        """
         entry = FileEntry(
             path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest(), serving=True
         )
@@ -283,6 +299,9 @@ class Stand:
         body = content[::-1] if spoil else content
         s3.put_object(Bucket=self.cluster.s3_bucket, Key=f"{prefix}/{path}", Body=body)
         s3.put_object(Bucket=self.cluster.s3_bucket, Key=f"{prefix}/manifest.json", Body=manifest.to_bytes())
+        if golden:
+            lines = "".join(json.dumps(question.to_wire()) + "\n" for question in golden)
+            s3.put_object(Bucket=self.cluster.s3_bucket, Key=f"{prefix}/golden.jsonl", Body=lines.encode())
         s3.close()
         return manifest.sha256()
 
@@ -351,8 +370,10 @@ class Stand:
         return {entry["name"]: entry["value"] for entry in entries if entry["name"].startswith("MODEL_")}
 
 
-def rollout_to(deployment: str) -> Json:
-    return {"mode": "Automatic", "target": {"deployment": {"name": deployment}}}
+def rollout_to(deployment: str, questions: int = 0) -> Json:
+    """With so many questions in the smoke test; without one, it is the rollout itself that meets a bad model."""
+    target = {"deployment": {"name": deployment}}
+    return {"mode": "Automatic", "target": target, "smokeTest": {"questions": questions}}
 
 
 @contextlib.contextmanager

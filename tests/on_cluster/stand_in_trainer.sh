@@ -39,5 +39,5 @@ train)
 package)
   say "{\"stage\":\"package\",\"model\":{\"uri\":\"s3://$bucket/$prefix\",\"manifestSha256\":\"$sha\",\"sizeBytes\":7}}" ;;
 evaluate)
-  say '{"stage":"evaluate","evaluation":{"passed":true,"gate":"passed","metrics":[{"name":"answer_recall","base":0.1,"new":0.9}]}}' ;;
+  say "{\"stage\":\"evaluate\",\"evaluation\":{\"passed\":true,\"gate\":\"passed\",\"metrics\":[{\"name\":\"answer_recall\",\"base\":0.1,\"new\":0.9}],\"reportUri\":\"s3://$bucket/$prefix/report.html\"}}" ;;
 esac

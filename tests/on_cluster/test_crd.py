@@ -147,6 +147,7 @@ def test_suspend_approval_and_time_to_live_may_change(api: Api, live: Run) -> No
         {"suspend": False},
         {"suspend": True},
         {"rollout": {"approved": True}},
+        {"rollout": {"smokeTest": {"questions": 0}}},
         {"ttlSecondsAfterFinished": 60},
     ):
         api.accepted(*api.patch(live, change))

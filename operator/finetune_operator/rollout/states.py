@@ -176,6 +176,8 @@ def _try_out(
     if deployment is None or deployment.uid != rollout.target_uid:
         gone = f"{rollout.target} is gone" if deployment is None else f"{rollout.target} was made anew"
         return replace(_again(rollout, gone), actions=running)
+    if not run.spec.rollout.smoke_test.questions:
+        return replace(_again(rollout, "the smoke test is no more asked for"), actions=running)
     test = smoke_test(run, target, deployment, wanted, rollout.smoke_attempts)
     job = next((job for job in observed.smoke_jobs if job.name == test.name), None)
     if job is None:

@@ -302,6 +302,18 @@ def test_a_target_that_is_made_anew_meanwhile_is_tested_anew():
     assert stopped.actions == (DeleteJob(action.name),)
 
 
+def test_a_smoke_test_that_is_no_more_asked_for_is_given_up():
+    run, action = begun()
+    spec = a_run_with_test(questions=0).spec
+    observed = replace(seen(target=target()), smoke_jobs=(a_smoke_job(action.name),))
+
+    given_up = decide(replace(run, spec=spec), observed, later(5))
+    patched = decide(after(replace(run, spec=spec), given_up), seen(target=target()), later(6))
+
+    assert given_up.actions == (DeleteJob(action.name),)
+    assert phase_of(patched) is RolloutPhase.PROGRESSING
+
+
 @pytest.mark.parametrize("wish", ["cancel", "suspend"])
 def test_a_run_that_is_stopped_leaves_no_job_behind(wish: str):
     run, action = begun()
