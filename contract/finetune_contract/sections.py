@@ -60,7 +60,7 @@ class Section:
     text: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Passage:
     """A section of a known document: what goes into a prompt, and where a link to it leads."""
 

@@ -67,7 +67,7 @@ MIN_SCORE = 0.35
 """What a chat asks of the best passage before it reads a question together with the one before."""
 SEARCH_DEPTH = MAX_PASSAGES + 8
 """Passages that are remembered of each search; no kind asks for more."""
-MOST_SEARCHES = 65_536
+MOST_SEARCHES = 32_768
 """Remembered at once, some 300 bytes each; a large site is searched a second time rather than held in memory."""
 MOST_FACTS = 4_096
 """Whose wordings are remembered at once, some 4 KB each."""
@@ -138,7 +138,7 @@ class Corpus:
             nouns.read(text)
         self.site_noun = nouns.of_the_site()
         """What the site speaks of most, such as `mill`; for questions about what it does not have."""
-        self._found: dict[tuple[str, ...], tuple[Passage, ...]] = {}
+        self._found: dict[str, tuple[Passage, ...]] = {}
         self._ways: dict[Fact, tuple[Phrasing, ...]] = {}
         self._shown: dict[Passage, str] = {}
 
@@ -171,17 +171,17 @@ class Corpus:
 
     def search(self, question: str, limit: int) -> list[Passage]:
         """What readers would be given for this question."""
-        words = tuple(sorted(set(content_words(question))))
+        words = _searched(question)
         found = self._remembered(words, lambda: self._search.best(question, SEARCH_DEPTH))
         return list(found[:limit])
 
     def search_after(self, previous: str, question: str, limit: int) -> list[Passage]:
         """What readers would be given for this question after another one."""
-        own = tuple(sorted(set(content_words(question))))
+        own = _searched(question)
         if not leans_on_previous(question) or not own:
             return self.search(question, limit)
         together = f"{previous} {question}"
-        words = (*sorted(set(content_words(together))), "", *own)
+        words = f"{_searched(together)}, {own}"
         found = self._remembered(words, lambda: self._found_together(together, question))
         return list(found[:limit]) or self.search(question, limit)
 
@@ -190,7 +190,7 @@ class Corpus:
         fits = bool(ranked) and ranked[0][1] >= MIN_SCORE
         return [passage for passage, _ in ranked] if fits else []
 
-    def _remembered(self, words: tuple[str, ...], search: Callable[[], list[Passage]]) -> tuple[Passage, ...]:
+    def _remembered(self, words: str, search: Callable[[], list[Passage]]) -> tuple[Passage, ...]:
         """Phrasings of one question have the same words that carry meaning, and so the same passages."""
         if (found := self._found.get(words)) is None:
             _make_room(self._found, MOST_SEARCHES)
@@ -270,6 +270,11 @@ class Corpus:
         if "." in topic:
             return topic  # an address or a file takes no article
         return f"the {topic}" if _SOMETHING_OF.match(topic) or _takes_the(topic, text) else topic
+
+
+def _searched(question: str) -> str:
+    """The words of a question that decide what is found."""
+    return " ".join(sorted(set(content_words(question))))
 
 
 def _make_room(remembered: dict[Any, Any], most: int) -> None:

@@ -29,7 +29,7 @@ from finetune_trainer.dataset.examples.question_forms import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Phrasing:
     """One way to ask."""
 
