@@ -781,6 +781,9 @@ class RolloutSpec(ContractModel):
     """What is rolled; needed unless mode is None."""
     timeout_seconds: Annotated[int, Field(ge=30, le=86_400)] = 900
     """After this long without success the previous model is put back."""
+    max_drop: Annotated[float, Field(ge=0, le=1)] = 0.15
+    """How far a metric of a gate may lie below what the live model reached in its own evaluation; 1 allows anything.
+    With mode Manual it is only told. The questions change with the site, so small drops mean little."""
     smoke_test: SmokeTestSpec = SmokeTestSpec()
     """Before any reader meets the model. May be changed until then."""
     observation_seconds: Annotated[int, Field(ge=10, le=3600)] = 10

@@ -69,6 +69,7 @@ class Reason(StrEnum):
     # ended for good
     CANCELLED = "Cancelled"
     GATES_FAILED = "GatesFailed"
+    BELOW_LIVE_MODEL = "BelowLiveModel"
     INVALID_SPEC = "InvalidSpec"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a word, not a secret
     TARGET_NOT_FOUND = "TargetNotFound"

@@ -24,6 +24,7 @@ from finetune_operator.attempts import Book, read_book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
 from finetune_operator.observed import JobFacts, Observed, Run, SmokeJob
 from finetune_operator.outlook import OVER, REFUSED_SECONDS, STOPPING_SECONDS, Mood, Outlook
+from finetune_operator.rollout.champion import drop_below_live
 from finetune_operator.rollout.keeping import given_back, keeps_target
 from finetune_operator.rollout.patch import pointer_to
 from finetune_operator.rollout.record import PUBLISHED, record, record_name
@@ -62,11 +63,13 @@ def asks_for_target(run: Run) -> bool:
 
 
 def asks_for_record(run: Run) -> bool:
-    """The decision may write the target's record, and so needs to see what is on it."""
-    rollout = run.status.rollout
-    verifying = rollout is not None and rollout.phase is RolloutPhase.VERIFYING
-    publishing = run.spec.rollout.mode is RolloutMode.PUBLISH and not is_over(run.status)
-    return verifying or (publishing and run.status.artifact is not None)
+    """The decision may write the target's record, or compare the model with the live one, and so needs to see it."""
+    rollout, mode = run.status.rollout, run.spec.rollout.mode
+    if is_over(run.status) or mode is RolloutMode.NONE or run.status.artifact is None:
+        return False
+    if rollout is not None:
+        return rollout.phase is RolloutPhase.VERIFYING
+    return mode is RolloutMode.PUBLISH or run.status.evaluation is not None
 
 
 def rollout_target(run: Run) -> str | None:
@@ -178,10 +181,21 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
             words,
             (false(ConditionType.ROLLED_OUT, Reason.ROLLOUT_NOT_ASKED, words),),
         )
+    worse = drop_below_live(replace(run, status=status), observed) if status.rollout is None else ""
+    if worse and spec.mode is not RolloutMode.MANUAL:
+        words = f"{worse}; nothing was changed, the model is kept at {artifact.uri}"
+        return Outlook(
+            Phase.NOT_PROMOTED,
+            Mood.FAILED,
+            Reason.BELOW_LIVE_MODEL,
+            words,
+            (false(ConditionType.ROLLED_OUT, Reason.BELOW_LIVE_MODEL, words),),
+        )
     if spec.mode is RolloutMode.PUBLISH:
         return _publish(run, pointer_to(artifact), observed)
     if spec.mode is RolloutMode.MANUAL and not spec.approved and status.rollout is None:
         words = f"the model passed its gates and waits: set spec.rollout.approved to true ({artifact.uri})"
+        words += f"; mind that {worse}" if worse else ""
         return Outlook(
             Phase.AWAITING_APPROVAL,
             Mood.PAUSED,

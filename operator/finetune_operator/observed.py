@@ -246,6 +246,8 @@ class RecordedModel:
     model: ModelPointer
     run: str = ""
     """Name of the run that made it; the run may be gone."""
+    metrics: tuple[tuple[str, float], ...] = ()
+    """What its own evaluation gave, by metric; empty when nobody wrote it down."""
 
 
 @dataclass(frozen=True)
@@ -267,4 +269,5 @@ class Observed:
     served: tuple[ServedModel, ...] = ()
     """Answers of the target's ready pods; read only while verifying."""
     history: tuple[RecordedModel, ...] = ()
-    """Models on the target's record, newest first; read only before the record is written."""
+    """Models on the target's record, newest first; read only before the record is written, or the
+    rollout begins."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from finetune_contract.run_status import ModelPointer
+from finetune_contract.run_status import EvaluationStatus, ModelPointer
 from finetune_operator.actions import WriteRecord
 from finetune_operator.api_group import FIELD_MANAGER
 from finetune_operator.observed import NO_MODEL, RecordedModel, Run
@@ -21,7 +21,7 @@ LIVE, PUBLISHED = "Live", "Published"
 HISTORY = "HISTORY"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MOST_MODELS = 20
-"""On the record; each takes about 300 bytes of the mebibyte that a ConfigMap may hold."""
+"""On the record; each takes about 400 bytes of the mebibyte that a ConfigMap may hold."""
 MAX_NAME_LENGTH = 253
 _SUFFIX = "-model"
 
@@ -49,7 +49,7 @@ def record(
     before = previous or NO_MODEL
     known = {entry.model.model_id: entry for entry in history}
     newest_first = (
-        RecordedModel(current, run.name),
+        RecordedModel(current, run.name, measured(run.status.evaluation)),
         known.get(before.model_id, RecordedModel(before)),
         *history,
     )
@@ -83,6 +83,12 @@ def record(
     )
 
 
+def measured(evaluation: EvaluationStatus | None) -> tuple[tuple[str, float], ...]:
+    """Metrics of the new model, by name."""
+    found = ((metric.name, _number(metric.new)) for metric in (evaluation.metrics if evaluation else ()))
+    return tuple((name, value) for name, value in found if value is not None)
+
+
 def is_record(body: Mapping[str, Any]) -> bool:
     """Whether an object of the cluster is such a ConfigMap."""
     labels = (body.get("metadata") or {}).get("labels") or {}
@@ -100,13 +106,14 @@ def read_history(body: Mapping[str, Any]) -> tuple[RecordedModel, ...]:
         return ()
 
 
-def _to_wire(entry: RecordedModel) -> dict[str, str]:
+def _to_wire(entry: RecordedModel) -> dict[str, object]:
     pointer = entry.model
     return {
         MODEL_ID: pointer.model_id,
         MODEL_URI: pointer.uri,
         MODEL_MANIFEST_SHA256: pointer.manifest_sha256,
         "run": entry.run,
+        "metrics": dict(entry.metrics),
     }
 
 
@@ -117,4 +124,14 @@ def _from_wire(entry: Mapping[str, Any]) -> RecordedModel:
     pointer = ModelPointer(
         uri=said(MODEL_URI), manifest_sha256=said(MODEL_MANIFEST_SHA256), model_id=said(MODEL_ID)
     )
-    return RecordedModel(pointer, said("run"))
+    metrics = ((str(name), _number(value)) for name, value in (entry.get("metrics") or {}).items())
+    return RecordedModel(
+        pointer, said("run"), tuple((name, value) for name, value in metrics if value is not None)
+    )
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(str(value))
+    except ValueError:
+        return None

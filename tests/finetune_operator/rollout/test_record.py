@@ -156,7 +156,11 @@ def test_what_is_on_record_is_looked_up_just_before_it_is_written():
     assert asks_for_record(a_run(verifying))
     assert asks_for_record(a_run(a_status(ALL_STAGES), rollout=PUBLISH))
     assert not asks_for_record(a_run(rollout=PUBLISH))
-    assert not asks_for_record(a_run(a_status(ALL_STAGES)))
+    assert asks_for_record(a_run(a_status(ALL_STAGES))), "or before the rollout begins"
+    assert not asks_for_record(a_run(a_status(ALL_STAGES, evaluation=None))), (
+        "not in every pass of the evaluation"
+    )
+    assert not asks_for_record(a_run(a_status(ALL_STAGES), rollout={"mode": "None"}))
 
 
 def test_the_record_outlives_its_run_and_writing_it_twice_changes_nothing():
