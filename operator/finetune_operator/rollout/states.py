@@ -169,6 +169,8 @@ def _watch(
         words = f"{rollout.target} is gone"
         if late:
             return _ended(rollout, Reason.TARGET_NOT_FOUND, f"{words}; there was nothing to put back")
+        if run.spec.cancel:
+            return _ended(rollout, Reason.CANCELLED, f"the run was cancelled; {words}, nothing was put back")
         return Step(rollout, message=words, requeue_after=LOOK_AGAIN_SECONDS)
     if deployment.uid != rollout.target_uid:
         return _again(rollout, f"{rollout.target} was made anew")

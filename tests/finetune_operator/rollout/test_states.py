@@ -473,6 +473,15 @@ def test_cancelling_in_the_moment_of_the_patch_takes_the_model_back():
     assert OLD_MODEL.uri in str(restoring.actions)
 
 
+def test_cancelling_while_the_target_is_gone_ends_the_run_at_once():
+    run = replace(rolling(), spec=a_run(cancel=True).spec)
+
+    decision = decide(run, seen(target=None), later(5))
+
+    assert decision.status.phase is Phase.CANCELLED
+    assert "deployment/chat is gone" in condition(decision, "Ready").message
+
+
 def test_cancelling_before_the_patch_changes_no_target():
     run = replace(
         rolling(RolloutPhase.PREFLIGHT, patched_at="", patched_generation=0), spec=a_run(cancel=True).spec
