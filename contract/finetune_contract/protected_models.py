@@ -19,7 +19,7 @@ class ProtectedModels(ContractModel):
     live: list[Digest] = []
     """Pinned by a ReplicaSet or a Deployment, so that a pod may be made for it at any time."""
     candidates: list[Digest] = []
-    """Made and not yet live: waiting for approval, or rolling out."""
+    """Made and not live: waiting for approval, rolling out, or only stored as their run asked."""
     active_run_keys: list[str] = []
     """Of runs that have not ended: their folders are at work."""
 

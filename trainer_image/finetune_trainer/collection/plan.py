@@ -90,7 +90,7 @@ def _reasons(protected: ProtectedModels, keep_previous: int) -> dict[str, str]:
     for target, digests in protected.history.items():
         for number, digest in enumerate(digests[1 : 1 + keep_previous], start=1):
             reasons[digest] = f"previous model {number} of {target}"
-    reasons |= dict.fromkeys(protected.candidates, "a candidate: made and not yet live")
+    reasons |= dict.fromkeys(protected.candidates, "a candidate: its run is there, and it is not live")
     reasons |= dict.fromkeys(protected.live, "pinned by a ReplicaSet or Deployment")
     return reasons | {
         digests[0]: f"current model of {target}" for target, digests in protected.history.items() if digests
