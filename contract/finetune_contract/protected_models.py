@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from finetune_contract.model import ContractModel
 
@@ -22,6 +22,8 @@ class ProtectedModels(ContractModel):
     """Made and not live: waiting for approval, rolling out, or only stored as their run asked."""
     active_run_keys: list[str] = []
     """Of runs that have not ended: their folders are at work."""
+    made_at: AwareDatetime | None = None
+    """When the cluster was asked; None in lists of earlier versions."""
 
     @property
     def names_nothing(self) -> bool:

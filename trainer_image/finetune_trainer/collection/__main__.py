@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from finetune_contract.protected_models import ProtectedModels
 from finetune_contract.run_document import InvalidRunDocument
 from finetune_contract.stage_protocol import ExitCode
-from finetune_trainer.collection.plan import DEFAULT_GRACE, DEFAULT_KEEP_PREVIOUS, Verdict
+from finetune_trainer.collection.plan import DEFAULT_GRACE, DEFAULT_KEEP_PREVIOUS, Verdict, check_age
 from finetune_trainer.collection.sweep import sweep
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.run_settings import load_run
@@ -29,10 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         protected = ProtectedModels.model_validate_json(options.protected.read_bytes())
+        now = datetime.now(UTC)
+        if options.delete:
+            check_age(protected, now)
         verdicts = sweep(
             _store(options),
             protected,
-            datetime.now(UTC),
+            now,
             dry_run=not options.delete,
             keep_previous=options.keep_previous,
             grace=timedelta(hours=options.grace_hours),
