@@ -163,11 +163,24 @@ def test_a_model_that_is_made_anew_after_a_broken_deletion_is_not_deleted_with_i
     assert not read_marks(store)[GONE].deleting
 
 
-def test_marks_that_cannot_be_read_stop_the_sweep(store, protected):
-    store.write(MARKS_FILE, b"[]")
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"{", b'{"1": {"since": "2026-03-01T12:00:00", "deleting": false}}', b'{"1": {"since": "soon"}}'],
+)
+def test_marks_that_cannot_be_read_or_name_no_time_zone_stop_the_sweep(store, protected, content):
+    store.write(MARKS_FILE, content)
 
     with pytest.raises(StoreRejected, match="no marks of a sweep"):
         sweep(store, protected, NOON, dry_run=False)
+
+
+@pytest.mark.parametrize("hours", ["inf", "nan", "-1", "1e300", "two"])
+def test_a_grace_time_that_is_none_is_refused_as_such(store, capsys, hours):
+    with pytest.raises(SystemExit) as ended:
+        main(["--workspace", str(store.root), "--protected", "x.json", "--grace-hours", hours])
+
+    assert ended.value.code == 2
+    assert "argument --grace-hours: expected hours from 0 to 87600" in capsys.readouterr().err
 
 
 def test_the_command_shows_first_and_deletes_when_told_to(store, protected, tmp_path, capsys):
