@@ -5,12 +5,13 @@ Must not know manifests, digests or where the bytes go.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import boto3
 import botocore.exceptions
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
+_BUCKET = re.compile(r"[a-zA-Z0-9._-]+")
 
 
 class ModelStore(Protocol):
@@ -53,11 +55,12 @@ def open_store(uri: str) -> ModelStore:
     Raises:
         NotFound: the address has another form.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "s3" and parts.netloc:
-        return S3Folder(parts.netloc, parts.path.strip("/"))
-    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
-        return LocalFolder(Path(unquote(parts.path)))
+    scheme, _, rest = uri.partition("://")
+    place, slash, path = rest.partition("/")
+    if scheme == "s3" and _BUCKET.fullmatch(place):
+        return S3Folder(place, path.strip("/"))
+    if scheme == "file" and place in ("", "localhost") and slash:
+        return LocalFolder(Path(f"/{unquote(path)}"))
     raise NotFound(f"MODEL_URI is {uri!r}; expected s3://BUCKET/PREFIX/ or file:///FOLDER/")
 
 

@@ -304,7 +304,22 @@ def test_a_store_that_never_answers_is_given_up(s3: Any, monkeypatch: pytest.Mon
         S3Folder("models", "m", sleep=lambda _: None).read_small("manifest.json")
 
 
-@pytest.mark.parametrize("uri", ["models/x", "http://host/x", "s3:///x", "file://other-host/x"])
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("s3://models/team/run/", "s3://models/team/run/model.gguf"),
+        ("s3://models", "s3://models/model.gguf"),
+        ("s3://models/team#1/what?/50%25", "s3://models/team#1/what?/50%25/model.gguf"),
+        ("file:///models/team%231", "/models/team#1/model.gguf"),
+    ],
+)
+def test_every_prefix_that_a_store_may_have_is_kept_whole(uri: str, place: str) -> None:
+    assert open_store(uri).describe("model.gguf") == place
+
+
+@pytest.mark.parametrize(
+    "uri", ["models/x", "http://host/x", "s3:///x", "s3://[x/y", "file://other-host/x", "file://[x/y"]
+)
 def test_another_kind_of_address_is_refused(uri: str) -> None:
     with pytest.raises(NotFound, match="expected s3://BUCKET/PREFIX/ or file:///FOLDER/"):
         open_store(uri)
