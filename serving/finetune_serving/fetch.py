@@ -62,6 +62,11 @@ class ProgressLog:
         self._resumed += size
         self.add(size)
 
+    def begin_again(self, size: int, resumed: int) -> None:
+        """A file of this size is thrown away, with what an earlier try has left of it."""
+        self._done -= size
+        self._resumed -= resumed
+
     def add(self, size: int) -> None:
         """Bytes that are now on the disk."""
         self._done += size
@@ -175,10 +180,30 @@ def serving_files(content: bytes, manifest_sha256: str, place: str) -> list[File
 def _fetch_file(store: ModelStore, entry: FileEntry, target: Path, progress: ProgressLog) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(target)
-    resumed = _size(partial)
-    if resumed > entry.size:
+    if _size(partial) > entry.size:
         partial.unlink()
-        resumed = 0
+    resumed = _size(partial)
+    found = _bring(store, entry, partial, progress)
+    if found != entry.sha256 and resumed:
+        logger.warning(
+            "what an earlier try has left is damaged, from the start once more: file=%s", entry.path
+        )
+        partial.unlink()
+        progress.begin_again(entry.size, resumed)
+        found = _bring(store, entry, partial, progress)
+    if found != entry.sha256:
+        partial.unlink()
+        raise ChecksumMismatch(
+            f"{store.describe(entry.path)}: expected sha256 {entry.sha256} as in the manifest, found"
+            f" {found}; the file was thrown away: publish the model again if this repeats"
+        )
+    partial.replace(target)
+    sync_folder(target.parent)
+
+
+def _bring(store: ModelStore, entry: FileEntry, partial: Path, progress: ProgressLog) -> str:
+    """Go on where the partial file ends; the sha256 of the whole file."""
+    resumed = _size(partial)
     digest = hashlib.sha256()
     with partial.open("r+b" if resumed else "w+b") as file:
         while block := file.read(_MIB):
@@ -192,14 +217,7 @@ def _fetch_file(store: ModelStore, entry: FileEntry, target: Path, progress: Pro
             progress.add(len(block))
         file.flush()
         os.fsync(file.fileno())
-    if digest.hexdigest() != entry.sha256:
-        partial.unlink()
-        raise ChecksumMismatch(
-            f"{store.describe(entry.path)}: expected sha256 {entry.sha256} as in the manifest, found"
-            f" {digest.hexdigest()}; the file was thrown away: publish the model again if this repeats"
-        )
-    partial.replace(target)
-    sync_folder(target.parent)
+    return digest.hexdigest()
 
 
 def _blocks(store: ModelStore, entry: FileEntry, start: int) -> Iterator[bytes]:

@@ -153,17 +153,36 @@ def test_a_broken_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert (cache.folder(digest) / "model.gguf").read_bytes() == WEIGHTS
 
 
-def test_a_damaged_partial_file_is_thrown_away_and_the_next_try_succeeds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [b"not the beginning", b"X" + WEIGHTS[1:], WEIGHTS[:1000], WEIGHTS])
+def test_what_an_earlier_try_has_left_damaged_is_downloaded_once_more_from_the_start(
+    tmp_path: Path, left: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     digest = publish(tmp_path / "published")
     cache = ModelCache(tmp_path / "cache")
     cache.folder(digest).mkdir(parents=True)
-    (cache.folder(digest) / "model.gguf.partial").write_bytes(b"not the beginning")
-    with pytest.raises(ChecksumMismatch):
+    (cache.folder(digest) / "model.gguf.partial").write_bytes(left)
+
+    with caplog.at_level("WARNING", logger="finetune_serving.fetch"):
         fetch_model(LocalFolder(tmp_path / "published"), digest, cache)
 
-    fetch_model(LocalFolder(tmp_path / "published"), digest, cache)
-
+    assert (cache.folder(digest) / "model.gguf").read_bytes() == WEIGHTS
     assert cache.is_whole(digest)
+    assert ("damaged" in caplog.text) is not WEIGHTS.startswith(left)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_file_that_is_wrong_in_the_store_is_downloaded_no_third_time(tmp_path: Path) -> None:
+    digest = publish(tmp_path / "published", weights=b"X" + WEIGHTS[1:])
+    cache = ModelCache(tmp_path / "cache")
+    cache.folder(digest).mkdir(parents=True)
+    (cache.folder(digest) / "model.gguf.partial").write_bytes(b"damaged" + WEIGHTS[7:50_000])
+    store = CountingStore(LocalFolder(tmp_path / "published"))
+
+    with pytest.raises(ChecksumMismatch, match="the file was thrown away"):
+        fetch_model(store, digest, cache)
+
+    assert [start for name, start in store.reads if name == "model.gguf"].count(50_000) == 2
+    assert not list(cache.folder(digest).glob("model.gguf*"))
 
 
 def test_changed_weights_are_refused_and_leave_no_file_behind(tmp_path: Path) -> None:
