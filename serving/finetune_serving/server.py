@@ -177,8 +177,18 @@ class _NoModelYet(BaseHTTPRequestHandler):
 
 
 def serve_nothing(settings: ServerSettings, stop: threading.Event) -> None:
-    """Answer that there is no model, until told to stop."""
-    server = ThreadingHTTPServer((HOST, settings.port), _NoModelYet)
+    """Answer that there is no model, until told to stop.
+
+    Raises:
+        ServerRefused: the port is taken, or may not be taken.
+    """
+    try:
+        server = ThreadingHTTPServer((HOST, settings.port), _NoModelYet)
+    except (OSError, OverflowError) as error:
+        raise ServerRefused(
+            f"{HOST}:{settings.port} cannot be listened on ({error}); give the container another MODEL_SERVER_PORT,"
+            " or end what uses it"
+        ) from error
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     logger.info("MODEL_ID is empty: no model was rolled out yet; %s:%d says so", HOST, settings.port)
