@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
+_OTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION"
+_REMEDIES = {
+    "InvalidBucketName": (NotFound, "no bucket can have this name; check MODEL_URI"),
+    "PermanentRedirect": (AccessDenied, _OTHER_REGION),
+    "AuthorizationHeaderMalformed": (AccessDenied, _OTHER_REGION),
+    "RequestTimeTooSkewed": (
+        AccessDenied,
+        "the clocks here and there differ by minutes: set the clock of the node, or of the store",
+    ),
+}
+"""Refusals by code that no other right would cure."""
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]+")
 
 
@@ -150,6 +161,10 @@ class S3Folder:
         if self._client is None:
             try:
                 self._client = self._connected()
+            except botocore.exceptions.InvalidRegionError as error:
+                raise NotFound(
+                    f"s3://{self._bucket}: AWS_DEFAULT_REGION is no region ({error}); write it such as us-east-1"
+                ) from error
             except ValueError as error:
                 raise NotFound(
                     f"s3://{self._bucket}: AWS_ENDPOINT_URL_S3 is no address ({error}); write it as https://HOST:PORT"
@@ -195,6 +210,9 @@ class S3Folder:
                 return NotFound(
                     f"{place}: there is no bucket {self._bucket!r}; check MODEL_URI and AWS_ENDPOINT_URL_S3"
                 )
+            if code in _REMEDIES:
+                kind, remedy = _REMEDIES[code]
+                return kind(f"{place}: the store answered {status} {code}; {remedy}")
             if code == "InvalidRange" or status == 416:
                 return SizeMismatch(
                     f"{place}: the object is shorter than the manifest says; publish the model again"

@@ -302,6 +302,40 @@ def test_a_store_that_refuses_is_asked_once(
     assert "very-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "error", "words"),
+    [
+        ("RequestTimeTooSkewed", 403, AccessDenied, "set the clock of the node"),
+        ("AuthorizationHeaderMalformed", 400, AccessDenied, "set AWS_DEFAULT_REGION"),
+        ("PermanentRedirect", 301, AccessDenied, "set AWS_DEFAULT_REGION"),
+        ("InvalidBucketName", 400, NotFound, "check MODEL_URI"),
+    ],
+)
+def test_a_refusal_that_no_right_would_cure_names_its_own_remedy(
+    httpserver: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    s3: Any,
+    code: str,
+    status: int,
+    error: type[FetchError],
+    words: str,
+) -> None:
+    httpserver.expect_request("/models/m/manifest.json").respond_with_data(
+        f"<Error><Code>{code}</Code></Error>", status, {"x-amz-bucket-region": "eu-west-1"}
+    )
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", httpserver.url_for("/"))
+
+    with pytest.raises(error, match=rf"{code}.*{words}"):
+        S3Folder("models", "m", sleep=lambda _: None).read_small("manifest.json")
+
+
+def test_a_region_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, s3: Any) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us east 1")
+
+    with pytest.raises(NotFound, match="AWS_DEFAULT_REGION is no region"):
+        S3Folder("models", "m").read_small("manifest.json")
+
+
 def test_a_store_with_a_hiccup_is_asked_again(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, s3: Any
 ) -> None:
