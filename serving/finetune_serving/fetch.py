@@ -100,15 +100,13 @@ def fetch_model(
         )
     folder = cache.folder(manifest_sha256)
     try:
-        if cache.is_whole(manifest_sha256):
-            cache.point_to(manifest_sha256)
+        if _take_up(cache, manifest_sha256):
             return FetchResult(folder, 0, cached=True)
         cache.root.mkdir(parents=True, exist_ok=True)
         with cache.writing(on_wait=lambda: logger.info("waiting for another download into %s", cache.root)):
-            if cache.is_whole(manifest_sha256):
-                cache.point_to(manifest_sha256)
+            if _take_up(cache, manifest_sha256):
                 return FetchResult(folder, 0, cached=True)
-            downloaded = _download(store, manifest_sha256, folder, clock)
+            downloaded = _download(store, manifest_sha256, cache, clock)
             cache.mark_whole(manifest_sha256)
             cache.point_to(manifest_sha256)
     except OSError as error:
@@ -119,13 +117,26 @@ def fetch_model(
     return FetchResult(folder, downloaded, cached=False)
 
 
-def _download(store: ModelStore, manifest_sha256: str, folder: Path, clock: Callable[[], float]) -> int:
+def _take_up(cache: ModelCache, manifest_sha256: str) -> bool:
+    """Point to the model if it is there whole; another pod may be deleting it at this moment."""
+    with cache.using(manifest_sha256) as whole:
+        if whole:
+            cache.point_to(manifest_sha256)
+        return whole
+
+
+def _download(store: ModelStore, manifest_sha256: str, cache: ModelCache, clock: Callable[[], float]) -> int:
+    folder = cache.folder(manifest_sha256)
     content = store.read_small(MANIFEST_NAME)
     entries = serving_files(content, manifest_sha256, store.describe(MANIFEST_NAME))
     folder.mkdir(parents=True, exist_ok=True)
     missing = [entry for entry in entries if not _is_there(folder / entry.path, entry)]
     have = sum(_size(_partial(folder / entry.path)) for entry in missing)
     need = sum(entry.size for entry in missing) - have
+    for name in cache.make_room(
+        manifest_sha256, lambda: need + FREE_SPACE_RESERVE_BYTES <= shutil.disk_usage(folder).free
+    ):
+        logger.info("deleted to make room, nothing uses it: folder=%s", name)
     free = shutil.disk_usage(folder).free
     if need + FREE_SPACE_RESERVE_BYTES > free:
         raise VolumeFull(
