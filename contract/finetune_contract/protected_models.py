@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from finetune_contract.model import ContractModel
 
@@ -19,9 +19,11 @@ class ProtectedModels(ContractModel):
     live: list[Digest] = []
     """Pinned by a ReplicaSet or a Deployment, so that a pod may be made for it at any time."""
     candidates: list[Digest] = []
-    """Made and not yet live: waiting for approval, or rolling out."""
+    """Made and not live: waiting for approval, rolling out, or only stored as their run asked."""
     active_run_keys: list[str] = []
     """Of runs that have not ended: their folders are at work."""
+    made_at: AwareDatetime | None = None
+    """When the cluster was asked; None in lists of earlier versions."""
 
     @property
     def names_nothing(self) -> bool:

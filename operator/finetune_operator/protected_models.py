@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from finetune_operator.api_group import KIND
@@ -21,8 +23,11 @@ class NotAList(ValueError):
     """Standard input holds something else."""
 
 
-def protected_document(text: str) -> str:
+def protected_document(text: str, made_at: datetime) -> str:
     """The list of protected models as JSON.
+
+    Args:
+        made_at: when the cluster was asked.
 
     Raises:
         NotAList: the text is no JSON list of Kubernetes, or holds no ReplicaSet and no Deployment.
@@ -39,13 +44,14 @@ def protected_document(text: str) -> str:
         found = protected_models(runs, templates, filter(is_record, items))
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise NotAList(f"standard input: no list of kubectl ({error!r}); ask with -o json") from error
-    return json.dumps(found.to_wire(), indent=2) + "\n"
+    return json.dumps(found.model_copy(update={"made_at": made_at}).to_wire(), indent=2) + "\n"
 
 
-def main(source: TextIO | None = None) -> int:
+def main(source: TextIO | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> int:
     """Exit code 0, or 2 when the input is of no use."""
+    made_at = clock()  # before reading: what kubectl shows may be younger, never older
     try:
-        sys.stdout.write(protected_document((source or sys.stdin).read()))
+        sys.stdout.write(protected_document((source or sys.stdin).read(), made_at))
     except NotAList as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

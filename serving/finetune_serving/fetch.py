@@ -62,6 +62,11 @@ class ProgressLog:
         self._resumed += size
         self.add(size)
 
+    def begin_again(self, size: int, resumed: int) -> None:
+        """A file of this size is thrown away, with what an earlier try has left of it."""
+        self._done -= size
+        self._resumed -= resumed
+
     def add(self, size: int) -> None:
         """Bytes that are now on the disk."""
         self._done += size
@@ -95,15 +100,13 @@ def fetch_model(
         )
     folder = cache.folder(manifest_sha256)
     try:
-        if cache.is_whole(manifest_sha256):
-            cache.point_to(manifest_sha256)
+        if _take_up(cache, manifest_sha256):
             return FetchResult(folder, 0, cached=True)
         cache.root.mkdir(parents=True, exist_ok=True)
         with cache.writing(on_wait=lambda: logger.info("waiting for another download into %s", cache.root)):
-            if cache.is_whole(manifest_sha256):
-                cache.point_to(manifest_sha256)
+            if _take_up(cache, manifest_sha256):
                 return FetchResult(folder, 0, cached=True)
-            downloaded = _download(store, manifest_sha256, folder, clock)
+            downloaded = _download(store, manifest_sha256, cache, clock)
             cache.mark_whole(manifest_sha256)
             cache.point_to(manifest_sha256)
     except OSError as error:
@@ -114,13 +117,26 @@ def fetch_model(
     return FetchResult(folder, downloaded, cached=False)
 
 
-def _download(store: ModelStore, manifest_sha256: str, folder: Path, clock: Callable[[], float]) -> int:
+def _take_up(cache: ModelCache, manifest_sha256: str) -> bool:
+    """Point to the model if it is there whole; another pod may be deleting it at this moment."""
+    with cache.using(manifest_sha256) as whole:
+        if whole:
+            cache.point_to(manifest_sha256)
+        return whole
+
+
+def _download(store: ModelStore, manifest_sha256: str, cache: ModelCache, clock: Callable[[], float]) -> int:
+    folder = cache.folder(manifest_sha256)
     content = store.read_small(MANIFEST_NAME)
     entries = serving_files(content, manifest_sha256, store.describe(MANIFEST_NAME))
     folder.mkdir(parents=True, exist_ok=True)
     missing = [entry for entry in entries if not _is_there(folder / entry.path, entry)]
     have = sum(_size(_partial(folder / entry.path)) for entry in missing)
     need = sum(entry.size for entry in missing) - have
+    for name in cache.make_room(
+        manifest_sha256, lambda: need + FREE_SPACE_RESERVE_BYTES <= shutil.disk_usage(folder).free
+    ):
+        logger.info("deleted to make room, nothing uses it: folder=%s", name)
     free = shutil.disk_usage(folder).free
     if need + FREE_SPACE_RESERVE_BYTES > free:
         raise VolumeFull(
@@ -175,10 +191,30 @@ def serving_files(content: bytes, manifest_sha256: str, place: str) -> list[File
 def _fetch_file(store: ModelStore, entry: FileEntry, target: Path, progress: ProgressLog) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(target)
-    resumed = _size(partial)
-    if resumed > entry.size:
+    if _size(partial) > entry.size:
         partial.unlink()
-        resumed = 0
+    resumed = _size(partial)
+    found = _bring(store, entry, partial, progress)
+    if found != entry.sha256 and resumed:
+        logger.warning(
+            "what an earlier try has left is damaged, from the start once more: file=%s", entry.path
+        )
+        partial.unlink()
+        progress.begin_again(entry.size, resumed)
+        found = _bring(store, entry, partial, progress)
+    if found != entry.sha256:
+        partial.unlink()
+        raise ChecksumMismatch(
+            f"{store.describe(entry.path)}: expected sha256 {entry.sha256} as in the manifest, found"
+            f" {found}; the file was thrown away: publish the model again if this repeats"
+        )
+    partial.replace(target)
+    sync_folder(target.parent)
+
+
+def _bring(store: ModelStore, entry: FileEntry, partial: Path, progress: ProgressLog) -> str:
+    """Go on where the partial file ends; the sha256 of the whole file."""
+    resumed = _size(partial)
     digest = hashlib.sha256()
     with partial.open("r+b" if resumed else "w+b") as file:
         while block := file.read(_MIB):
@@ -192,14 +228,7 @@ def _fetch_file(store: ModelStore, entry: FileEntry, target: Path, progress: Pro
             progress.add(len(block))
         file.flush()
         os.fsync(file.fileno())
-    if digest.hexdigest() != entry.sha256:
-        partial.unlink()
-        raise ChecksumMismatch(
-            f"{store.describe(entry.path)}: expected sha256 {entry.sha256} as in the manifest, found"
-            f" {digest.hexdigest()}; the file was thrown away: publish the model again if this repeats"
-        )
-    partial.replace(target)
-    sync_folder(target.parent)
+    return digest.hexdigest()
 
 
 def _blocks(store: ModelStore, entry: FileEntry, start: int) -> Iterator[bytes]:

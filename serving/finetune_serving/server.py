@@ -74,16 +74,25 @@ class ServerSettings:
         )
 
 
+def pinned_digest(settings: ServerSettings) -> str:
+    """The manifest digest in MODEL_ID.
+
+    Raises:
+        ServerRefused: it has another form.
+    """
+    try:
+        return digest_of(settings.model_id)
+    except ValueError as error:
+        raise ServerRefused(str(error)) from error
+
+
 def find_model(settings: ServerSettings) -> Path:
     """The GGUF file of MODEL_ID.
 
     Raises:
         ServerRefused: MODEL_ID has another form, or the model is not there whole.
     """
-    try:
-        digest = digest_of(settings.model_id)
-    except ValueError as error:
-        raise ServerRefused(str(error)) from error
+    digest = pinned_digest(settings)
     cache = ModelCache(settings.cache)
     folder = cache.folder(digest)
     if not cache.is_whole(digest):
@@ -177,8 +186,18 @@ class _NoModelYet(BaseHTTPRequestHandler):
 
 
 def serve_nothing(settings: ServerSettings, stop: threading.Event) -> None:
-    """Answer that there is no model, until told to stop."""
-    server = ThreadingHTTPServer((HOST, settings.port), _NoModelYet)
+    """Answer that there is no model, until told to stop.
+
+    Raises:
+        ServerRefused: the port is taken, or may not be taken.
+    """
+    try:
+        server = ThreadingHTTPServer((HOST, settings.port), _NoModelYet)
+    except (OSError, OverflowError) as error:
+        raise ServerRefused(
+            f"{HOST}:{settings.port} cannot be listened on ({error}); give the container another MODEL_SERVER_PORT,"
+            " or end what uses it"
+        ) from error
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     logger.info("MODEL_ID is empty: no model was rolled out yet; %s:%d says so", HOST, settings.port)
@@ -196,9 +215,10 @@ def main() -> None:
     try:
         settings = ServerSettings.from_environment(dict(os.environ))
         if settings.model_id:
-            model = find_model(settings)
-            check_memory(model, settings, memory_limit_bytes())
-            serve_model(model, settings, stop)
+            with ModelCache(settings.cache).using(pinned_digest(settings)):
+                model = find_model(settings)
+                check_memory(model, settings, memory_limit_bytes())
+                serve_model(model, settings, stop)
         else:
             serve_nothing(settings, stop)
     except ServerRefused as error:

@@ -5,12 +5,13 @@ Must not know manifests, digests or where the bytes go.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import boto3
 import botocore.exceptions
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024
+_OTHER_REGION = "the bucket is in another region: set AWS_DEFAULT_REGION"
+_REMEDIES = {
+    "InvalidBucketName": (NotFound, "no bucket can have this name; check MODEL_URI"),
+    "PermanentRedirect": (AccessDenied, _OTHER_REGION),
+    "AuthorizationHeaderMalformed": (AccessDenied, _OTHER_REGION),
+    "RequestTimeTooSkewed": (
+        AccessDenied,
+        "the clocks here and there differ by minutes: set the clock of the node, or of the store",
+    ),
+}
+"""Refusals by code that no other right would cure."""
+_BUCKET = re.compile(r"[a-zA-Z0-9._-]+")
 
 
 class ModelStore(Protocol):
@@ -53,11 +66,12 @@ def open_store(uri: str) -> ModelStore:
     Raises:
         NotFound: the address has another form.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "s3" and parts.netloc:
-        return S3Folder(parts.netloc, parts.path.strip("/"))
-    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
-        return LocalFolder(Path(unquote(parts.path)))
+    scheme, _, rest = uri.partition("://")
+    place, slash, path = rest.partition("/")
+    if scheme == "s3" and _BUCKET.fullmatch(place):
+        return S3Folder(place, path.strip("/"))
+    if scheme == "file" and place in ("", "localhost") and slash:
+        return LocalFolder(Path(f"/{unquote(path)}"))
     raise NotFound(f"MODEL_URI is {uri!r}; expected s3://BUCKET/PREFIX/ or file:///FOLDER/")
 
 
@@ -147,6 +161,10 @@ class S3Folder:
         if self._client is None:
             try:
                 self._client = self._connected()
+            except botocore.exceptions.InvalidRegionError as error:
+                raise NotFound(
+                    f"s3://{self._bucket}: AWS_DEFAULT_REGION is no region ({error}); write it such as us-east-1"
+                ) from error
             except ValueError as error:
                 raise NotFound(
                     f"s3://{self._bucket}: AWS_ENDPOINT_URL_S3 is no address ({error}); write it as https://HOST:PORT"
@@ -192,6 +210,9 @@ class S3Folder:
                 return NotFound(
                     f"{place}: there is no bucket {self._bucket!r}; check MODEL_URI and AWS_ENDPOINT_URL_S3"
                 )
+            if code in _REMEDIES:
+                kind, remedy = _REMEDIES[code]
+                return kind(f"{place}: the store answered {status} {code}; {remedy}")
             if code == "InvalidRange" or status == 416:
                 return SizeMismatch(
                     f"{place}: the object is shorter than the manifest says; publish the model again"

@@ -10,6 +10,7 @@ import pytest
 
 from finetune_contract.protected_models import ProtectedModels
 from finetune_operator.protected_models import NotAList, main, protected_document
+from tests.finetune_operator.samples import NOON
 
 DIGEST = "a" * 64
 
@@ -28,13 +29,15 @@ def a_waiting_run() -> dict[str, Any]:
     return {"kind": "FineTuneRun", "metadata": {"namespace": "demo", "name": "blog"}, "status": status}
 
 
-def test_the_document_is_what_the_sweep_reads(capsys):
+def test_the_document_is_what_the_sweep_reads_and_says_when_it_was_made(capsys):
     text = a_list(a_replica_set(), a_waiting_run(), {"kind": "Service"})
 
-    assert main(io.StringIO(text)) == 0
+    assert main(io.StringIO(text), lambda: NOON) == 0
 
     found = ProtectedModels.model_validate_json(capsys.readouterr().out)
-    assert found == ProtectedModels(live=[DIGEST], candidates=["b" * 64], active_run_keys=["key"])
+    assert found == ProtectedModels(
+        live=[DIGEST], candidates=["b" * 64], active_run_keys=["key"], made_at=NOON
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def test_the_document_is_what_the_sweep_reads(capsys):
 )
 def test_a_list_that_may_miss_a_served_model_is_refused(text, words):
     with pytest.raises(NotAList, match=words):
-        protected_document(text)
+        protected_document(text, NOON)
 
 
 def test_the_command_says_what_is_wrong(capsys):

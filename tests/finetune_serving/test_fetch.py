@@ -153,17 +153,36 @@ def test_a_broken_download_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert (cache.folder(digest) / "model.gguf").read_bytes() == WEIGHTS
 
 
-def test_a_damaged_partial_file_is_thrown_away_and_the_next_try_succeeds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [b"not the beginning", b"X" + WEIGHTS[1:], WEIGHTS[:1000], WEIGHTS])
+def test_what_an_earlier_try_has_left_damaged_is_downloaded_once_more_from_the_start(
+    tmp_path: Path, left: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     digest = publish(tmp_path / "published")
     cache = ModelCache(tmp_path / "cache")
     cache.folder(digest).mkdir(parents=True)
-    (cache.folder(digest) / "model.gguf.partial").write_bytes(b"not the beginning")
-    with pytest.raises(ChecksumMismatch):
+    (cache.folder(digest) / "model.gguf.partial").write_bytes(left)
+
+    with caplog.at_level("WARNING", logger="finetune_serving.fetch"):
         fetch_model(LocalFolder(tmp_path / "published"), digest, cache)
 
-    fetch_model(LocalFolder(tmp_path / "published"), digest, cache)
-
+    assert (cache.folder(digest) / "model.gguf").read_bytes() == WEIGHTS
     assert cache.is_whole(digest)
+    assert ("damaged" in caplog.text) is not WEIGHTS.startswith(left)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_file_that_is_wrong_in_the_store_is_downloaded_no_third_time(tmp_path: Path) -> None:
+    digest = publish(tmp_path / "published", weights=b"X" + WEIGHTS[1:])
+    cache = ModelCache(tmp_path / "cache")
+    cache.folder(digest).mkdir(parents=True)
+    (cache.folder(digest) / "model.gguf.partial").write_bytes(b"damaged" + WEIGHTS[7:50_000])
+    store = CountingStore(LocalFolder(tmp_path / "published"))
+
+    with pytest.raises(ChecksumMismatch, match="the file was thrown away"):
+        fetch_model(store, digest, cache)
+
+    assert [start for name, start in store.reads if name == "model.gguf"].count(50_000) == 2
+    assert not list(cache.folder(digest).glob("model.gguf*"))
 
 
 def test_changed_weights_are_refused_and_leave_no_file_behind(tmp_path: Path) -> None:
@@ -283,6 +302,40 @@ def test_a_store_that_refuses_is_asked_once(
     assert "very-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "error", "words"),
+    [
+        ("RequestTimeTooSkewed", 403, AccessDenied, "set the clock of the node"),
+        ("AuthorizationHeaderMalformed", 400, AccessDenied, "set AWS_DEFAULT_REGION"),
+        ("PermanentRedirect", 301, AccessDenied, "set AWS_DEFAULT_REGION"),
+        ("InvalidBucketName", 400, NotFound, "check MODEL_URI"),
+    ],
+)
+def test_a_refusal_that_no_right_would_cure_names_its_own_remedy(
+    httpserver: HTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    s3: Any,
+    code: str,
+    status: int,
+    error: type[FetchError],
+    words: str,
+) -> None:
+    httpserver.expect_request("/models/m/manifest.json").respond_with_data(
+        f"<Error><Code>{code}</Code></Error>", status, {"x-amz-bucket-region": "eu-west-1"}
+    )
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", httpserver.url_for("/"))
+
+    with pytest.raises(error, match=rf"{code}.*{words}"):
+        S3Folder("models", "m", sleep=lambda _: None).read_small("manifest.json")
+
+
+def test_a_region_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, s3: Any) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us east 1")
+
+    with pytest.raises(NotFound, match="AWS_DEFAULT_REGION is no region"):
+        S3Folder("models", "m").read_small("manifest.json")
+
+
 def test_a_store_with_a_hiccup_is_asked_again(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, s3: Any
 ) -> None:
@@ -304,7 +357,22 @@ def test_a_store_that_never_answers_is_given_up(s3: Any, monkeypatch: pytest.Mon
         S3Folder("models", "m", sleep=lambda _: None).read_small("manifest.json")
 
 
-@pytest.mark.parametrize("uri", ["models/x", "http://host/x", "s3:///x", "file://other-host/x"])
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("s3://models/team/run/", "s3://models/team/run/model.gguf"),
+        ("s3://models", "s3://models/model.gguf"),
+        ("s3://models/team#1/what?/50%25", "s3://models/team#1/what?/50%25/model.gguf"),
+        ("file:///models/team%231", "/models/team#1/model.gguf"),
+    ],
+)
+def test_every_prefix_that_a_store_may_have_is_kept_whole(uri: str, place: str) -> None:
+    assert open_store(uri).describe("model.gguf") == place
+
+
+@pytest.mark.parametrize(
+    "uri", ["models/x", "http://host/x", "s3:///x", "s3://[x/y", "file://other-host/x", "file://[x/y"]
+)
 def test_another_kind_of_address_is_refused(uri: str) -> None:
     with pytest.raises(NotFound, match="expected s3://BUCKET/PREFIX/ or file:///FOLDER/"):
         open_store(uri)

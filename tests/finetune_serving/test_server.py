@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from finetune_serving.model_cache import ModelCache
-from finetune_serving.server import ServerRefused, ServerSettings, check_memory, find_model
+from finetune_serving.server import ServerRefused, ServerSettings, check_memory, find_model, serve_nothing
 
 DIGEST = "ab" * 32
 MODEL_ID = f"sha256:{DIGEST}"
@@ -140,6 +141,16 @@ def test_without_a_model_the_server_stays_and_says_so(
     assert answered(f"{address}/v1/models") == {"object": "list", "data": []}
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0
+
+
+def test_a_port_that_is_taken_is_refused_without_a_model_too(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+
+        with pytest.raises(ServerRefused, match=f"127.0.0.1:{port}.*MODEL_SERVER_PORT"):
+            serve_nothing(ServerSettings("", tmp_path, port), threading.Event())
 
 
 def test_a_file_that_is_no_model_ends_the_server_with_a_reason(

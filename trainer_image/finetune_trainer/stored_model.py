@@ -13,11 +13,11 @@ _BYTES_PER_NUMBER = 2
 """llama.cpp keeps keys and values in 16 bits."""
 
 
-def model_facts(store: Store, key: str, manifest: Manifest) -> ModelFacts:
-    """The facts about the model folder at `key`."""
+def model_facts(store: Store, key: str, manifest: Manifest, manifest_sha256: str) -> ModelFacts:
+    """The facts about the model folder at `key`; the digest is that of the manifest's bytes, as they lie there."""
     return ModelFacts(
         uri=store.uri(key),
-        manifest_sha256=manifest.sha256(),
+        manifest_sha256=manifest_sha256,
         size_bytes=manifest.size_bytes,
         serving_bytes=sum(entry.size for entry in manifest.files if entry.serving),
         context_bytes_per_token=context_bytes_per_token(

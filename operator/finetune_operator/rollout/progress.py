@@ -26,8 +26,9 @@ REPLICA_FAILURE_PATIENCE_SECONDS = 60.0
 PATIENT_RESTARTS = 3
 """Containers that are not ours, and a store that does not answer, may try this often."""
 CRASH_LOOP = "CrashLoopBackOff"
+DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
 FAILED_PROGRESS = {
-    "ProgressDeadlineExceeded": Reason.PROGRESS_DEADLINE_EXCEEDED,
+    DEADLINE_EXCEEDED: Reason.PROGRESS_DEADLINE_EXCEEDED,
     "ReplicaSetCreateError": Reason.FAILED_CREATE,
 }
 """Reasons of a Deployment's condition Progressing=False."""
@@ -200,7 +201,7 @@ def _deployment_trouble(
             condition.type == "Progressing"
             and condition.status != "True"
             and condition.reason in FAILED_PROGRESS
-            and said > 0
+            and (said > 0 if condition.reason == DEADLINE_EXCEEDED else said >= 0)
         ):
             return Failed(FAILED_PROGRESS[condition.reason], condition.message)
         if condition.type == "ReplicaFailure" and condition.status == "True" and said >= 0:
@@ -216,7 +217,8 @@ def _deployment_trouble(
 def _said_after(condition: ConditionFacts, patched_at: str) -> float:
     """Seconds from the patch until this was said; negative for what an earlier rollout left.
 
-    Both times are whole seconds. A quota refuses the first pod in the second of the patch; a deadline takes longer.
+    Both times are whole seconds. A ReplicaSet or its first pod may be refused in the second of the patch; a deadline
+    takes longer.
     """
     said, patched = from_rfc3339(condition.last_update_time), from_rfc3339(patched_at)
     return (said - patched).total_seconds() if said and patched else math.inf

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from finetune_contract.protected_models import ProtectedModels
+from finetune_contract.run_spec import RolloutMode
 from finetune_contract.run_status import Phase, RolloutPhase
 from finetune_operator.outlook import OVER
 from finetune_operator.rollout.record import read_history
@@ -42,7 +43,9 @@ def protected_models(
         ended = status.get("phase") in OVER
         if not ended and status.get("runKey"):
             active.append(str(status["runKey"]))
-        if digest and not ended:
+        mode = ((body.get("spec") or {}).get("rollout") or {}).get("mode")
+        only_stored = mode == RolloutMode.NONE and status.get("phase") == Phase.SUCCEEDED
+        if digest and (only_stored or not ended):
             candidates.append(digest)
         if (
             digest

@@ -50,7 +50,12 @@ def after_revert(target: DeploymentTarget, deployment: DeploymentFacts, rollout:
     if wiped and owner is None and rollout.reverts < MAX_REVERTS:
         return Revert(False, fact)
     again = " again" if rollout.reverts else ""
-    return Revert(True, f"{fact}{again}; nothing was put back. {cure(target, deployment, writer)}")
+    never_held = (
+        "" if rollout.patched_generation else ", or a mutating webhook did in the moment of the change"
+    )
+    return Revert(
+        True, f"{fact}{again}{never_held}; nothing was put back. {cure(target, deployment, writer)}"
+    )
 
 
 def cure(target: DeploymentTarget, deployment: DeploymentFacts, writer: Writer) -> str:

@@ -225,12 +225,17 @@ def _watch(
         words = f"{rollout.target} is gone"
         if late:
             return _ended(rollout, Reason.TARGET_NOT_FOUND, f"{words}; there was nothing to put back")
+        if run.spec.cancel:
+            return _ended(rollout, Reason.CANCELLED, f"the run was cancelled; {words}, nothing was put back")
         return Step(rollout, message=words, requeue_after=LOOK_AGAIN_SECONDS)
     if deployment.uid != rollout.target_uid:
         return _again(rollout, f"{rollout.target} was made anew")
     if pointer_in(target, deployment) != wanted:
-        if not rollout.patched_generation:
-            return _again(rollout, f"{rollout.target} does not hold the change yet")
+        if not rollout.patched_generation and elapsed < REVERT_PATIENCE_SECONDS:
+            words = f"{rollout.target} does not hold the change yet"
+            if run.spec.cancel:
+                return _turn_back(rollout, Reason.CANCELLED, f"the run was cancelled; {words}")
+            return Step(rollout, message=words, requeue_after=LOOK_AGAIN_SECONDS)
         revert = after_revert(target, deployment, rollout)
         if revert.final:
             return _ended(rollout, Reason.REVERTED_BY_OTHER_MANAGER, revert.message)

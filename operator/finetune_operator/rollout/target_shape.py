@@ -16,6 +16,8 @@ NO_DEADLINE_SECONDS = 2**31 - 1
 """progressDeadlineSeconds of a Deployment that asks for no deadline."""
 DEFAULT_DEADLINE_SECONDS = 600
 _SUFFIXES = {
+    "n": 1e-9,
+    "u": 1e-6,
     "m": 1e-3,
     "k": 1e3,
     "M": 1e6,

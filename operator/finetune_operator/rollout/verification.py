@@ -42,8 +42,9 @@ def steady(target: DeploymentTarget, pods: tuple[PodFacts, ...], seconds: float,
         server = pod.container(target.server_container)
         if server is None:
             continue
-        crashed = server.last_terminated
-        if server.restarts and crashed is not None and crashed.exit_code != 0:
+        ended, before = server.terminated, server.last_terminated
+        crashed = ended if ended is not None or not server.restarts else before
+        if crashed is not None and crashed.exit_code != 0:
             words = f": {crashed.message.strip()}" if crashed.message.strip() else ""
             return Failed(
                 Reason.CONTAINER_CRASHED,
@@ -51,7 +52,7 @@ def steady(target: DeploymentTarget, pods: tuple[PodFacts, ...], seconds: float,
                 f"{crashed.exit_code}, {server.restarts} restarts){words}",
             )
         ran = seconds_since(server.started_at, now)
-        if server.started_at and ran < seconds:
+        if (server.started_at or ended is not None) and ran < seconds:
             youngest = min(youngest, ran)
     if youngest < seconds:
         return Waiting(f"the new pods are watched: {in_words(youngest)} of {in_words(seconds)}")

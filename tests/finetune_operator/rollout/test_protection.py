@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from finetune_operator.rollout.protection import protected_models
 
 
@@ -60,6 +62,23 @@ def test_a_run_that_has_not_ended_protects_its_folder_and_its_model():
 
     assert found.candidates == ["e" * 64]
     assert found.active_run_keys == ["key-e"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "mode", "kept"),
+    [
+        ("Succeeded", "None", True),
+        ("NotPromoted", "None", False),
+        ("Failed", "None", False),
+        ("Succeeded", "Publish", False),  # the record of its target names it
+        ("Succeeded", "Automatic", False),
+    ],
+)
+def test_a_model_that_is_only_stored_stays_while_its_run_exists(phase, mode, kept):
+    stored = a_run("a", phase, "Superseded" if mode == "Automatic" else "")
+    stored["spec"] = {"rollout": {"mode": mode}}
+
+    assert protected_models([stored], []).candidates == (["a" * 64] if kept else [])
 
 
 def test_every_template_that_a_pod_may_be_made_of_protects_its_model():

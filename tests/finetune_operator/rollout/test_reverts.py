@@ -20,6 +20,7 @@ def rolling(reverts: int = 0) -> RolloutStatus:
         target="deployment/chat",
         current=NEW_MODEL,
         previous=OLD_MODEL,
+        patched_generation=4,
         reverts=reverts,
     )
 
@@ -73,10 +74,12 @@ def test_every_manager_has_its_cure(manager, words):
     assert "Remove MODEL_URI from" in found
 
 
-def test_the_whole_message_fits_into_the_status():
+@pytest.mark.parametrize("generation", [0, 4])
+def test_the_whole_message_fits_into_the_status(generation):
     writers = (Writer("argocd-controller", owns=("MODEL_URI", "MODEL_MANIFEST_SHA256", "MODEL_ID")),)
 
-    revert = after_revert(TARGET, a_deployment(OLD_MODEL, shape=TargetShape(writers=writers)), rolling())
+    rollout = rolling().model_copy(update={"patched_generation": generation})
+    revert = after_revert(TARGET, a_deployment(OLD_MODEL, shape=TargetShape(writers=writers)), rollout)
 
     assert len(revert.message) <= 1024
 

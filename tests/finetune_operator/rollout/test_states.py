@@ -336,6 +336,48 @@ def test_values_that_were_wiped_once_are_put_in_once_more_and_then_no_more():
     assert '"helm" changed deployment/chat to no model' in condition(given_up, "RolledOut").message
 
 
+@pytest.mark.parametrize(("live", "patches", "ends_within"), [(OLD_MODEL, 1, 45), (NO_MODEL, 2, 110)])
+def test_a_target_that_never_holds_the_change_is_given_up_instead_of_being_patched_for_ever(
+    live, patches, ends_within
+):
+    """A mutating webhook sets the values in the request that brings them."""
+    run, made, seconds = a_run(a_status(ALL_STAGES)), 0, 0.0
+    mutated = seen(target=a_deployment(live))
+    for _ in range(200):
+        decision = decide(run, mutated, later(seconds))
+        made += len(decision.actions)
+        run, seconds = after(run, decision), seconds + max(0.1, decision.requeue_after or 0)
+        if decision.status.phase is Phase.ROLLED_BACK:
+            break
+
+    assert condition(decision, "Ready").reason == Reason.REVERTED_BY_OTHER_MANAGER
+    assert "a mutating webhook" in condition(decision, "RolledOut").message
+    assert made == patches
+    assert seconds < ends_within
+
+
+def test_a_change_that_is_seen_late_is_waited_for_and_not_made_again():
+    run = rolling(patched_generation=0)
+
+    early = decide(run, seen(target=a_deployment(OLD_MODEL)), later(1))
+    held = decide(after(run, early), seen(target=a_deployment(NEW_MODEL)), later(3))
+
+    assert early.actions == ()
+    assert early.requeue_after == 2
+    assert "does not hold the change yet" in condition(early, "RolledOut").message
+    assert phase_of(held) is RolloutPhase.VERIFYING
+
+
+def test_cancelling_before_the_target_holds_the_change_leaves_it_as_it_is():
+    run = replace(rolling(patched_generation=0), spec=a_run(cancel=True).spec)
+
+    turning = decide(run, seen(target=a_deployment(OLD_MODEL)), later(1))
+    ended = decide(after(run, turning), seen(target=a_deployment(OLD_MODEL)), later(1))
+
+    assert turning.actions == ended.actions == ()
+    assert ended.status.phase is Phase.CANCELLED
+
+
 def test_a_manager_that_declares_our_values_is_named_with_its_cure_and_not_fought():
     declared = a_deployment(OLD_MODEL, shape=written_by("argocd-controller", "MODEL_URI", "MODEL_ID"))
 
@@ -429,6 +471,15 @@ def test_cancelling_in_the_moment_of_the_patch_takes_the_model_back():
 
     assert phase_of(turning) is RolloutPhase.ROLLING_BACK
     assert OLD_MODEL.uri in str(restoring.actions)
+
+
+def test_cancelling_while_the_target_is_gone_ends_the_run_at_once():
+    run = replace(rolling(), spec=a_run(cancel=True).spec)
+
+    decision = decide(run, seen(target=None), later(5))
+
+    assert decision.status.phase is Phase.CANCELLED
+    assert "deployment/chat is gone" in condition(decision, "Ready").message
 
 
 def test_cancelling_before_the_patch_changes_no_target():

@@ -41,6 +41,8 @@ def a_server(**changes: object) -> ContainerFacts:
             Failed,
         ),
         (a_server(started_at=at(0), restarts=1, last_terminated=Termination(0)), Complete),
+        (ContainerFacts("model-server", terminated=Termination(139, "Error", "segfault")), Failed),
+        (ContainerFacts("model-server", terminated=Termination(0)), Waiting),
     ],
 )
 def test_a_model_that_was_ready_for_an_instant_only_does_not_pass(server, expected):

@@ -13,6 +13,7 @@ import pytest
 from finetune_contract.artifact_layout import adapter_folder, evaluation_folder, model_folder
 from finetune_contract.artifacts import MANIFEST_NAME, ArtifactKind
 from finetune_contract.protected_models import ProtectedModels
+from finetune_contract.stage_protocol import ExitCode
 from finetune_trainer.artifact_files import fetch_folder, publish_folder, read_manifest
 from finetune_trainer.collection.__main__ import main
 from finetune_trainer.collection.plan import Fate
@@ -72,7 +73,7 @@ def protected(store: LocalFolder, tmp_path: Path) -> ProtectedModels:
     kept = publish(store, KEPT, tmp_path / "made")
     for run_key in (GONE, ALSO_GONE):
         publish(store, run_key, tmp_path / "made")
-    return ProtectedModels(live=[kept])
+    return ProtectedModels(live=[kept], made_at=datetime.now(UTC))
 
 
 def keys_of(store: LocalFolder, run_key: str) -> list[str]:
@@ -162,11 +163,24 @@ def test_a_model_that_is_made_anew_after_a_broken_deletion_is_not_deleted_with_i
     assert not read_marks(store)[GONE].deleting
 
 
-def test_marks_that_cannot_be_read_stop_the_sweep(store, protected):
-    store.write(MARKS_FILE, b"[]")
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"{", b'{"1": {"since": "2026-03-01T12:00:00", "deleting": false}}', b'{"1": {"since": "soon"}}'],
+)
+def test_marks_that_cannot_be_read_or_name_no_time_zone_stop_the_sweep(store, protected, content):
+    store.write(MARKS_FILE, content)
 
     with pytest.raises(StoreRejected, match="no marks of a sweep"):
         sweep(store, protected, NOON, dry_run=False)
+
+
+@pytest.mark.parametrize("hours", ["inf", "nan", "-1", "1e300", "two"])
+def test_a_grace_time_that_is_none_is_refused_as_such(store, capsys, hours):
+    with pytest.raises(SystemExit) as ended:
+        main(["--workspace", str(store.root), "--protected", "x.json", "--grace-hours", hours])
+
+    assert ended.value.code == 2
+    assert "argument --grace-hours: expected hours from 0 to 87600" in capsys.readouterr().err
 
 
 def test_the_command_shows_first_and_deletes_when_told_to(store, protected, tmp_path, capsys):
@@ -185,9 +199,35 @@ def test_the_command_shows_first_and_deletes_when_told_to(store, protected, tmp_
     assert keys_of(store, KEPT)
 
 
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [
+        (timedelta(hours=1, minutes=1), "more than 1:00:00 from now"),
+        (timedelta(hours=-2), "more than 1:00:00 from now"),
+        (None, "does not say when it was made"),
+    ],
+)
+def test_the_command_deletes_only_by_a_list_that_was_made_just_now(
+    store, protected, tmp_path, capsys, age, words
+):
+    """A run may have taken up a marked model since."""
+    made_at = datetime.now(UTC) - age if age else None
+    names = tmp_path / "protected.json"
+    names.write_text(json.dumps(protected.model_copy(update={"made_at": made_at}).to_wire()))
+    command = ["--workspace", str(store.root), "--protected", str(names), "--grace-hours", "0"]
+
+    assert main(command) == 0
+    assert main([*command, "--delete"]) == ExitCode.INVALID_RUN
+
+    told = capsys.readouterr().err
+    assert words in told
+    assert "python -m finetune_operator.protected_models" in told
+    assert read_marks(store) == {}
+
+
 def test_the_command_refuses_a_list_that_protects_nothing(store, protected, tmp_path, capsys):
     names = tmp_path / "protected.json"
-    names.write_text("{}")
+    names.write_text(json.dumps({"madeAt": datetime.now(UTC).isoformat()}))
 
     assert main(["--workspace", str(store.root), "--protected", str(names), "--delete"]) != 0
 

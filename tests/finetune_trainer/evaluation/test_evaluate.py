@@ -9,7 +9,7 @@ from finetune_contract.artifact_layout import dataset_folder, evaluation_folder,
 from finetune_contract.artifacts import ArtifactKind
 from finetune_contract.run_spec import ExampleKind, FineTuneRunSpec, GateMetric, GateSpec, PromptFormat
 from finetune_trainer.artifact_files import publish_folder
-from finetune_trainer.errors import DataRejected
+from finetune_trainer.errors import DataRejected, StoreRejected
 from finetune_trainer.evaluation.evaluate import evaluate
 from finetune_trainer.evaluation.generate import answer_questions
 from finetune_trainer.stage_context import StageContext
@@ -75,6 +75,20 @@ def test_verdict_answers_and_report_are_published_and_found_again(base: Path, tm
     assert all(row["base"] == row["new"] for row in rows)
     assert "tiny: <strong>passed</strong>" in (folder / "report.html").read_text()
     assert first.evaluation.report_uri == (folder / "report.html").resolve().as_uri()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"passed": "perhaps"}', b"\xff"])
+def test_a_stored_verdict_that_cannot_be_read_is_named_with_its_remedy(
+    base: Path, tmp_path: Path, content: bytes
+):
+    context = prepared(tmp_path, base, [])
+    folder = tmp_path / "given"
+    folder.mkdir()
+    (folder / "verdict.json").write_bytes(content)
+    publish_folder(context.store, evaluation_folder(RUN_KEY), folder, ArtifactKind.EVALUATION, {})
+
+    with pytest.raises(StoreRejected, match=r"verdict.json: is no verdict .*delete its folder"):
+        evaluate(context)
 
 
 def test_the_transfer_set_is_asked_and_no_gate_judges_it(base: Path, tmp_path: Path):

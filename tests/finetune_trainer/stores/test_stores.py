@@ -14,7 +14,7 @@ from werkzeug import Response
 from finetune_contract.run_spec import S3StoreSpec
 from finetune_trainer.errors import StoreRejected, StoreUnavailable
 from finetune_trainer.stores.local_folder import LocalFolder
-from finetune_trainer.stores.s3 import S3Store, s3_errors
+from finetune_trainer.stores.s3 import S3Store, s3_client, s3_errors
 from finetune_trainer.stores.store import Store
 
 
@@ -94,6 +94,46 @@ def test_a_missing_bucket_is_refused_with_the_remedy(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("InvalidBucketName", 400, "correct spec.store.s3.bucket"),
+        ("AuthorizationHeaderMalformed", 400, "correct spec.store.s3.region"),
+        ("IllegalLocationConstraintException", 400, "correct spec.store.s3.region"),
+        ("PermanentRedirect", 301, "correct spec.store.s3.region"),
+        ("RequestTimeTooSkewed", 403, "set the clock of the node"),
+    ],
+)
+def test_the_check_names_the_cause_that_an_answer_without_a_body_leaves_out(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, code: str, status: int, words: str
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    headers = {"x-amz-bucket-region": "eu-west-1"}
+    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>"
+    httpserver.expect_request("/models", method="HEAD").respond_with_data("", status, headers)
+    httpserver.expect_request("/models", method="GET").respond_with_data(body, status, headers)
+    store = S3Store.from_spec(S3StoreSpec(bucket="models", endpoint=httpserver.url_for("")))
+
+    with pytest.raises(StoreRejected, match=rf"spec.store.s3: s3://models: .*{words}.* \({code}\)"):
+        store.check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"region": "us east 1"}, r"spec.store.s3.region: 'us east 1' .*such as us-east-1"),
+        (
+            {"endpoint": "http://my_store:9000"},
+            r"spec.store.s3.endpoint: 'http://my_store:9000' .*underscore",
+        ),
+    ],
+)
+def test_a_region_or_an_address_that_no_client_takes_is_refused(changes, words):
+    with pytest.raises(StoreRejected, match=words):
+        S3Store.from_spec(S3StoreSpec(bucket="models", **changes))
+
+
+@pytest.mark.parametrize(
     ("code", "status", "error"),
     [
         ("NoSuchBucket", 404, StoreRejected),
@@ -111,6 +151,13 @@ def test_refusals_are_told_from_passing_failures(code, status, error):
 
     with pytest.raises(error, match="s3://models/key"), s3_errors("s3://models/key"):
         raise answer
+
+
+def test_a_bucket_name_that_no_store_takes_is_refused():
+    store = S3Store(s3_client(None, "us-east-1", ("key", "secret")), "a bucket", "")
+
+    with pytest.raises(StoreRejected, match=r"s3://a bucket/x: .*correct it"):
+        store.read("x")
 
 
 def test_a_server_that_is_down_is_unavailable(monkeypatch):

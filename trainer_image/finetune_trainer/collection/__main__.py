@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,13 +15,15 @@ from pydantic import ValidationError
 from finetune_contract.protected_models import ProtectedModels
 from finetune_contract.run_document import InvalidRunDocument
 from finetune_contract.stage_protocol import ExitCode
-from finetune_trainer.collection.plan import DEFAULT_GRACE, DEFAULT_KEEP_PREVIOUS, Verdict
+from finetune_trainer.collection.plan import DEFAULT_GRACE, DEFAULT_KEEP_PREVIOUS, Verdict, check_age
 from finetune_trainer.collection.sweep import sweep
 from finetune_trainer.errors import TrainerError
 from finetune_trainer.run_settings import load_run
 from finetune_trainer.stores.local_folder import LocalFolder
 from finetune_trainer.stores.s3 import S3Store
 from finetune_trainer.stores.store import Store
+
+MOST_GRACE_HOURS = 87_600
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,13 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         protected = ProtectedModels.model_validate_json(options.protected.read_bytes())
+        now = datetime.now(UTC)
+        if options.delete:
+            check_age(protected, now)
         verdicts = sweep(
             _store(options),
             protected,
-            datetime.now(UTC),
+            now,
             dry_run=not options.delete,
             keep_previous=options.keep_previous,
-            grace=timedelta(hours=options.grace_hours),
+            grace=options.grace_hours,
         )
     except (ValidationError, InvalidRunDocument, OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -57,9 +63,19 @@ def _parser() -> argparse.ArgumentParser:
         "--protected", type=Path, required=True, help="JSON file of the models that must stay"
     )
     parser.add_argument("--keep-previous", type=int, default=DEFAULT_KEEP_PREVIOUS)
-    parser.add_argument("--grace-hours", type=float, default=float(hours), help="garbage waits this long")
+    parser.add_argument("--grace-hours", type=_grace, default=str(hours), help="garbage waits this long")
     parser.add_argument("--delete", action="store_true", help="without it nothing is written or deleted")
     return parser
+
+
+def _grace(text: str) -> timedelta:
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = math.nan
+    if not 0 <= hours <= MOST_GRACE_HOURS:
+        raise argparse.ArgumentTypeError(f"expected hours from 0 to {MOST_GRACE_HOURS}, found {text!r}")
+    return timedelta(hours=hours)
 
 
 def _store(options: argparse.Namespace) -> Store:

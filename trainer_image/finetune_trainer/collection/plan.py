@@ -16,6 +16,8 @@ from finetune_contract.protected_models import ProtectedModels
 
 DEFAULT_KEEP_PREVIOUS = 3
 DEFAULT_GRACE = timedelta(days=2)
+LARGEST_AGE = timedelta(hours=1)
+"""Of the list by which models are deleted."""
 
 
 class Fate(StrEnum):
@@ -58,6 +60,22 @@ class Verdict:
     why: str
 
 
+def check_age(protected: ProtectedModels, now: datetime) -> None:
+    """A run may take up a model that it finds in the store after the list was made.
+
+    Raises:
+        ValueError: the list is too old to delete by.
+    """
+    remedy = "make it anew with `python -m finetune_operator.protected_models`, right before --delete"
+    if protected.made_at is None:
+        raise ValueError(f"the list of protected models does not say when it was made; {remedy}")
+    if abs(now - protected.made_at) > LARGEST_AGE:
+        raise ValueError(
+            f"the list of protected models was made at {protected.made_at}, more than {LARGEST_AGE} from now: a run "
+            f"may have taken up one of the others since; {remedy}"
+        )
+
+
 def plan(
     stored: Sequence[StoredRun],
     protected: ProtectedModels,
@@ -90,7 +108,7 @@ def _reasons(protected: ProtectedModels, keep_previous: int) -> dict[str, str]:
     for target, digests in protected.history.items():
         for number, digest in enumerate(digests[1 : 1 + keep_previous], start=1):
             reasons[digest] = f"previous model {number} of {target}"
-    reasons |= dict.fromkeys(protected.candidates, "a candidate: made and not yet live")
+    reasons |= dict.fromkeys(protected.candidates, "a candidate: its run is there, and it is not live")
     reasons |= dict.fromkeys(protected.live, "pinned by a ReplicaSet or Deployment")
     return reasons | {
         digests[0]: f"current model of {target}" for target, digests in protected.history.items() if digests

@@ -92,13 +92,21 @@ def read_marks(store: Store) -> dict[str, Mark]:
         return {}
     try:
         return {
-            run_key: Mark(datetime.fromisoformat(mark["since"]), bool(mark["deleting"]))
+            run_key: Mark(_moment(mark["since"]), bool(mark["deleting"]))
             for run_key, mark in json.loads(content).items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreRejected(
-            f"{store.uri(MARKS_FILE)}: these are no marks of a sweep; delete the file, and the grace time begins anew"
+            f"{store.uri(MARKS_FILE)}: these are no marks of a sweep ({error!r}); delete the file, and the grace time "
+            "begins anew"
         ) from error
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} names no time zone")
+    return moment
 
 
 def _marks_after(verdicts: Sequence[Verdict], marks: Mapping[str, Mark], now: datetime) -> dict[str, Mark]:

@@ -13,6 +13,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from finetune_contract.artifact_layout import (
     ANSWERS_FILE,
     EVALUATION_FILE,
@@ -62,7 +64,12 @@ def read_verdict(context: StageContext) -> EvaluationFacts:
     content = context.store.read(key)
     if content is None:
         raise StoreRejected(f"{context.store.uri(key)}: is missing; delete its folder to make it anew")
-    return EvaluationFacts.model_validate_json(content)
+    try:
+        return EvaluationFacts.model_validate_json(content)
+    except ValidationError as error:
+        raise StoreRejected(
+            f"{context.store.uri(key)}: is no verdict of this version; delete its folder to make it anew"
+        ) from error
 
 
 def judge_answers(

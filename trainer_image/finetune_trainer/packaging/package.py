@@ -17,7 +17,12 @@ from finetune_contract.artifacts import ArtifactKind, Example, Manifest
 from finetune_contract.run_spec import GgufType, PromptFormat
 from finetune_contract.stage_protocol import ENV_TRAINER_IMAGE, Stage, StageReport
 from finetune_contract.sweep_trials import as_trained
-from finetune_trainer.artifact_files import fetch_folder, publish_folder, read_manifest
+from finetune_trainer.artifact_files import (
+    fetch_folder,
+    publish_folder,
+    read_manifest,
+    read_manifest_and_digest,
+)
 from finetune_trainer.errors import BaseModelRejected
 from finetune_trainer.packaging import gguf
 from finetune_trainer.packaging.model_folder import STEPS, Recipe, Tuning, make_folder
@@ -36,15 +41,16 @@ logger = logging.getLogger(__name__)
 def package(context: StageContext) -> StageReport:
     """Make the model folder of a run, or find that it is there already."""
     key = model_folder(context.run_key)
-    manifest = read_manifest(context.store, key)
+    manifest, digest = read_manifest_and_digest(context.store, key) or (None, "")
     if manifest is None:
         gguf.check_can_make(context.spec.packaging.gguf)
         signing_with = signing_key(context.environment)
         with workspace_errors(context.work_folder):
             manifest = _package_run(context, key, signing_with)
+        digest = manifest.sha256()
     else:
         logger.info("the model is there already: uri=%s", context.store.uri(key))
-    facts = model_facts(context.store, key, manifest)
+    facts = model_facts(context.store, key, manifest, digest)
     return StageReport(
         stage=Stage.PACKAGE, message=f"{manifest.size_bytes / 2**20:.0f} MiB at {facts.uri}", model=facts
     )

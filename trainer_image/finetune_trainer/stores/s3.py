@@ -14,7 +14,13 @@ import boto3
 from boto3.exceptions import RetriesExceededError, S3UploadFailedError
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    InvalidRegionError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 
 from finetune_contract.run_spec import S3StoreSpec
 from finetune_trainer.errors import StoreRejected, StoreUnavailable
@@ -22,6 +28,7 @@ from finetune_trainer.errors import StoreRejected, StoreUnavailable
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_OTHER_REGION = "the bucket is in another region; correct {field}.region"
 _REJECTIONS = {
     "NoSuchBucket": "the bucket does not exist; create it or correct {field}.bucket",
     "AccessDenied": "access denied; give the key of {field}.credentialsSecretRef {rights}",
@@ -30,31 +37,50 @@ _REJECTIONS = {
     "403": "access denied; correct the Secret of {field}.credentialsSecretRef",
     "404": "not found; create the bucket of {field}.bucket, or run the stage that makes this object",
     "NoSuchKey": "there is no such object",
-    "PermanentRedirect": "the bucket is in another region; correct {field}.region",
+    "InvalidBucketName": "no bucket can have this name; correct {field}.bucket",
+    "PermanentRedirect": _OTHER_REGION,
+    "AuthorizationHeaderMalformed": _OTHER_REGION,
+    "IllegalLocationConstraintException": _OTHER_REGION,
+    "RequestTimeTooSkewed": "the clocks here and there differ by minutes; set the clock of the node, or of the store",
 }
 STORE_FIELD = "spec.store.s3"
 STORE_RIGHTS = "read, write, list and delete"
 _TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=32 << 20, max_concurrency=4)
 
 
-def s3_client(endpoint: str | None, region: str, keys: tuple[str, str] | None = None) -> S3Client:
+def s3_client(
+    endpoint: str | None, region: str, keys: tuple[str, str] | None = None, field: str = STORE_FIELD
+) -> S3Client:
     """A client with retries, path addressing for foreign servers, and SHA-256 checksums on upload.
 
     `keys` are an access key and its secret; without them the environment or the pod's cloud identity has them.
+
+    Raises:
+        StoreRejected: `field` of the spec names a region or an address that none can be.
     """
     access_key, secret_key = keys or (None, None)
-    return boto3.session.Session(access_key, secret_key).client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=region,
-        config=Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path" if endpoint else "auto"},
-            retries={"max_attempts": 5, "mode": "standard"},
-            connect_timeout=5,
-            read_timeout=60,
-        ),
-    )
+    try:
+        return boto3.session.Session(access_key, secret_key).client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=region,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path" if endpoint else "auto"},
+                retries={"max_attempts": 5, "mode": "standard"},
+                connect_timeout=5,
+                read_timeout=60,
+            ),
+        )
+    except InvalidRegionError as error:
+        raise StoreRejected(
+            f"{field}.region: {region!r} is no name of a region; write it such as us-east-1"
+        ) from error
+    except ValueError as error:
+        raise StoreRejected(
+            f"{field}.endpoint: {endpoint!r} is no address for S3; write it as https://HOST:PORT, with no underscore "
+            "in the host"
+        ) from error
 
 
 @contextmanager
@@ -75,6 +101,10 @@ def s3_errors(place: str, field: str = STORE_FIELD, rights: str = STORE_RIGHTS) 
         if 400 <= status < 500 and code not in {"SlowDown", "RequestTimeout", "429"}:
             raise StoreRejected(f"{place}: the store answered {status} {code}") from error
         raise StoreUnavailable(f"{place}: the store answered {status} {code}; it is tried again") from error
+    except ParamValidationError as error:
+        raise StoreRejected(
+            f"{place}: no bucket or object can have this name; correct it ({error})"
+        ) from error
     except (BotoCoreError, RetriesExceededError, S3UploadFailedError) as error:
         raise StoreUnavailable(f"{place}: no answer ({type(error).__name__}: {error})") from error
 
@@ -100,13 +130,13 @@ class S3Store:
     @classmethod
     def to_read(cls, spec: S3StoreSpec, field: str, keys: tuple[str, str] | None) -> S3Store:
         """Files of others, named by `field` of the spec; `keys` come before those of the environment."""
-        client = s3_client(spec.endpoint, spec.region, keys)
+        client = s3_client(spec.endpoint, spec.region, keys, field)
         return cls(client, spec.bucket, spec.prefix, field, rights="read and list")
 
     def check(self) -> None:
         key = f".write-check-{os.getpid()}"
         with self._errors(f"{self._field}: s3://{self.bucket}"):
-            self.client.head_bucket(Bucket=self.bucket)
+            self._see_bucket()
         self.write(key, b"ok")
         if self.read(key) != b"ok":
             raise StoreUnavailable(f"{self.uri(key)}: was written and cannot be read; check the store")
@@ -160,6 +190,14 @@ class S3Store:
         for key in keys:
             with self._errors(self.uri(key)):
                 self.client.delete_object(Bucket=self.bucket, Key=self._full(key))
+
+    def _see_bucket(self) -> None:
+        try:
+            self.client.head_bucket(Bucket=self.bucket)
+        except ClientError:
+            # the answer to HEAD has no body that names the cause; what is listed has one
+            self.client.list_objects_v2(Bucket=self.bucket, Prefix=self._full(""), MaxKeys=1)
+            raise
 
     def _full(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key

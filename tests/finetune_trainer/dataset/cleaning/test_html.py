@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from bs4 import BeautifulSoup
 from hypothesis import given, settings
@@ -181,6 +183,13 @@ def test_list_numbers_follow_start_and_value():
     html = '<ol start="4"><li>a</li><li value="9">b</li><li>c</li></ol>'
 
     assert clean_html(html) == "4. a\n9. b\n10. c"
+
+
+def test_tables_nested_a_thousand_deep_are_looked_at_once_each():
+    began = time.process_time()
+
+    assert clean_html("<table><tr><td>" * 1600 + "deep" + "</td></tr></table>" * 1600) == "deep"
+    assert time.process_time() - began < 2  # a tenth of a second; each looked through to the end takes 5
 
 
 def test_nesting_too_deep_for_a_converter_becomes_text():

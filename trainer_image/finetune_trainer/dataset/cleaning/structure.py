@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterable
 
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString, Tag
@@ -39,9 +40,12 @@ def mend_structure(soup: BeautifulSoup) -> None:
         _mend_pre(soup, pre)
     for code in [*tags.get("code", ()), *tags.get("tt", ())]:
         _mend_code(code)
+    inner_tables = _by_table(tags.get("table", ()))
+    parts = _by_table(part for name in _TABLE_PARTS for part in tags.get(name, ()))
     for table in tags.get("table", ()):
-        if _is_layout(table):
-            _unwrap_table(table)
+        if id(table) in inner_tables or _is_layout(table):
+            for part in (table, *parts.get(id(table), ())):
+                part.name = "div"
         else:
             _fill_rowspans(table)
     if any(name in tags for name in HEADINGS):
@@ -95,20 +99,22 @@ def _cells(row: Tag) -> list[Tag]:
     return [cell for cell in row.children if isinstance(cell, Tag) and cell.name in _CELLS]
 
 
+def _by_table(tags: Iterable[Tag]) -> dict[int, list[Tag]]:
+    """Elements by the id of the nearest table around them: looked up once, for tables may be nested a thousand deep."""
+    found: dict[int, list[Tag]] = {}
+    for tag in tags:
+        if (table := above(tag, {"table"})) is not None:
+            found.setdefault(id(table), []).append(tag)
+    return found
+
+
 def _is_layout(table: Tag) -> bool:
-    """Whether a table only places things: it holds another table, code in lines, or a single cell."""
-    if table.get("role") == "presentation" or first_below(table, {"table"}) is not None:
+    """Whether a table with no other in it only places things: it holds code in lines, or a single cell."""
+    if table.get("role") == "presentation":
         return True
     if any("\n" in pre.get_text().strip() for pre in all_below(table, {"pre"})):
         return True
     return sum(len(_cells(row)) for row in _own_rows(table)) <= 1
-
-
-def _unwrap_table(table: Tag) -> None:
-    for part in list(all_below(table, _TABLE_PARTS)):
-        if above(part, {"table"}) is table:
-            part.name = "div"
-    table.name = "div"
 
 
 def span_of(cell: Tag, name: str) -> int:

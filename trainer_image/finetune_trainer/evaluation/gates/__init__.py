@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from finetune_contract.run_spec import GateMetric, GateSpec
 from finetune_trainer.evaluation.gates import minimum, minimum_gain
+from finetune_trainer.evaluation.gates.digits import digits_of
 
 Rule = Callable[[GateSpec, float | None, float | None], str | None]
 """(gate, base, new) -> why it fails, in words; None when it holds or does not ask."""
@@ -32,9 +33,10 @@ class GateResult:
         """What the gate asks, in words."""
         parts = []
         if self.gate.minimum is not None:
-            parts.append(f"at least {self.gate.minimum:.2f}")
+            parts.append(f"at least {self.gate.minimum:.{digits_of(self.gate.minimum)}f}")
         if self.gate.minimum_gain is not None:
-            parts.append(f"at least {self.gate.minimum_gain:+.2f} against base")
+            gain = self.gate.minimum_gain
+            parts.append(f"at least {gain:+.{digits_of(gain)}f} against base")
         return f"{self.gate.metric.value} {' and '.join(parts)}"
 
 

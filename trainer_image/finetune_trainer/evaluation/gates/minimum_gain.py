@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from finetune_contract.run_spec import GateSpec
+from finetune_trainer.evaluation.gates.digits import digits_under
 
 _ROUNDING = 1e-9
 
@@ -14,5 +15,7 @@ def failure(gate: GateSpec, base: float | None, new: float | None) -> str | None
     if new is None or base is None:
         return f"{gate.metric.value} was not measured: no question asks for it"
     if new + _ROUNDING < base + gate.minimum_gain:
-        return f"{gate.metric.value} {new:.2f} is under base {base:.2f} + {gate.minimum_gain:.2f}"
+        digits = digits_under(new, gate.minimum_gain, base)
+        wanted = f"base {base:.{digits}f} + {gate.minimum_gain:.{digits}f}"
+        return f"{gate.metric.value} {new:.{digits}f} is under {wanted}"
     return None
