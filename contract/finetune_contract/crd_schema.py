@@ -59,6 +59,7 @@ LIST_TYPES: Mapping[str, Schema] = {
     "spec.training.sweep.alpha": {"x-kubernetes-list-type": "set"},
     "spec.training.sweep.epochs": {"x-kubernetes-list-type": "set"},
     "spec.training.sweep.embeddingNoise": {"x-kubernetes-list-type": "set"},
+    "spec.rollout.target.deployment.others": {"x-kubernetes-list-type": "set"},
     "status.conditions": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
 }
 """How server-side apply merges a list. Every other list has one owner: atomic."""
@@ -196,8 +197,22 @@ def rules() -> dict[str, list[Rule]]:
                 "target.deployment.name, or set mode to None",
                 "target",
             ),
+            Rule(
+                "self.mode != 'Publish' || !has(self.target) || !has(self.target.deployment) || "
+                "!has(self.target.deployment.others) || self.target.deployment.others.size() == 0",
+                "spec.rollout.target.deployment.others needs mode Automatic or Manual, for Publish writes the record "
+                "of one Deployment: make a run for each",
+                "target",
+            ),
         ],
         "spec.rollout.target": [_exactly_one(RolloutTarget, "spec.rollout.target")],
+        "spec.rollout.target.deployment": [
+            Rule(
+                "!has(self.others) || !(self.name in self.others)",
+                "spec.rollout.target.deployment.others holds name: name each Deployment once",
+                "others",
+            ),
+        ],
     }
 
 

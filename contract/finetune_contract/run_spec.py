@@ -733,10 +733,18 @@ class DeploymentTarget(ContractModel):
 
     name: ObjectName
     """Deployment in the run's namespace."""
+    others: Annotated[list[ObjectName], Field(max_length=8)] = []
+    """Further Deployments with the same two containers, each rolled out once the one before serves the model. When one
+    fails, it alone gets its previous model back, and the ones after it are left as they are."""
     fetch_container: Name = "model-fetch"
     """Init container that downloads the model; gets MODEL_URI and MODEL_MANIFEST_SHA256."""
     server_container: Name = "model-server"
     """Container, or native sidecar, that serves it; gets MODEL_ID."""
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        _refuse_repeats("others", [self.name, *self.others])
+        return self
 
 
 class RolloutTarget(ContractModel):
@@ -802,6 +810,13 @@ class RolloutSpec(ContractModel):
                 "target",
                 f"is needed with mode {self.mode.value}",
                 "name the Deployment in target.deployment.name, or set mode to None",
+            )
+        deployment = self.target.deployment if self.target else None
+        if self.mode is RolloutMode.PUBLISH and deployment is not None and deployment.others:
+            raise field_error(
+                "target.deployment.others",
+                "is set with mode Publish, which writes the record of one Deployment",
+                "make a run for each, or set mode to Automatic or Manual",
             )
         return self
 

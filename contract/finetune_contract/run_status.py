@@ -367,6 +367,8 @@ class RolloutStatus(ContractModel):
     """Where it is."""
     target: Text = ""
     """Such as `deployment/chat`."""
+    done: Annotated[list[Text], Field(max_length=9)] = []
+    """Deployments that serve the model already, in their order."""
     target_uid: Text = ""
     """uid of the object that was patched."""
     current: ModelPointer | None = None

@@ -83,6 +83,7 @@ from finetune_operator.rollout.rivals import rivals
 from finetune_operator.rollout.room import claim_of
 from finetune_operator.rollout.states import rehearsal
 from finetune_operator.rollout.target_shape import claim_size
+from finetune_operator.rollout.targets import current_target, targets
 
 logger = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ class Cluster:
 
     async def _history(self, run: Run) -> tuple[RecordedModel, ...]:
         """What is on the record of the run's target."""
-        target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+        target = current_target(run)
         if target is None:
             return ()
         try:
@@ -237,7 +238,7 @@ class Cluster:
         return tuple(job for job in found if job is not None)
 
     async def _smoke_jobs(self, run: Run, jobs: list[Json], pods: list[Json]) -> tuple[SmokeJob, ...]:
-        target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+        target = current_target(run)
         rollout = run.status.rollout
         looks_on = rollout is not None and rollout.phase is RolloutPhase.SMOKE_TESTING
 
@@ -296,7 +297,7 @@ class Cluster:
         return tuple(line.rstrip() for line in text.splitlines())
 
     async def _observe_target(self, run: Run, jobs: tuple[JobFacts, ...]) -> Observed:
-        target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+        target = current_target(run)
         if target is None:
             return Observed(jobs=jobs)
         deployments = f"/apis/apps/v1/namespaces/{run.namespace}/deployments"
@@ -305,6 +306,11 @@ class Cluster:
         except NotFound:
             others = await self._list(deployments)
             return Observed(jobs=jobs, deployments=tuple(other["metadata"]["name"] for other in others))
+        if not run.status.attempts and len(targets(run.spec)) > 1:
+            names = tuple(other["metadata"]["name"] for other in await self._list(deployments))
+            missing = next((one.name for one in targets(run.spec) if one.name not in names), "")
+            if missing:
+                return Observed(jobs=jobs, deployments=names, missing_target=missing)
         deployment = reading.deployment(body)
         rollout = run.status.rollout
         patch = rehearsal(run, deployment)

@@ -29,6 +29,7 @@ from finetune_operator.rollout.keeping import given_back, keeps_target
 from finetune_operator.rollout.patch import pointer_to
 from finetune_operator.rollout.record import PUBLISHED, record, record_name
 from finetune_operator.rollout.states import TOUCHED, Step, advance, holds_unwritten_patch
+from finetune_operator.rollout.targets import current_target
 from finetune_operator.stage_work import stop_all, work_on
 from finetune_operator.stages import STAGES
 from finetune_operator.status_writing import status_of
@@ -74,15 +75,8 @@ def asks_for_record(run: Run) -> bool:
 
 def rollout_target(run: Run) -> str | None:
     """Name of the target that the run may change in this pass; None while it is not near that."""
-    target = run.spec.rollout.target
-    if (
-        run.status.evaluation is None
-        or target is None
-        or target.deployment is None
-        or not asks_for_target(run)
-    ):
-        return None
-    return target.deployment.name
+    target = current_target(run)
+    return target.name if target and run.status.evaluation and asks_for_target(run) else None
 
 
 def decide(run: Run, observed: Observed, now: datetime, prices: Prices = NO_PRICES) -> Decision:
@@ -209,7 +203,7 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
 
 def _publish(run: Run, pointer: ModelPointer, observed: Observed) -> Outlook:
     """Only say which model should be served; somebody else takes the Deployment there."""
-    target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+    target = current_target(run)
     name = target.name if target else ""
     words = (
         f"{pointer.model_id} is published in ConfigMap {record_name(name)} for deployment/{name}; "

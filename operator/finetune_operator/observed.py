@@ -258,7 +258,9 @@ class Observed:
     smoke_jobs: tuple[SmokeJob, ...] = ()
     target: DeploymentFacts | None = None
     deployments: tuple[str, ...] = ()
-    """Names in the namespace; read only when the target is missing."""
+    """Names in the namespace; read only when a target is missing."""
+    missing_target: str = ""
+    """One of the Deployments that follow and is not there; looked for only before the first Job."""
     target_pods: tuple[PodFacts, ...] = ()
     refusal: Refusal | None = None
     """Outcome of the rehearsed patch (server-side dry run); None when it would be taken or was not asked."""

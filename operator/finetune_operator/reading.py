@@ -71,11 +71,12 @@ def kept_target_uid(body: Json) -> str:
     return str(rollout.get("targetUid") or "") if live else ""
 
 
-def target_of(body: Json) -> str:
-    """Name of the Deployment that a run rolls out to; empty when it has none."""
+def targets_of(body: Json) -> tuple[str, ...]:
+    """Names of the Deployments that a run rolls out to, in their order."""
     rollout = (body.get("spec") or {}).get("rollout") or {}
     deployment = (rollout.get("target") or {}).get("deployment") or {}
-    return str(deployment.get("name") or "")
+    names = (deployment.get("name"), *(deployment.get("others") or ()))
+    return tuple(str(name) for name in names if name)
 
 
 def run(body: Json) -> Run:

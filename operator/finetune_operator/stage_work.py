@@ -21,6 +21,7 @@ from finetune_operator.outlook import RUNNING_SECONDS, STOPPING_SECONDS, WAITING
 from finetune_operator.progress import idle_seconds, read_progress, started
 from finetune_operator.rollout.preflight import obstacle_to_start
 from finetune_operator.rollout.states import OBSTACLE_SECONDS
+from finetune_operator.rollout.targets import current_target
 from finetune_operator.stages import StageDefinition
 from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
 from finetune_operator.usage import RUNNING, gpus
@@ -141,7 +142,7 @@ def _start(
 ) -> tuple[Book, Outlook]:
     """Make the Job of an attempt; before the very first one, make sure that the end can be reached."""
     stage = definition.stage
-    target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+    target = current_target(run)
     first = not book.status.attempts
     if first and run.spec.rollout.mode not in (RolloutMode.NONE, RolloutMode.PUBLISH) and target is not None:
         obstacle = obstacle_to_start(target, observed)

@@ -28,12 +28,12 @@ class KeyQueue(Protocol):
 
 
 class WatchedRuns:
-    """The runs that are known, and which Deployment each rolls out to."""
+    """The runs that are known, and which Deployments each rolls out to."""
 
     def __init__(self, queue: KeyQueue, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._queue = queue
         self._monotonic = monotonic
-        self._targets: dict[RunKey, str] = {}
+        self._targets: dict[RunKey, tuple[str, ...]] = {}
         self._kept: dict[RunKey, str] = {}
         """Ended runs: uid of the target that serves their model; empty when none does."""
         self._uids: dict[tuple[str, str], str] = {}
@@ -54,16 +54,17 @@ class WatchedRuns:
         self._look_at(key, body)
 
     def _look_at(self, key: RunKey, body: Json) -> None:
-        target, kept_as = reading.target_of(body), reading.kept_target_uid(body)
+        targets, kept_as = reading.targets_of(body), reading.kept_target_uid(body)
         if not reading.is_settled(body):
             self._kept.pop(key, None)
-            self._targets[key] = target
+            self._targets[key] = targets
             self._queue.add(key)
             return
-        self._targets[key] = target if kept_as else ""
+        last = targets[-1] if targets else ""
+        self._targets[key] = (last,) if kept_as else ()
         first = key not in self._kept
         self._kept[key] = kept_as
-        found = self._uids.get((key.namespace, target), kept_as)
+        found = self._uids.get((key.namespace, last), kept_as)
         if kept_as and first and found != kept_as:
             self._queue.add(key)
 
@@ -87,8 +88,8 @@ class WatchedRuns:
         anew = bool(uid) and self._uids.get((namespace, name)) != uid
         if uid:
             self._uids[namespace, name] = uid
-        for key, target in self._targets.items():
-            if target != name or key.namespace != namespace:
+        for key, targets in self._targets.items():
+            if name not in targets or key.namespace != namespace:
                 continue
             kept_as = self._kept.get(key)
             if kept_as is None or (anew and kept_as != uid):

@@ -14,6 +14,7 @@ import pytest
 
 from devcluster.access import Access
 from devcluster.paths import Instance
+from finetune_operator.rollout.target_shape import quantity
 from tests.on_cluster.operator_stand import Json, Stand, load_trainer, rollout_to, standing
 
 pytestmark = pytest.mark.on_cluster
@@ -126,3 +127,67 @@ def test_values_that_git_takes_out_are_put_in_once_more_and_then_left_to_git_wit
     assert "MODEL_ID" not in stand.env_of("in-git")
     assert stand.condition("reverted", "Stalled")["status"] == "True"
     stand.kubectl("delete", "deployment", "in-git")
+
+
+def test_pods_that_find_no_room_or_no_image_are_given_two_minutes_and_the_cause_is_named(
+    stand: Stand,
+) -> None:
+    model = stand.put_model(b"a model for a full node")
+    (node,) = json.loads(stand.kubectl("get", "nodes", "-ojson"))["items"]
+    memory = quantity(node["status"]["allocatable"]["memory"])
+    roomy, unpulled = stand.deployment("roomy"), stand.deployment("unpulled")
+    (server,) = roomy["spec"]["template"]["spec"]["containers"]
+    server["resources"] = {"requests": {"memory": str(memory * 6 // 10)}}
+    unpulled["spec"]["template"]["spec"]["initContainers"][0]["imagePullPolicy"] = "Always"
+    stand.apply(roomy)
+    stand.kubectl("rollout", "status", "deployment/roomy", "--timeout=60s")
+    stand.apply(unpulled)
+
+    for name in ("roomy", "unpulled"):
+        stand.apply(stand.run(f"to-{name}", manifest=model, rollout=rollout_to(name)))
+    for name in ("roomy", "unpulled"):
+        stand.until(f"to-{name}", lambda status: status.get("rollout", {}).get("phase") == "RollingBack", 240)
+    told = {name: stand.status(f"to-{name}")["rollout"] for name in ("roomy", "unpulled")}
+    stand.phase("to-roomy", "RolledBack", 60)
+
+    assert {name: found["reason"] for name, found in told.items()} == {
+        "roomy": "Unschedulable",
+        "unpulled": "ImagePullFailed",
+    }
+    assert "Insufficient memory" in told["roomy"]["message"]
+    assert "maxSurge" in told["roomy"]["message"]
+    assert "finetune-serving" in told["unpulled"]["message"]
+    assert all("MODEL_ID" not in stand.env_of(name) for name in ("roomy", "unpulled"))
+    stand.kubectl("delete", "deployment", "roomy", "unpulled")
+
+
+def test_several_targets_get_the_model_one_after_the_other_and_the_first_that_fails_stops_the_row(
+    stand: Stand,
+) -> None:
+    model = stand.put_model(b"a model for three")
+    crashing = stand.deployment("second")
+    (server,) = crashing["spec"]["template"]["spec"]["containers"]
+    server["env"] = [
+        {"name": "CRASHES_WITH", "value": f"sha256:{model}"},
+        {"name": "CRASHES_AFTER", "value": "1"},
+    ]
+    for target in (stand.deployment("first"), crashing, stand.deployment("third")):
+        stand.apply(target)
+    rollout = rollout_to("first")
+    rollout["target"]["deployment"]["others"] = ["second", "third"]
+    lacking = rollout_to("first")
+    lacking["target"]["deployment"]["others"] = ["second", "nowhere"]
+
+    stand.apply(stand.run("unstarted", manifest=model, rollout=lacking))
+    stand.apply(stand.run("in-a-row", manifest=model, rollout=rollout))
+    stand.phase("in-a-row", "RolledBack", 200)
+
+    told = stand.condition("in-a-row", "RolledOut")
+    assert told["reason"] == "ContainerCrashed"
+    assert told["message"].endswith("already live and left so: first")
+    assert stand.env_of("first")["MODEL_ID"] == f"sha256:{model}"
+    assert "MODEL_ID" not in stand.env_of("second")
+    assert "MODEL_ID" not in stand.env_of("third")
+    assert '"nowhere" does not exist' in stand.condition("unstarted", "RolledOut")["message"]
+    assert "attempts" not in stand.status("unstarted")
+    stand.kubectl("delete", "deployment", "first", "second", "third")

@@ -9,6 +9,7 @@ from finetune_contract.run_spec import RolloutMode
 from finetune_operator.observed import Observed, RecordedModel, Run
 from finetune_operator.rollout.patch import pointer_in, pointer_to
 from finetune_operator.rollout.record import measured
+from finetune_operator.rollout.targets import current_target
 
 
 def drop_below_live(run: Run, observed: Observed) -> str:
@@ -32,7 +33,7 @@ def drop_below_live(run: Run, observed: Observed) -> str:
 
 def _champion(run: Run, observed: Observed) -> RecordedModel | None:
     """The model that the target serves; where no target is touched, the one that was published last."""
-    target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+    target = current_target(run)
     if run.spec.rollout.mode is RolloutMode.PUBLISH:
         return observed.history[0] if observed.history else None
     if target is None or observed.target is None:

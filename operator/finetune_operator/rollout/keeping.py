@@ -10,6 +10,7 @@ from finetune_operator.actions import PatchTarget
 from finetune_operator.observed import NO_MODEL, DeploymentFacts, Observed, Run
 from finetune_operator.rollout.patch import payload, pointer_in
 from finetune_operator.rollout.preflight import obstacle_to_start
+from finetune_operator.rollout.targets import current_target
 
 
 def keeps_target(status: FineTuneRunStatus) -> bool:
@@ -21,7 +22,7 @@ def keeps_target(status: FineTuneRunStatus) -> bool:
 def lost_its_model(run: Run, deployment: DeploymentFacts) -> bool:
     """The target is another object than the one that was rolled out, and names no model."""
     rollout = run.status.rollout
-    target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+    target = current_target(run)
     return (
         keeps_target(run.status)
         and rollout is not None
@@ -35,7 +36,7 @@ def lost_its_model(run: Run, deployment: DeploymentFacts) -> bool:
 def given_back(run: Run, observed: Observed) -> tuple[RolloutStatus, PatchTarget] | None:
     """The patch that gives the model back, and what the status remembers; None when there is nothing to do."""
     rollout, deployment = run.status.rollout, observed.target
-    target = run.spec.rollout.target.deployment if run.spec.rollout.target else None
+    target = current_target(run)
     if rollout is None or rollout.current is None or deployment is None or target is None:
         return None
     others = observed.rolling_run or observed.newer_run

@@ -28,7 +28,9 @@ def obstacle_to_start(target: DeploymentTarget, observed: Observed) -> Obstacle 
     """What would make the rollout fail at the end of a run that starts now."""
     deployment = observed.target
     if deployment is None:
-        return _missing(target, observed.deployments)
+        if observed.missing_target:
+            return _missing("others", observed.missing_target, observed.deployments)
+        return _missing("name", target.name, observed.deployments)
     for name, field, container, where, names in (
         (
             target.fetch_container,
@@ -114,11 +116,11 @@ def conflict(deployment: str, refusal: Refusal | None) -> Obstacle | None:
     )
 
 
-def _missing(target: DeploymentTarget, existing: tuple[str, ...]) -> Obstacle:
+def _missing(field: str, name: str, existing: tuple[str, ...]) -> Obstacle:
     there = f"Deployments there: {_listed(existing)}" if existing else "there is no Deployment at all"
     return Obstacle(
         Reason.TARGET_NOT_FOUND,
-        f'{PLACE}.name: Deployment "{target.name}" does not exist in the run\'s namespace ({there}); '
+        f'{PLACE}.{field}: Deployment "{name}" does not exist in the run\'s namespace ({there}); '
         "create it, or make a run that names another one. A StatefulSet or DaemonSet cannot be a target",
     )
 

@@ -30,7 +30,7 @@ def rivals(uid: str, target: str, bodies: Iterable[Json]) -> Rivals:
         target: name of the Deployment.
         bodies: every run of the namespace, this one too.
     """
-    runs = [body for body in bodies if reading.target_of(body) == target]
+    runs = [body for body in bodies if target in reading.targets_of(body)]
     mine = next((body for body in runs if body["metadata"]["uid"] == uid), None)
     others = [body for body in runs if body["metadata"]["uid"] != uid]
     rolling = next((_name(body) for body in others if _phase(body) in TOUCHED), "")

@@ -21,6 +21,7 @@ from finetune_operator.rollout.record import LIVE, record
 from finetune_operator.rollout.reverts import after_revert, put_back_words
 from finetune_operator.rollout.room import ModelNeed, need_of, surge_words
 from finetune_operator.rollout.smoke_test import RETRY_SECONDS, Passed, outcome, smoke_test
+from finetune_operator.rollout.targets import current_target, target_after
 from finetune_operator.rollout.verification import steady, verify
 from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
 
@@ -53,7 +54,7 @@ def rehearsal(run: Run, deployment: DeploymentFacts) -> dict[str, object] | None
 
     Before the first Job too: a field conflict is found out before a GPU is asked for, not after.
     """
-    target = _target(run)
+    target = current_target(run)
     if target is None or obstacle_to_start(target, Observed(target=deployment)) is not None:
         return None
     rollout = run.status.rollout
@@ -74,7 +75,7 @@ def rehearsal(run: Run, deployment: DeploymentFacts) -> dict[str, object] | None
 
 def advance(run: Run, wanted: ModelPointer, observed: Observed, now: datetime) -> Step:
     """The next step towards `wanted` being served, or back from it."""
-    target = _target(run)
+    target = current_target(run)
     if target is None:
         raise ValueError("a rollout without a target")
     rollout = run.status.rollout
@@ -91,7 +92,7 @@ def advance(run: Run, wanted: ModelPointer, observed: Observed, now: datetime) -
 
 def holds_unwritten_patch(run: Run, observed: Observed) -> bool:
     """The target was patched, and the status does not say so: the operator died, or the run was edited, in between."""
-    rollout, deployment, target = run.status.rollout, observed.target, _target(run)
+    rollout, deployment, target = run.status.rollout, observed.target, current_target(run)
     return (
         rollout is not None
         and rollout.phase is RolloutPhase.PREFLIGHT
@@ -101,10 +102,6 @@ def holds_unwritten_patch(run: Run, observed: Observed) -> bool:
         and deployment.uid == rollout.target_uid
         and pointer_in(target, deployment) == rollout.current
     )
-
-
-def _target(run: Run) -> DeploymentTarget | None:
-    return run.spec.rollout.target.deployment if run.spec.rollout.target else None
 
 
 def _need(run: Run, deployment: DeploymentFacts, target: DeploymentTarget) -> ModelNeed | None:
@@ -146,8 +143,8 @@ def _prepare(
             previous=live,
         )
         if rollout is not None and rollout.current == wanted:
-            tried = {"smoke_attempts": rollout.smoke_attempts, "smoke_test": rollout.smoke_test}
-            record = record.model_copy(update=tried)
+            kept = {field: getattr(rollout, field) for field in ("done", "smoke_attempts", "smoke_test")}
+            record = record.model_copy(update=kept)
         words = "; ".join(filter(None, ("the model that is live now is on record", surge_words(deployment))))
         return Step(record, message=words, requeue_after=AT_ONCE)
     if reverted and seconds_since(rollout.reverted_at, now) < REVERT_PATIENCE_SECONDS and live != wanted:
@@ -262,9 +259,8 @@ def _watch(
             late = False
             seen = seen if elapsed <= limits.timeout_seconds + limits.observation_seconds else Complete()
         if isinstance(seen, Complete):
-            won = rollout.model_copy(update={"phase": RolloutPhase.SUCCEEDED})
             kept = record(run, deployment.name, wanted, rollout.previous, LIVE, observed.history)
-            return Step(won, (kept,), f"{rollout.target} serves {wanted.model_id}")
+            return replace(_done(run, rollout, deployment.name, wanted), actions=(kept,))
     elif isinstance(seen, Complete):
         verifying = rollout.model_copy(update={"phase": RolloutPhase.VERIFYING})
         return Step(verifying, message="asking the new pods for their model", requeue_after=AT_ONCE)
@@ -281,6 +277,23 @@ def _watch(
             f"not done within {limit} (rollout.timeoutSeconds): {words}",
         )
     return Step(rollout, message=words, requeue_after=LOOK_AGAIN_SECONDS)
+
+
+def _done(run: Run, rollout: RolloutStatus, name: str, wanted: ModelPointer) -> Step:
+    """A target serves the model: on to the next one, or the end."""
+    words, following = f"{rollout.target} serves {wanted.model_id}", target_after(run, rollout)
+    done = {"done": [*rollout.done, name]}
+    if following is None:
+        won = rollout.model_copy(update={"phase": RolloutPhase.SUCCEEDED, **done})
+        return Step(won, message=words)
+    begun = RolloutStatus(
+        phase=RolloutPhase.PREFLIGHT,
+        target=f"deployment/{following.name}",
+        current=wanted,
+        smoke_attempts=rollout.smoke_attempts,
+        smoke_test=rollout.smoke_test,
+    ).model_copy(update=done)
+    return Step(begun, message=f"{words}; {begun.target} is next", requeue_after=AT_ONCE)
 
 
 def _put_back(
@@ -345,6 +358,8 @@ def _turn_back(rollout: RolloutStatus, reason: Reason, message: str) -> Step:
 
 
 def _ended(rollout: RolloutStatus, reason: Reason, message: str) -> Step:
+    if rollout.done:
+        message = f"{message[:800]}; already live and left so: {', '.join(rollout.done)}"
     over = rollout.model_copy(
         update={"phase": RolloutPhase.ROLLED_BACK, "reason": reason.value, "message": message[:1024]}
     )
