@@ -16,7 +16,7 @@ import pytest
 from devcluster.access import Access, access
 from devcluster.paths import Instance
 
-INSTANCE = "test"
+INSTANCE = "mine"
 ROOT = Path(__file__).parents[2]
 
 
