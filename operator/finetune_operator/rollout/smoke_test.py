@@ -61,6 +61,7 @@ KEPT_POD_FIELDS = (
     "imagePullSecrets",
     "nodeSelector",
     "priorityClassName",
+    "resourceClaims",
     "runtimeClassName",
     "schedulerName",
     "securityContext",
