@@ -26,7 +26,24 @@ def stand(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     load_trainer(instance, tmp_path_factory.mktemp("trainer"))
     with standing(cluster, instance, tmp_path_factory.mktemp("operator")) as stand:
         stand.start_operator()
+        begin_what_takes_minutes(stand)
         yield stand
+
+
+def begin_what_takes_minutes(stand: Stand) -> None:
+    """Rollouts whose pods are given two minutes: they run beside the other tests, and the last test looks at them."""
+    model = stand.put_model(b"a model for a full node")
+    (node,) = json.loads(stand.kubectl("get", "nodes", "-ojson"))["items"]
+    memory = quantity(node["status"]["allocatable"]["memory"])
+    roomy, unpulled = stand.deployment("roomy"), stand.deployment("unpulled")
+    (server,) = roomy["spec"]["template"]["spec"]["containers"]
+    server["resources"] = {"requests": {"memory": str(memory * 6 // 10)}}
+    unpulled["spec"]["template"]["spec"]["initContainers"][0]["imagePullPolicy"] = "Always"
+    for target in (roomy, unpulled):
+        stand.apply(target)
+    stand.kubectl("rollout", "status", "deployment/roomy", "--timeout=60s")
+    for name in ("roomy", "unpulled"):
+        stand.apply(stand.run(f"to-{name}", manifest=model, rollout=rollout_to(name)))
 
 
 def rolled_back(stand: Stand, run: str) -> Json:
@@ -129,38 +146,6 @@ def test_values_that_git_takes_out_are_put_in_once_more_and_then_left_to_git_wit
     stand.kubectl("delete", "deployment", "in-git")
 
 
-def test_pods_that_find_no_room_or_no_image_are_given_two_minutes_and_the_cause_is_named(
-    stand: Stand,
-) -> None:
-    model = stand.put_model(b"a model for a full node")
-    (node,) = json.loads(stand.kubectl("get", "nodes", "-ojson"))["items"]
-    memory = quantity(node["status"]["allocatable"]["memory"])
-    roomy, unpulled = stand.deployment("roomy"), stand.deployment("unpulled")
-    (server,) = roomy["spec"]["template"]["spec"]["containers"]
-    server["resources"] = {"requests": {"memory": str(memory * 6 // 10)}}
-    unpulled["spec"]["template"]["spec"]["initContainers"][0]["imagePullPolicy"] = "Always"
-    stand.apply(roomy)
-    stand.kubectl("rollout", "status", "deployment/roomy", "--timeout=60s")
-    stand.apply(unpulled)
-
-    for name in ("roomy", "unpulled"):
-        stand.apply(stand.run(f"to-{name}", manifest=model, rollout=rollout_to(name)))
-    for name in ("roomy", "unpulled"):
-        stand.until(f"to-{name}", lambda status: status.get("rollout", {}).get("phase") == "RollingBack", 240)
-    told = {name: stand.status(f"to-{name}")["rollout"] for name in ("roomy", "unpulled")}
-    stand.phase("to-roomy", "RolledBack", 60)
-
-    assert {name: found["reason"] for name, found in told.items()} == {
-        "roomy": "Unschedulable",
-        "unpulled": "ImagePullFailed",
-    }
-    assert "Insufficient memory" in told["roomy"]["message"]
-    assert "maxSurge" in told["roomy"]["message"]
-    assert "finetune-serving" in told["unpulled"]["message"]
-    assert all("MODEL_ID" not in stand.env_of(name) for name in ("roomy", "unpulled"))
-    stand.kubectl("delete", "deployment", "roomy", "unpulled")
-
-
 def test_several_targets_get_the_model_one_after_the_other_and_the_first_that_fails_stops_the_row(
     stand: Stand,
 ) -> None:
@@ -191,3 +176,22 @@ def test_several_targets_get_the_model_one_after_the_other_and_the_first_that_fa
     assert '"nowhere" does not exist' in stand.condition("unstarted", "RolledOut")["message"]
     assert "attempts" not in stand.status("unstarted")
     stand.kubectl("delete", "deployment", "first", "second", "third")
+
+
+def test_pods_that_find_no_room_or_no_image_are_given_two_minutes_and_the_cause_is_named(
+    stand: Stand,
+) -> None:
+    for name in ("roomy", "unpulled"):
+        stand.until(f"to-{name}", lambda status: status.get("rollout", {}).get("reason", "") != "", 240)
+    told = {name: stand.status(f"to-{name}")["rollout"] for name in ("roomy", "unpulled")}
+    stand.phase("to-roomy", "RolledBack", 60)
+
+    assert {name: found["reason"] for name, found in told.items()} == {
+        "roomy": "Unschedulable",
+        "unpulled": "ImagePullFailed",
+    }
+    assert "Insufficient memory" in told["roomy"]["message"]
+    assert "maxSurge" in told["roomy"]["message"]
+    assert "finetune-serving" in told["unpulled"]["message"]
+    assert all("MODEL_ID" not in stand.env_of(name) for name in ("roomy", "unpulled"))
+    stand.kubectl("delete", "deployment", "roomy", "unpulled")
