@@ -312,12 +312,14 @@ def _publish_best(context: StageContext, trials: Sequence[Trial], outcomes: Sequ
     folder = context.work_folder / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
     fetch_folder(context.store, adapter_folder(trial_key(context.run_key, trial.number)), folder)
+    rows = _rows(trials, outcomes, best)
     facts: dict[str, Fact] = {name: fact for name, fact in best.facts.items() if name not in _OF_THE_TRIAL}
     facts |= {
         "runKey": context.run_key,
         "trial": trial.number,
         "trials": trial.count,
         "trialSettings": trial.settings,
+        "trialLosses": [_in_words(row) for row in rows],
         "trialsDiverged": sum(outcome.evaluation_loss is None for outcome in outcomes),
         "sweepSteps": sum(outcome.steps for outcome in outcomes),
         "sweepTokens": sum(int(str(outcome.facts["tokens"])) for outcome in outcomes),
@@ -326,7 +328,7 @@ def _publish_best(context: StageContext, trials: Sequence[Trial], outcomes: Sequ
     lines = (folder / TRAINING_LOG).read_text().splitlines()
     log = [StepRecord(**json.loads(line)) for line in lines]
     training = trial.training.model_copy(update={"micro_batch_size": best.facts["microBatchSize"]})
-    write_report(folder, context.run_name, training, log, facts, _rows(trials, outcomes, best))
+    write_report(folder, context.run_name, training, log, facts, rows)
     logger.info("best of %d trials: %s", trial.count, trial.settings)
     return publish_folder(context.store, adapter_folder(context.run_key), folder, ArtifactKind.ADAPTER, facts)
 
@@ -340,3 +342,8 @@ def _rows(trials: Sequence[Trial], outcomes: Sequence[Outcome], best: Outcome) -
         chosen = trial is best.trial
         rows.append(TrialRow(trial.settings, outcome.steps, outcome.evaluation_loss, chosen, trial.same_as))
     return rows
+
+
+def _in_words(row: TrialRow) -> str:
+    """Settings and loss of a trial, as the manifests of adapter and model tell them."""
+    return f"{row.settings}: {'diverged' if row.evaluation_loss is None else f'{row.evaluation_loss:.4f}'}"
