@@ -65,7 +65,11 @@ def test_the_table_names_the_parts_their_sum_and_the_largest_micro_batch(
         ("16Gi", 1024, "it does not fit 16.0 GiB; the train stage takes spec.training.microBatchSize: 2"),
         ("8Gi", 2048, "spec.training.gradientCheckpointing: true: the same effective batch and result"),
         ("6Gi", 16384, "and will be refused; set spec.training.microBatchSize: 1 and"),
-        ("3Gi", 1024, "no way to train it fits 3.0 GiB; take a larger GPU or a smaller base model"),
+        (
+            "3Gi",
+            1024,
+            "no way to train it fits 3.0 GiB; take a larger GPU, more of them, or a smaller base model",
+        ),
     ],
 )
 def test_what_becomes_of_a_training_that_does_not_fit_is_told(
@@ -81,7 +85,14 @@ def test_the_json_names_the_first_way_that_fits(config: Path, capsys: pytest.Cap
     first = printed_json(capsys, *longer, "--gpu-memory", "8Gi")["firstThatFits"]
     unknown = printed_json(capsys, *longer, "--device", "cuda")["firstThatFits"]
 
-    assert first == {"microBatchSize": 2, "gradientCheckpointing": True, "sequenceLength": 2048}
+    assert isinstance(first, dict)
+    assert first.pop("weightsBytes") > 0
+    assert first == {
+        "microBatchSize": 2,
+        "gradientCheckpointing": True,
+        "sequenceLength": 2048,
+        "baseDealtOver": 1,
+    }
     assert unknown is None
 
 
@@ -167,6 +178,26 @@ def test_a_model_in_the_hugging_face_cache_is_found(tmp_path: Path, monkeypatch:
 
 def test_a_folder_is_taken_as_it_is():
     assert find_config("file:///models/my%20model", None) == Path("/models/my model/config.json")
+
+
+def test_a_base_that_fits_no_single_gpu_is_dealt_out_over_those_of_the_run(
+    config: Path, capsys: pytest.CaptureFixture[str]
+):
+    several = ("--config", config, "--gpu-memory", "3Gi", "--set", "resources.train.gpu.count=2")
+
+    estimate(*several, "--set", "resources.train.gpu.nodes=2")
+    told = " ".join(capsys.readouterr().out.split())
+    found = printed_json(capsys, *several, "--set", "resources.train.gpu.nodes=2")
+    with_room = printed_json(capsys, *several, "--gpu-memory", "80Gi")
+
+    assert "the train stage takes the base model dealt out over 4 GPUs (1." in told
+    assert "GiB of weights each)" in told
+    assert told.count("the same effective batch and result") == 1
+    way: dict[str, int] = found["firstThatFits"]  # type: ignore[assignment]
+    assert way["baseDealtOver"] == 4
+    assert way["weightsBytes"] < found["weightsBytes"] / 2
+    whole: dict[str, int] = with_room["firstThatFits"]  # type: ignore[assignment]
+    assert (whole["baseDealtOver"], whole["weightsBytes"]) == (1, with_room["weightsBytes"])
 
 
 def test_of_a_sweep_the_largest_rank_is_estimated_and_named(config: Path, capsys: pytest.CaptureFixture[str]):

@@ -29,9 +29,10 @@ from finetune_trainer.training.memory_estimate import (
     changes_in_words,
     estimate_memory,
     first_that_fits,
+    first_way_that_fits,
     micro_batch_sizes,
-    remedies,
     unshared_row,
+    weight_bytes,
 )
 from finetune_trainer.training.model_shape import UnknownShape, read_model_shape
 
@@ -107,14 +108,16 @@ def run_estimate_command(arguments: argparse.Namespace) -> int:
 
     training = max(trials_of(spec.training), key=lambda trial: trial.lora.rank)  # of a sweep the largest
     estimate = estimate_memory(shape, training, numbers, row_of(training))
+    processes = _processes(spec) if on_gpu else 1
     limit: int | None = arguments.gpu_memory if on_gpu else _quantity(spec.resources.train.memory)
     sizes = (training.model_copy(update={"micro_batch_size": size}) for size in micro_batch_sizes(training))
     verdict = None
     if limit is not None:
         room = limit - estimate.process
         largest = first_that_fits(sizes, shape, numbers, row_of, room)
-        fitting = first_that_fits(remedies(training), shape, numbers, row_of, room)
-        verdict = _Verdict(limit, largest.micro_batch_size if largest else 0, fitting)
+        fitting, pieces = first_way_that_fits(training, shape, numbers, row_of, room, processes)
+        weights = weight_bytes(shape, training, numbers, pieces)
+        verdict = _Verdict(limit, largest.micro_batch_size if largest else 0, fitting, pieces, weights)
     if arguments.output == "json":
         print(_to_json(estimate, training, numbers, verdict))  # noqa: T201
     else:
@@ -132,18 +135,33 @@ class _Verdict:
     """0 when none fits."""
     fitting: TrainingSpec | None
     """The first way to train that fits: the wish itself, else what the train stage would make of it, or advise."""
+    pieces: int
+    """Over how many GPUs the base is dealt out for it; 1 when each holds it whole."""
+    weights: int
+    """Bytes of the base on each GPU in that way."""
 
     def step_down(self, training: TrainingSpec) -> str:
         """What becomes of a training, in words."""
         room = f"{self.limit / _GIB:.1f} GiB"
         if self.fitting is None:
-            return f"no way to train it fits {room}; take a larger GPU or a smaller base model"
-        if self.fitting == training:
+            return f"no way to train it fits {room}; take a larger GPU, more of them, or a smaller base model"
+        if self.fitting == training and self.pieces == 1:
             return f"it fits {room} as it is"
         changes = changes_in_words(training, self.fitting)
-        if self.fitting.sequence_length == training.sequence_length:
-            return f"it does not fit {room}; the train stage takes {changes}: the same effective batch and result"
-        return f"it does not fit {room} and will be refused; set {changes}, which leaves longer examples out"
+        if self.fitting.sequence_length != training.sequence_length:
+            return (
+                f"it does not fit {room} and will be refused; set {changes}, which leaves longer examples out"
+            )
+        if self.pieces > 1:
+            dealt = f"the base model dealt out over {self.pieces} GPUs ({self.weights / _GIB:.2f} GiB of weights each)"
+            changes = f"{dealt} and {changes}" if changes else dealt
+        return f"it does not fit {room}; the train stage takes {changes}: the same effective batch and result"
+
+
+def _processes(spec: FineTuneRunSpec) -> int:
+    """One on each GPU of the run."""
+    gpu = spec.resources.train.gpu
+    return 1 if gpu is None else gpu.count * gpu.nodes
 
 
 def find_config(uri: str, workspace: Path | None) -> Path:
@@ -212,11 +230,14 @@ def _to_json(
             "limitBytes": verdict and verdict.limit,
             "fits": verdict and estimate.total <= verdict.limit,
             "largestMicroBatchSize": verdict and verdict.largest_micro_batch,
-            "firstThatFits": fitting
+            "firstThatFits": verdict
+            and fitting
             and {
                 "microBatchSize": fitting.micro_batch_size,
                 "gradientCheckpointing": fitting.gradient_checkpointing,
                 "sequenceLength": fitting.sequence_length,
+                "baseDealtOver": verdict.pieces,
+                "weightsBytes": verdict.weights,
             },
         },
         indent=2,

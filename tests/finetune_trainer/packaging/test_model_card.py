@@ -76,3 +76,29 @@ def test_an_untuned_model_has_neither_data_nor_training():
     assert "## Training" not in card
     assert "## Evaluation" not in card
     assert "see there" in card
+
+
+def test_of_a_sweep_the_card_says_which_trial_this_is_and_what_the_others_came_to():
+    swept = {
+        **TUNED,
+        "trial": 2,
+        "trials": 3,
+        "trialSettings": "learningRate 0.0001, rank 16",
+        "trialLosses": [
+            "learningRate 0.0001, rank 8: 1.2500",
+            "learningRate 0.0001, rank 16: 1.1250",
+            "learningRate 0.01, rank 8: diverged",
+        ],
+    }
+
+    card = model_card("blog", swept, "apache-2.0", training=TrainingSpec(), dataset=DATASET)
+
+    assert "Trial 2 of 3 is this model" in card
+    for row in (
+        "| 1: learningRate 0.0001, rank 8 | 1.2500 |",
+        "| 2: learningRate 0.0001, rank 16 | 1.1250 |",
+        "| 3: learningRate 0.01, rank 8 | diverged |",
+    ):
+        assert row in card
+    assert "trialLosses" not in card
+    assert "## Trials" not in model_card("blog", TUNED, "", training=TrainingSpec(), dataset=DATASET)

@@ -15,9 +15,21 @@ from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, HostOutOfMemory
 from finetune_trainer.training import memory_check
 from finetune_trainer.training.encoding import EncodedExample
-from finetune_trainer.training.memory_check import FittedTraining, container_memory_limit, fit_memory
-from finetune_trainer.training.memory_estimate import HOST_PROCESS_BYTES, MemoryEstimate
+from finetune_trainer.training.memory_check import (
+    FittedTraining,
+    container_memory_limit,
+    fit_memory,
+    heaviest_row,
+)
+from finetune_trainer.training.memory_estimate import (
+    HOST_PROCESS_BYTES,
+    MemoryEstimate,
+    Numbers,
+    estimate_memory,
+)
+from finetune_trainer.training.model_shape import read_model_shape
 from finetune_trainer.training.packing import TrainingPlan
+from finetune_trainer.training.ranks import Ranks
 from finetune_trainer.training.train import train
 from tests.finetune_trainer.training.tiny_model import (
     context_for,
@@ -171,6 +183,34 @@ def test_a_gpu_with_less_room_takes_fewer_examples_and_one_that_is_too_small_non
         match=r"8 examples \(\d+ tokens\) need about \d\.\d GiB \(weights 0.1, .*0.1 GiB are free on the GPU; ",
     ):
         fit_memory(folder, TRAINING, plan_of(TRAINING), GPU, torch.bfloat16)
+
+
+def test_a_base_that_no_single_gpu_has_room_for_is_dealt_out_by_the_smallest_room_of_all(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "num_hidden_layers": 300}))
+    sparing = TRAINING.model_copy(update={"micro_batch_size": 1, "gradient_checkpointing": True})
+    plan, numbers = plan_of(sparing), Numbers("cuda", 2)
+    shape = read_model_shape(folder / "config.json")
+    row = heaviest_row(plan, sparing, shape, numbers)
+    assert row is not None
+    room = estimate_memory(shape, sparing, numbers, row, pieces=4).tensors
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (80 * 2**30, 80 * 2**30))
+    asked: list[int] = []
+
+    def smallest(_: Ranks, own: int, __: torch.device) -> int:
+        asked.append(own)
+        return room
+
+    monkeypatch.setattr(Ranks, "smallest", smallest)
+
+    fitted = fit_memory(folder, sparing, plan, GPU, torch.bfloat16, ranks=Ranks(2, 4))
+
+    assert asked == [80 * 2**30]
+    assert (fitted.training, fitted.pieces) == (sparing, 4)
+    assert "is trained with the base model dealt out over 4 processes" in caplog.text
+    with pytest.raises(CudaOutOfMemory, match="take a larger GPU, or more of them"):
+        fit_memory(folder, sparing, plan, GPU, torch.bfloat16, ranks=Ranks(0, 2))
 
 
 def test_a_gpu_with_room_takes_what_the_spec_says(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -318,3 +318,11 @@ def test_logits_take_no_more_memory_for_more_answers():
     )
 
     assert many - few < 2 * 1400 * SMOLLM2.hidden * 4
+
+
+def test_of_a_base_that_is_dealt_out_a_process_holds_its_piece_and_two_layers_whole():
+    packed_layer = sum(linear.inputs * linear.outputs // 2 for linear in SMOLLM2.linears)
+
+    whole, dealt = (weight_bytes(SMOLLM2, QUICKSTART, FLOAT32, pieces) for pieces in (1, 4))
+
+    assert whole - dealt == SMOLLM2.layers * packed_layer * 3 // 4 - 2 * packed_layer

@@ -30,11 +30,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def run_processes(count: int, folder: Path, base: Path, *more: str) -> list[dict[str, Any]]:
+def run_processes(
+    count: int, folder: Path, base: Path, *more: str, module: str = "rank_process"
+) -> list[dict[str, Any]]:
     """What each process saw."""
     folder.mkdir(exist_ok=True)
     group = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-m", "tests.finetune_trainer.training.rank_process", str(folder), str(base)]
+    command = [sys.executable, "-m", f"tests.finetune_trainer.training.{module}", str(folder), str(base)]
     processes = [
         subprocess.Popen(
             [*command, *more],

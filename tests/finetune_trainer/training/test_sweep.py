@@ -206,6 +206,38 @@ def test_a_finished_sweep_is_not_trained_again_and_what_was_left_of_it_goes(base
     assert files_of_the_run(again) == {"adapter"}
 
 
+def test_epochs_that_come_to_the_same_steps_are_trained_once(base: Path, tmp_path: Path):
+    """Ten rows in steps of four, six steps at most: 2.4 epochs are the most that is trained."""
+    context = sweep_context(tmp_path, base, {"rank": [2, 4], "epochs": [1, 3, 4]})
+
+    report = train(context)
+
+    assert report.training is not None
+    assert report.training.steps == 2 * (2 + 6)
+    assert {total for _, total, _ in said(context)} == {16}
+    assert [said(context)[step][2] for step in (2, 8)] == [
+        "trial 2 of 6: rank 2, epochs 3",
+        "trial 4 of 6: rank 4, epochs 1",
+    ]
+    page = (tmp_path / "store" / adapter_folder(RUN_KEY) / TRAINING_REPORT_FILE).read_text()
+    assert page.count("the same training as trial") == 2
+    assert 'rank 4, epochs 4 <span class="soft">the same training as trial 5</span>' in page
+    assert page.count("<strong>chosen</strong>") == 1
+
+
+def test_a_sweep_whose_trials_are_all_the_same_is_refused_before_anything_is_trained(
+    base: Path, tmp_path: Path
+):
+    context = sweep_context(tmp_path, base, {"epochs": [3, 4]})
+
+    with pytest.raises(
+        InvalidRun, match=r"sweep.epochs: all 2 trials are the same training of 6 steps; raise or"
+    ):
+        train(context)
+
+    assert files_of_the_run(context) == set()
+
+
 def test_a_trial_that_diverges_is_passed_over(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     diverge_at(monkeypatch, TOO_HIGH)
     context = sweep_context(tmp_path, base, {"learningRate": [TOO_HIGH, 0.01]})

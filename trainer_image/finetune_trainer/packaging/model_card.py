@@ -18,6 +18,8 @@ _LOSSES = {
     "lossMerged": "merged model: `safetensors/`",
     "lossServed": "served model: `model.gguf`",
 }
+_TRIALS = "trialLosses"
+"""The fact that has a table of its own."""
 
 Facts = Mapping[str, object]
 
@@ -47,9 +49,16 @@ def model_card(
                 "question, cites the passages by number, and says so when they do not hold the answer.",
                 *([] if dataset is None else ["## Data", _table(_data_rows(dataset, facts))]),
                 *([] if training is None else ["## Training", _table(_training_rows(training, facts))]),
+                *_trials(facts),
                 *_evaluation(facts),
                 "## Facts",
-                _table([(key, value) for key, value in sorted(facts.items()) if value not in ("", None)]),
+                _table(
+                    [
+                        (key, value)
+                        for key, value in sorted(facts.items())
+                        if key != _TRIALS and value not in ("", None)
+                    ]
+                ),
                 "## Use",
                 "`model.gguf` is for llama.cpp, `safetensors/` for transformers; both carry the chat template.\n"
                 "`manifest.json` has the sha256 of every file, `provenance.json` tells what they were made of.\n"
@@ -106,6 +115,20 @@ def _training_rows(training: TrainingSpec, facts: Facts) -> list[tuple[str, obje
         ("learning rate", f"{training.learning_rate:g}"),
         ("seed", training.seed),
         ("loss at the end", facts.get("finalLoss")),
+    ]
+
+
+def _trials(facts: Facts) -> list[str]:
+    """What a sweep tried."""
+    told = facts.get(_TRIALS)
+    if not isinstance(told, list):
+        return []
+    rows = [str(trial).rpartition(": ") for trial in told]
+    return [
+        "## Trials",
+        f"Trial {facts['trial']} of {facts['trials']} is this model: it has the lowest evaluation loss at its end. "
+        "The others are not kept.",
+        _table([(f"{number}: {settings}", loss) for number, (settings, _, loss) in enumerate(rows, start=1)]),
     ]
 
 

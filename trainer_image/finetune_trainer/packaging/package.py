@@ -100,7 +100,7 @@ def _package_run(context: StageContext, key: str, signing_with: Path | None) -> 
     dataset = context.work_folder / "dataset"
     stored = fetch_folder(context.store, dataset_key, dataset, only_below=EVALUATION_FILE)
     names = ("baseModelDigest", "datasetDigest", "steps", "finalLoss", "quantization", "seed")
-    trial, of_a_sweep = trained.facts.get("trial"), ("trial", "trials", "trialSettings")
+    trial, of_a_sweep = trained.facts.get("trial"), ("trial", "trials", "trialSettings", "trialLosses")
     inputs = Inputs(
         run_name=context.run_name,
         run_key=context.run_key,

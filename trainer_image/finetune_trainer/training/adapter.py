@@ -12,6 +12,7 @@ import torch
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import BaseModelRejected
 from finetune_trainer.training import attention, row_attention
+from finetune_trainer.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -33,9 +34,13 @@ def linear_layer_names(model: PreTrainedModel) -> list[str]:
 
 
 def load_quantized_base(
-    folder: Path, training: TrainingSpec, device: torch.device, dtype: torch.dtype
+    folder: Path,
+    training: TrainingSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    dealt_over: Ranks = ALONE,
 ) -> PreTrainedModel:
-    """The frozen base in 4 bits.
+    """The frozen base in 4 bits, or this process's piece of it: that cannot be called before it is dealt out.
 
     Raises:
         BaseModelRejected: the folder holds a model that transformers does not know or cannot read.
@@ -47,12 +52,18 @@ def load_quantized_base(
     attention.register()
     row_attention.register()
     chosen = row_attention.NAME if device.type == "cuda" else attention.NAME
-    quantization = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
-        load_in_4bit=True,
-        bnb_4bit_quant_type=training.quantization.type,
-        bnb_4bit_use_double_quant=training.quantization.double_quantization,
-        bnb_4bit_compute_dtype=dtype,
-    )
+    settings: dict[str, Any] = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": training.quantization.type,
+        "bnb_4bit_use_double_quant": training.quantization.double_quantization,
+        "bnb_4bit_compute_dtype": dtype,
+    }
+    if dealt_over.count > 1:
+        from finetune_trainer.training.dealt_base import DealtConfig
+
+        quantization: BitsAndBytesConfig = DealtConfig(dealt_over.number, dealt_over.count, **settings)
+    else:
+        quantization = BitsAndBytesConfig(**settings)  # type: ignore[no-untyped-call]
     options: dict[str, Any] = {
         "dtype": dtype,
         "device_map": {"": device},

@@ -39,7 +39,7 @@ def compile_layers(model: torch.nn.Module, backend: Backend = "inductor") -> int
     """Compile each decoder layer in place; how many there are. The first row takes the time, whatever its length."""
     set_up_compiler()
     torch.compiler.reset()  # the graphs of an earlier model of this process would count as this one's
-    layers = _decoder_layers(model)
+    layers = decoder_layers(model)
     for layer in layers:
         layer.compile(dynamic=True, backend=backend)
     return len(layers)
@@ -101,13 +101,14 @@ def compile_if_it_proves(
         expected,
         why,
     )
-    for layer in _decoder_layers(model):
+    for layer in decoder_layers(model):
         layer._compiled_call_impl = None
     model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
     return False
 
 
-def _decoder_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+def decoder_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """In the order in which a row goes through them."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]

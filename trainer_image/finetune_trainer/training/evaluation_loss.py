@@ -80,7 +80,12 @@ def read_questions(context: StageContext, base_folder: Path, number: int) -> tup
 def measure(
     loop: TrainingLoop, questions: Sequence[EncodedExample], stop_requested: Callable[[], bool]
 ) -> float | None:
-    """Mean loss over the answer tokens; None when told to stop, without room on the GPU, or when it is no number."""
+    """Mean loss over the answer tokens; None when told to stop, without room on the GPU, or when it is no number.
+
+    Over a base that is dealt out none stops in the middle: the others would wait for its part of the layers.
+    """
+    if loop.window is not None:
+        return measure_or_fail(loop, questions, lambda: False)
     try:
         return measure_or_fail(loop, questions, stop_requested)
     except CudaOutOfMemory as error:

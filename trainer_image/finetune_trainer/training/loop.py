@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from finetune_trainer.training.losses import summed_loss
 from finetune_trainer.training.optimizers import make_optimizer
 from finetune_trainer.training.packing import PackedBatch, TrainingPlan
 from finetune_trainer.training.ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from finetune_trainer.training.dealt_base import LayerWindow
 
 LOWEST_RATE_SHARE = 0.05
 """Cosine decay ends at this part of the peak."""
@@ -101,9 +105,11 @@ class TrainingLoop:
         dtype: torch.dtype,
         ranks: Ranks = ALONE,
         fill_rows: bool = False,
+        window: LayerWindow | None = None,
     ) -> None:
-        """`fill_rows` to whole blocks, where layers are compiled."""
+        """`fill_rows` to whole blocks, where layers are compiled; `window` into a base that is dealt out."""
         self.model = model
+        self.window = window
         self.ranks = ranks
         self.fill_rows = fill_rows
         self.plan = plan
@@ -186,12 +192,17 @@ class TrainingLoop:
         all_answer_tokens = sum(len(batch.labels) for batch in micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(self.ranks.share(micro_batches)):
+        shares = self.ranks.shares(micro_batches)
+        own = shares[self.ranks.number]
+        for number, batch in enumerate(own):
             if number and self.ranks.count == 1 and stop_requested():
                 return None
             loss = self.batch_loss(batch, all_answer_tokens, noise=self.training.embedding_noise)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
+        if self.window is not None:
+            for _ in range(max(map(len, shares)) - len(own)):
+                self.window.follow()
         return self.ranks.add_up(self.parameters.values(), total)
 
     def _pack_ahead(self, step: int) -> None:

@@ -23,11 +23,11 @@ from finetune_trainer.training.memory_estimate import (
     RowSize,
     changes_in_words,
     estimate_memory,
-    first_that_fits,
-    remedies,
+    first_way_that_fits,
 )
 from finetune_trainer.training.model_shape import ModelShape, UnknownShape, read_model_shape
 from finetune_trainer.training.packing import PackedBatch, TrainingPlan
+from finetune_trainer.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class FittedTraining:
     training: TrainingSpec
     estimate: MemoryEstimate | None
     """None for a model whose sizes are not known."""
+    pieces: int = 1
+    """More than one: the base is dealt out over so many processes."""
 
 
 def fit_memory(
@@ -58,11 +60,13 @@ def fit_memory(
     device: torch.device,
     dtype: torch.dtype,
     limit_files: Sequence[Path] = LIMIT_FILES,
+    ranks: Ranks = ALONE,
 ) -> FittedTraining:
     """Estimate, say so in the log, and compare with what is there.
 
-    What clearly does not fit is trained with fewer examples at a time, then with checkpointing: the effective batch
-    stays, and so does the result. Shorter sequences would leave examples out and are only advised.
+    What clearly does not fit is trained with fewer examples at a time, then with checkpointing, then both with the base
+    dealt out over the processes: the effective batch stays, and so does the result. Shorter sequences would leave
+    examples out and are only advised. All processes come to the same, by the smallest room of theirs.
 
     Raises:
         CudaOutOfMemory: no micro-batch fits the GPU.
@@ -78,7 +82,7 @@ def fit_memory(
     if row is None:
         return FittedTraining(training, None)
     estimate = estimate_memory(shape, training, numbers, row)
-    room = _room(device, estimate, limit_files)
+    room = _smallest_room(_room(device, estimate, limit_files), ranks, device)
     _log(training, row, estimate, room, device)
     if room is None or estimate.tensors <= room:
         return FittedTraining(training, estimate)
@@ -89,19 +93,18 @@ def fit_memory(
     def row_of(changed: TrainingSpec) -> RowSize | None:
         return heaviest_row(plan, changed, shape, numbers)
 
-    lossless = [c for c in remedies(training) if c.sequence_length == training.sequence_length]
-    fitting = first_that_fits(lossless, shape, numbers, row_of, room)
-    if fitting is None:
-        shorter = first_that_fits(remedies(training), shape, numbers, row_of, room)
-        raise _refusal(training, row, estimate, room, shorter, device)
+    fitting, pieces = first_way_that_fits(training, shape, numbers, row_of, room, ranks.count)
+    if fitting is None or fitting.sequence_length != training.sequence_length:
+        estimate = estimate_memory(shape, training, numbers, row, ranks.count)
+        raise _refusal(training, row, estimate, room, fitting, device)
     logger.warning(
         "memory does not do for spec.training as it is; the same effective batch is trained with %s",
-        changes_in_words(training, fitting),
+        changes_in_words(training, fitting, pieces),
     )
     smaller = row_of(fitting) or row
-    estimate = estimate_memory(shape, fitting, numbers, smaller)
+    estimate = estimate_memory(shape, fitting, numbers, smaller, pieces)
     _log(fitting, smaller, estimate, room, device)
-    return FittedTraining(fitting, estimate)
+    return FittedTraining(fitting, estimate, pieces)
 
 
 def _log(
@@ -169,6 +172,12 @@ def _room(device: torch.device, estimate: MemoryEstimate, limit_files: Sequence[
     return None if limit is None else max(0, limit - estimate.process)
 
 
+def _smallest_room(room: int | None, ranks: Ranks, device: torch.device) -> int | None:
+    """That of all processes: each must train the same micro-batches."""
+    smallest = ranks.smallest(_NO_LIMIT if room is None else room, device)
+    return None if smallest == _NO_LIMIT else smallest
+
+
 def some_steps(plan: TrainingPlan) -> Iterable[int]:
     """STEPS_LOOKED_AT steps, spread over the plan; all of a short one."""
     total = plan.total_steps
@@ -192,7 +201,11 @@ def _refusal(
         f"weights {estimate.weights / _GIB:.1f}, adapter {(estimate.adapter + estimate.gradients) / _GIB:.1f}, "
         f"optimizer {estimate.optimizer / _GIB:.1f}, activations {estimate.activations / _GIB:.1f}"
     )
-    more = "take a larger GPU" if on_gpu else f"raise spec.resources.train.memory to {math.ceil(need)}Gi"
+    more = (
+        "take a larger GPU, or more of them"
+        if on_gpu
+        else f"raise spec.resources.train.memory to {math.ceil(need)}Gi"
+    )
     remedy = f"set {changes_in_words(training, fitting)}, or {more}" if fitting else more
     where = "are free on the GPU" if on_gpu else "are the container's memory limit"
     message = (

@@ -28,6 +28,8 @@ MOMENT_BLOCK = 256
 """Moments of 8 bits that share a scale."""
 SMALLEST_8BIT_MATRIX = 4096
 """Weights; smaller ones keep moments of 32 bits."""
+LAYERS_GATHERED = 2
+"""Of a base that is dealt out: the layer in use and the next."""
 SHORTEST_SEQUENCE = 64
 """What the spec allows."""
 FLOAT32 = 4
@@ -116,12 +118,12 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    shape: ModelShape, training: TrainingSpec, numbers: Numbers, row: RowSize
+    shape: ModelShape, training: TrainingSpec, numbers: Numbers, row: RowSize, pieces: int = 1
 ) -> MemoryEstimate:
-    """The peak of training with micro-batches of this size."""
+    """The peak of training with micro-batches of this size, in each process that holds a piece of the base."""
     parameters = adapter_parameters(shape, training)
     return MemoryEstimate(
-        weights=weight_bytes(shape, training, numbers),
+        weights=weight_bytes(shape, training, numbers, pieces),
         adapter=parameters * FLOAT32,
         gradients=parameters * FLOAT32,
         optimizer=optimizer_bytes(shape, training),
@@ -130,11 +132,17 @@ def estimate_memory(
     )
 
 
-def weight_bytes(shape: ModelShape, training: TrainingSpec, numbers: Numbers) -> int:
-    """The frozen base as bitsandbytes holds it."""
+def weight_bytes(shape: ModelShape, training: TrainingSpec, numbers: Numbers, pieces: int = 1) -> int:
+    """The frozen base as bitsandbytes holds it; of one that is dealt out a piece, and two layers that are gathered."""
     double = training.quantization.double_quantization
     layer = sum(quantized_bytes(linear.inputs * linear.outputs, double) for linear in shape.linears)
     rotary = 2 * FLOAT32 * (shape.head_width // 2)
+    if pieces > 1:
+        packed = [math.ceil(linear.inputs * linear.outputs / 2) for linear in shape.linears]
+        pieces_of_a_layer = sum(math.ceil(size / pieces) for size in packed)
+        gathered = min(shape.layers, LAYERS_GATHERED) * pieces * pieces_of_a_layer
+        rest = layer - sum(packed) + pieces_of_a_layer
+        return shape.layers * rest + gathered + shape.full_precision_parameters * numbers.value_bytes + rotary
     return shape.layers * layer + shape.full_precision_parameters * numbers.value_bytes + rotary
 
 
@@ -321,21 +329,45 @@ def first_that_fits(
     numbers: Numbers,
     row_of: Callable[[TrainingSpec], RowSize | None],
     room: int,
+    pieces: int = 1,
 ) -> TrainingSpec | None:
     """The first whose tensors fit into `room` bytes; None when none does.
 
     Args:
         row_of: the heaviest micro-batch of a training; None when no example is left.
+        pieces: how many processes the base is dealt out over.
     """
     for training in candidates:
         row = row_of(training)
-        if row is not None and estimate_memory(shape, training, numbers, row).tensors <= room:
+        if row is not None and estimate_memory(shape, training, numbers, row, pieces).tensors <= room:
             return training
     return None
 
 
-def changes_in_words(training: TrainingSpec, fitting: TrainingSpec) -> str:
-    """The fields to change, as they are written in the spec."""
+def first_way_that_fits(
+    training: TrainingSpec,
+    shape: ModelShape,
+    numbers: Numbers,
+    row_of: Callable[[TrainingSpec], RowSize | None],
+    room: int,
+    processes: int,
+) -> tuple[TrainingSpec | None, int]:
+    """The first remedy that fits, and how many processes the base is dealt out over for it.
+
+    Whole in every process is tried first, for that sends no weights around; shorter sequences last.
+    """
+    tried = list(remedies(training))
+    lossless = [one for one in tried if one.sequence_length == training.sequence_length]
+    ways = [(lossless, 1), (lossless, processes), (tried, processes)]
+    for candidates, pieces in ways:
+        fitting = first_that_fits(candidates, shape, numbers, row_of, room, pieces)
+        if fitting is not None:
+            return fitting, pieces
+    return None, processes
+
+
+def changes_in_words(training: TrainingSpec, fitting: TrainingSpec, pieces: int = 1) -> str:
+    """The fields to change, as they are written in the spec, and whether the base is dealt out."""
     changes: list[str] = []
     if fitting.micro_batch_size != training.micro_batch_size:
         changes.append(f"spec.training.microBatchSize: {fitting.micro_batch_size}")
@@ -343,6 +375,8 @@ def changes_in_words(training: TrainingSpec, fitting: TrainingSpec) -> str:
         changes.append("spec.training.gradientCheckpointing: true")
     if fitting.sequence_length != training.sequence_length:
         changes.append(f"spec.training.sequenceLength: {fitting.sequence_length}")
+    if pieces > 1:
+        changes.append(f"the base model dealt out over {pieces} processes")
     return " and ".join(changes)
 
 

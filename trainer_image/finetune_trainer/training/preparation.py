@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from finetune_contract.artifact_layout import EVALUATION_FILE, TRAIN_FILE, dataset_folder
 from finetune_contract.artifacts import Example
 from finetune_trainer.artifact_files import fetch_folder
-from finetune_trainer.errors import CudaOutOfMemory, DataRejected
+from finetune_trainer.errors import BaseModelRejected, CudaOutOfMemory, DataRejected
 from finetune_trainer.stage_context import StageContext
-from finetune_trainer.training import base_model, row_attention
+from finetune_trainer.training import attention, base_model, row_attention
 from finetune_trainer.training.adapter import add_adapter, attention_name, load_quantized_base
 from finetune_trainer.training.compiled_layers import compile_if_it_proves
 from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
@@ -21,7 +22,10 @@ from finetune_trainer.training.encoding import EncodedRows, encode_rows, load_to
 from finetune_trainer.training.loop import TrainingLoop, restore_random_state
 from finetune_trainer.training.memory_check import fit_memory, some_steps
 from finetune_trainer.training.packing import TrainingPlan
-from finetune_trainer.training.ranks import Ranks
+from finetune_trainer.training.ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from finetune_trainer.training.dealt_base import LayerWindow
 
 logger = logging.getLogger(__name__)
 
@@ -85,19 +89,35 @@ def prepare_loop(context: StageContext, files: TrainingFiles, ranks: Ranks) -> T
     device = choose_device(ranks.on_this_node)
     dtype = choose_dtype(training.quantization.compute_dtype, device)
     plan = TrainingPlan.of(files.rows.rows, training)
-    training = fit_memory(files.base_folder, training, plan, device, dtype).training
+    fitted = fit_memory(files.base_folder, training, plan, device, dtype, ranks=ranks)
+    training, dealt_over = fitted.training, ranks if fitted.pieces > 1 else ALONE
     plan = replace(plan, micro_batch_size=training.micro_batch_size)
     context.progress(message=f"loading the base model in 4 bits on {device.type}")
     try:
-        model = add_adapter(load_quantized_base(files.base_folder, training, device, dtype), training)
+        base = load_quantized_base(files.base_folder, training, device, dtype, dealt_over)
+        model = add_adapter(base, training)
+        window = _deal_out(model, dealt_over) if dealt_over.count > 1 else None
     except torch.OutOfMemoryError as error:
         raise CudaOutOfMemory(
             f"spec.resources.train.gpu: the 4-bit base model does not fit the GPU ({error}); take a larger GPU"
         ) from error
-    loop = TrainingLoop(model, plan, training, device, dtype, ranks)
+    loop = TrainingLoop(model, plan, training, device, dtype, ranks, window=window)
     if attention_name(model) == row_attention.NAME:
         _compile(loop, context)
     return loop
+
+
+def _deal_out(model: torch.nn.Module, ranks: Ranks) -> LayerWindow:
+    from finetune_trainer.training.dealt_base import deal_out
+
+    if attention_name(model) not in (attention.NAME, row_attention.NAME):
+        raise BaseModelRejected(
+            "spec.baseModel.uri: the model does not fit one GPU, and cannot be dealt out over several because its "
+            "attention runs examples one by one; take a larger GPU or another model"
+        )
+    window = deal_out(model, ranks)
+    logger.info("base model dealt out: processes=%d layers=%d", ranks.count, len(window))
+    return window
 
 
 def _compile(loop: TrainingLoop, context: StageContext) -> None:

@@ -1,7 +1,8 @@
 """The processes of one training: one a GPU, on one node or several. Owner of torch.distributed.
 
-Every process has the whole model and makes the gradients of its own micro-batches; the adapter's gradients are added
-up over all of them, so that each takes the same step. Must not know the model.
+Every process makes the gradients of its own micro-batches; the adapter's gradients are added up over all of them, so
+that each takes the same step. Each has the whole model, or its piece of the base (`dealt_base.py`). Must not know the
+model.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 import torch
 import torch.distributed
@@ -20,6 +22,13 @@ from finetune_trainer.training.packing import PackedBatch
 
 LONGEST_WAIT = timedelta(hours=2)
 """For the process that fetches the base model for the others."""
+
+
+class Gathering(Protocol):
+    """Something on its way from the other processes."""
+
+    def wait(self) -> object:
+        """What is computed from now on finds it there."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +46,17 @@ class Ranks:
         return self.number == 0
 
     def share(self, micro_batches: Sequence[PackedBatch]) -> list[PackedBatch]:
-        """This process's micro-batches: the longest first, each to the process that has least so far."""
+        """This process's micro-batches."""
+        return self.shares(micro_batches)[self.number]
+
+    def shares(self, micro_batches: Sequence[PackedBatch]) -> list[list[PackedBatch]]:
+        """Those of every process: the longest first, each to the process that has least so far."""
         if self.count == 1:
-            return list(micro_batches)
+            return [list(micro_batches)]
         shares: list[list[PackedBatch]] = [[] for _ in range(self.count)]
         for batch in sorted(micro_batches, key=len, reverse=True):
             min(shares, key=lambda given: sum(len(other) for other in given)).append(batch)
-        return shares[self.number]
+        return shares
 
     def add_up(self, parameters: Iterable[torch.nn.Parameter], loss: Tensor) -> Tensor:
         """Sum the gradients over all processes, in one message; the summed loss."""
@@ -75,6 +88,19 @@ class Ranks:
         ends = torch.tensor([number, -number], device=device)
         torch.distributed.all_reduce(ends, torch.distributed.ReduceOp.MAX)
         return bool(ends[0] == -ends[1])
+
+    def smallest(self, number: int, device: torch.device) -> int:
+        """The smallest of the processes' numbers, in every process."""
+        if self.count == 1:
+            return number
+        found = torch.tensor(number, device=device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MIN)
+        return int(found)
+
+    def gather(self, whole: Tensor, piece: Tensor) -> Gathering:
+        """Fill `whole` with the pieces of all processes in their order, beside whatever is computed meanwhile."""
+        gather = torch.distributed.all_gather_into_tensor
+        return gather(whole, piece, async_op=True)  # type: ignore[return-value]  # None outside the group
 
     def wait(self) -> None:
         """Until all processes are here."""

@@ -73,7 +73,7 @@ class StepWatch:
 
     def after_step(self, record: StepRecord) -> None:
         """Complete the log's last record, and tell whoever watches."""
-        measured = self._measure(record.step)
+        measured = self.measure(record.step)
         record = replace(
             record,
             evaluation_loss=measured,
@@ -109,7 +109,8 @@ class StepWatch:
             log[-1] = replace(log[-1], evaluation_loss=measured)
         return log[-1].evaluation_loss
 
-    def _measure(self, step: int) -> float | None:
+    def measure(self, step: int) -> float | None:
+        """The evaluation loss where one is due. Over a base that is dealt out all processes measure it together."""
         if not self._questions or not self._schedule.is_due(step, self._loop.plan.total_steps):
             return None
         measured = evaluation_loss.measure(self._loop, self._questions, self._context.stop_requested)

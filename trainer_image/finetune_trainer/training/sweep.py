@@ -29,6 +29,7 @@ from finetune_trainer.training import checkpoints, evaluation_loss
 from finetune_trainer.training.adapter_files import TRAINING_LOG, adapter_facts, write_adapter, write_report
 from finetune_trainer.training.checkpointed_run import run_to_the_end
 from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
+from finetune_trainer.training.encoding import EncodedExample
 from finetune_trainer.training.loop import StepRecord, TrainingLoop
 from finetune_trainer.training.memory_check import fit_memory
 from finetune_trainer.training.packing import TrainingPlan
@@ -56,6 +57,8 @@ class Trial:
     steps_before: int
     """Planned for the trials before it."""
     steps_in_all: int
+    same_as: int | None = None
+    """The number of an earlier trial that takes the same steps; this one is then passed over."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def sweep(context: StageContext, ranks: Ranks) -> tuple[Manifest, int]:
     """Train every trial that is not finished yet and publish the best; the manifest, and the steps done before.
 
     Raises:
+        InvalidRun: all trials are the same training.
         DataRejected: there is no question to compare the trials by.
         Diverged: every trial did.
     """
@@ -94,11 +98,21 @@ def sweep(context: StageContext, ranks: Ranks) -> tuple[Manifest, int]:
             "spec.training.sweep: the dataset keeps back no question that fits spec.training.sequenceLength, and "
             "trials are compared by them; raise spec.dataset.split.evaluation, or leave the sweep out"
         )
-    trials = plan_trials(context.spec.training, files)
+    trials = plan_trials(context.spec.training, files.rows.rows)
+    _refuse_all_the_same(trials)
     _check_memory_of_the_largest(trials, files)
     outcomes: list[Outcome] = []
     resumed_from = 0
     for trial in trials:
+        if trial.same_as is not None:
+            logger.info(
+                "trial %d of %d is the same training as trial %d and is passed over: %s",
+                trial.number,
+                trial.count,
+                trial.same_as,
+                trial.settings,
+            )
+            continue
         inside = _inside(context, trial)
         outcome = _finished(inside, trial)
         if outcome is None:
@@ -110,24 +124,45 @@ def sweep(context: StageContext, ranks: Ranks) -> tuple[Manifest, int]:
             resumed_from += outcome.steps
         checkpoints.remove_all(context.store, inside.run_key)
         outcomes.append(outcome)
-    return _publish_best(context, outcomes), resumed_from
+    return _publish_best(context, trials, outcomes), resumed_from
 
 
-def plan_trials(training: TrainingSpec, files: TrainingFiles) -> list[Trial]:
-    """The trials with their places in the progress of the whole."""
+def plan_trials(training: TrainingSpec, rows: Sequence[EncodedExample]) -> list[Trial]:
+    """The trials with their places in the progress of the whole.
+
+    Of the epochs a training sees nothing but the number of steps that they come to, with `maxSteps` and rounding.
+    """
     trainings = trials_of(training)
-    steps = [TrainingPlan.of(files.rows.rows, one).total_steps for one in trainings]
+    steps = [TrainingPlan.of(rows, one).total_steps for one in trainings]
+    effects = [
+        one.model_copy(update={"epochs": 1.0, "max_steps": count})
+        for one, count in zip(trainings, steps, strict=True)
+    ]
+    firsts = [effects.index(effect) for effect in effects]
+    new_steps = [
+        count if first == number else 0
+        for number, (first, count) in enumerate(zip(firsts, steps, strict=True))
+    ]
     return [
         Trial(
             number + 1,
             len(trainings),
             one,
             settings_in_words(training, one),
-            sum(steps[:number]),
-            sum(steps),
+            sum(new_steps[:number]),
+            sum(new_steps),
+            same_as=None if firsts[number] == number else firsts[number] + 1,
         )
         for number, one in enumerate(trainings)
     ]
+
+
+def _refuse_all_the_same(trials: Sequence[Trial]) -> None:
+    if all(trial.same_as is not None for trial in trials[1:]):
+        raise InvalidRun(
+            f"spec.training.sweep.epochs: all {len(trials)} trials are the same training of "
+            f"{trials[0].steps_in_all} steps; raise or leave out spec.training.maxSteps, or choose values further apart"
+        )
 
 
 def best_of(outcomes: Sequence[Outcome]) -> Outcome:
@@ -271,18 +306,20 @@ def _give_memory_back() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _publish_best(context: StageContext, outcomes: Sequence[Outcome]) -> Manifest:
+def _publish_best(context: StageContext, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> Manifest:
     best = best_of(outcomes)
     trial = best.trial
     folder = context.work_folder / "adapter"
     shutil.rmtree(folder, ignore_errors=True)
     fetch_folder(context.store, adapter_folder(trial_key(context.run_key, trial.number)), folder)
+    rows = _rows(trials, outcomes, best)
     facts: dict[str, Fact] = {name: fact for name, fact in best.facts.items() if name not in _OF_THE_TRIAL}
     facts |= {
         "runKey": context.run_key,
         "trial": trial.number,
         "trials": trial.count,
         "trialSettings": trial.settings,
+        "trialLosses": [_in_words(row) for row in rows],
         "trialsDiverged": sum(outcome.evaluation_loss is None for outcome in outcomes),
         "sweepSteps": sum(outcome.steps for outcome in outcomes),
         "sweepTokens": sum(int(str(outcome.facts["tokens"])) for outcome in outcomes),
@@ -291,10 +328,22 @@ def _publish_best(context: StageContext, outcomes: Sequence[Outcome]) -> Manifes
     lines = (folder / TRAINING_LOG).read_text().splitlines()
     log = [StepRecord(**json.loads(line)) for line in lines]
     training = trial.training.model_copy(update={"micro_batch_size": best.facts["microBatchSize"]})
-    rows = [
-        TrialRow(outcome.trial.settings, outcome.steps, outcome.evaluation_loss, chosen=outcome is best)
-        for outcome in outcomes
-    ]
     write_report(folder, context.run_name, training, log, facts, rows)
     logger.info("best of %d trials: %s", trial.count, trial.settings)
     return publish_folder(context.store, adapter_folder(context.run_key), folder, ArtifactKind.ADAPTER, facts)
+
+
+def _rows(trials: Sequence[Trial], outcomes: Sequence[Outcome], best: Outcome) -> list[TrialRow]:
+    """What the page says of each trial; one that was passed over has the numbers of its twin."""
+    found = {outcome.trial.number: outcome for outcome in outcomes}
+    rows = []
+    for trial in trials:
+        outcome = found[trial.same_as or trial.number]
+        chosen = trial is best.trial
+        rows.append(TrialRow(trial.settings, outcome.steps, outcome.evaluation_loss, chosen, trial.same_as))
+    return rows
+
+
+def _in_words(row: TrialRow) -> str:
+    """Settings and loss of a trial, as the manifests of adapter and model tell them."""
+    return f"{row.settings}: {'diverged' if row.evaluation_loss is None else f'{row.evaluation_loss:.4f}'}"

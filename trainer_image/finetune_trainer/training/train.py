@@ -70,7 +70,7 @@ def _train_adapter(context: StageContext, ranks: Ranks) -> StageReport:
             "the processes of this training found different checkpoints; the next attempt looks again"
         )
     if not ranks.is_first:
-        return _follow(context, loop, resumed_from)
+        return _follow(context, loop, files, resumed_from)
     with watch_steps(context, loop, files.base_folder) as watch:
         run_to_the_end(context, loop, watch)
     manifest = _publish_adapter(context, loop, files)
@@ -78,10 +78,14 @@ def _train_adapter(context: StageContext, ranks: Ranks) -> StageReport:
     return _report(manifest, resumed_from)
 
 
-def _follow(context: StageContext, loop: TrainingLoop, resumed_from: int) -> StageReport:
+def _follow(
+    context: StageContext, loop: TrainingLoop, files: TrainingFiles, resumed_from: int
+) -> StageReport:
     """The steps of a process that is not the first: it adds its gradients, and leaves files to the first."""
-    for _ in loop.steps(context.stop_requested):
-        pass
+    watch = watch_steps(context, loop, files.base_folder) if loop.window is not None else None
+    for record in loop.steps(context.stop_requested):
+        if watch is not None:
+            watch.measure(record.step)
     if loop.state.step < loop.plan.total_steps:
         raise Preempted(f"told to stop after step {loop.state.step} of {loop.plan.total_steps}")
     return StageReport(

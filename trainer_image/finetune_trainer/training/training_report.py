@@ -82,6 +82,8 @@ class TrialRow:
     evaluation_loss: float | None
     """None when it diverged."""
     chosen: bool
+    same_as: int | None = None
+    """The number of an earlier trial that was the same training."""
 
 
 def render_report(
