@@ -25,6 +25,7 @@ from tests.finetune_operator.samples import (
     an_attempt,
     at,
     condition,
+    ended,
     later,
     seen,
 )
@@ -262,3 +263,57 @@ def test_a_result_that_this_version_does_not_know_ends_the_run_and_is_not_tried_
 
     assert decision.actions == ()
     assert condition(decision, "Ready").reason == Reason.INTERNAL_ERROR
+
+
+# how soon it is looked at again
+
+
+NO_PLACE = a_pod(None, node="", phase="Pending", unschedulable="0/9 nodes: insufficient nvidia.com/gpu")
+PULLING = ContainerFacts("stage", waiting_reason="ErrImagePull")
+
+
+@pytest.mark.parametrize(
+    ("seen_seconds", "job", "longest", "shortest"),
+    [
+        (1, None, 3, 0),
+        (1, a_job(Stage.TRAIN), 15, 5),
+        (16, a_job(Stage.TRAIN), 60, 60),
+        (1, a_job(Stage.TRAIN, suspended=True), 60, 60),
+        (9000, a_job(Stage.TRAIN, suspended=True, queue_words="Pending: 1 more needed"), 60, 60),
+        (20, a_job(Stage.TRAIN, pod=a_pod(ended(32)), suspended=True), 60, 60),
+        (20, a_job(Stage.TRAIN, pod=NO_PLACE), 60, 60),
+        (20, a_job(Stage.TRAIN, pod=a_pod(PULLING)), 15, 5),
+        (20, a_holding_job(log_tail=()), 5, 5),
+    ],
+    ids=[
+        "a Job that is not in sight is soon taken for gone",
+        "a Job without a pod soon has a reason to tell",
+        "a Job whose pods a quota refuses waits for its event",
+        "a Job that its queue has not admitted waits for its event",
+        "however long the queue is",
+        "a Job whose place the queue took back waits for its event",
+        "a pod without a node waits for its event",
+        "a pod that holds its node may have to be stopped",
+        "a running pod tells of its progress in the log alone",
+    ],
+)
+def test_an_attempt_is_looked_at_as_often_as_time_may_change_it(seen_seconds, job, longest, shortest):
+    run = a_training(an_attempt(Stage.TRAIN, started_at=at(0)))
+
+    decision = decide(run, seen(*([job] if job else [])), later(seen_seconds))
+
+    assert decision.actions == ()
+    assert decision.requeue_after is not None
+    assert shortest <= decision.requeue_after <= longest
+
+
+@pytest.mark.parametrize("change", [{"suspend": True}, {"cancel": True}])
+def test_a_job_that_was_told_to_go_is_waited_for_by_its_event(change):
+    run = a_training(an_attempt(Stage.TRAIN), **change)
+
+    told = decide(run, seen(a_holding_job()), later(60))
+    going = decide(after(run, told), seen(a_holding_job(deleting=True)), later(63))
+
+    assert told.requeue_after == 3
+    assert going.actions == ()
+    assert going.requeue_after == 15
