@@ -37,7 +37,7 @@ class WatchedRuns:
         self._kept: dict[RunKey, str] = {}
         """Ended runs: uid of the target that serves their model; empty when none does."""
         self._uids: dict[tuple[str, str], str] = {}
-        """uid of each Deployment that was seen, by namespace and name."""
+        """uid of each Deployment that is there, by namespace and name."""
         self._told: dict[RunKey, str] = {}
         """The version of each run that an event told of last."""
         self._untold: dict[RunKey, float] = {}
@@ -45,6 +45,11 @@ class WatchedRuns:
 
     def __len__(self) -> int:
         return len(self._targets)
+
+    @property
+    def deployments_known(self) -> int:
+        """How many Deployments are remembered."""
+        return len(self._uids)
 
     def run_changed(self, body: Json) -> None:
         """An event: a run was added or changed. Those that ended cost nothing."""
@@ -83,10 +88,15 @@ class WatchedRuns:
             self._queue.add(key)
 
     def deployment_changed(self, namespace: str, name: str, uid: str = "") -> None:
-        """A Deployment changed; perhaps it is some run's target. An ended run is only told of one made anew."""
+        """A Deployment changed, or is gone when it has no uid; perhaps it is some run's target.
+
+        An ended run is only told of one made anew.
+        """
         anew = bool(uid) and self._uids.get((namespace, name)) != uid
         if uid:
             self._uids[namespace, name] = uid
+        else:
+            self._uids.pop((namespace, name), None)
         for key, target in self._targets.items():
             if target != name or key.namespace != namespace:
                 continue

@@ -131,3 +131,12 @@ def test_silence_counts_from_the_new_watch_and_ends_with_the_run():
 
     runs.run_gone(BLOG)
     assert runs.silent_seconds() == 0
+
+
+def test_a_deployment_that_is_gone_is_forgotten():
+    runs = WatchedRuns(Keys())
+    for number in range(3):
+        runs.deployment_changed("preview", f"branch-{number}", f"uid-{number}")
+        runs.deployment_changed("preview", f"branch-{number}")
+
+    assert runs.deployments_known == 0
