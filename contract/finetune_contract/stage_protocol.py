@@ -175,6 +175,10 @@ class TrainingOverlay(ContractModel):
         return json.dumps(self.to_wire(), separators=(",", ":"), sort_keys=True)
 
 
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""What every reader of JSON holds exactly."""
+
+
 class ProgressLine(ContractModel):
     """One line of JSON on stdout. Fields that a reader does not know are passed over: a newer trainer may say more."""
 
@@ -182,9 +186,9 @@ class ProgressLine(ContractModel):
 
     finetune: Literal["progress"] = "progress"
     stage: Stage
-    step: int = 0
+    step: Count = 0
     """Steps done."""
-    total_steps: int = 0
+    total_steps: Count = 0
     """Steps in all; 0 when not known."""
     loss: float | None = None
     """Training loss, mean since the last line."""

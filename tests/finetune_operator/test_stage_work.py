@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic.alias_generators import to_camel
 
 from finetune_contract.run_status import Phase, PodUse, Reason
 from finetune_contract.stage_protocol import ExitCode, ProgressLine, Stage
@@ -317,3 +319,44 @@ def test_a_job_that_was_told_to_go_is_waited_for_by_its_event(change):
     assert told.requeue_after == 3
     assert going.actions == ()
     assert going.requeue_after == 15
+
+
+# what a stage says of itself
+
+
+@pytest.mark.parametrize(
+    ("said", "eta_seconds", "step"),
+    [
+        ({"eta_seconds": 90.4, "step": 4}, 90, 4),
+        ({"eta_seconds": float("inf"), "step": 4}, 0, 4),
+        ({"eta_seconds": float("nan"), "step": 4}, 0, 4),
+        ({"eta_seconds": -3.0, "step": 4}, 0, 4),
+        ({"eta_seconds": 1e30, "step": 4}, 0, 4),
+        ({"step": 10**400, "total_steps": 3}, 0, 0),
+        ({"step": 4, "total_steps": 10**30}, 0, 0),
+    ],
+)
+def test_numbers_that_no_status_can_hold_do_not_stop_a_pass(said, eta_seconds, step):
+    line = json.dumps({"finetune": "progress", "stage": "train"} | {to_camel(k): v for k, v in said.items()})
+    run = a_training(an_attempt(Stage.TRAIN))
+
+    progress = decide(run, seen(a_holding_job(log_tail=(line,))), later(10)).status.progress
+
+    assert progress is not None
+    assert (progress.eta_seconds, progress.step) == (eta_seconds, step)
+
+
+@pytest.mark.parametrize("said", ["", "soon", "x" * 2000])
+def test_a_line_without_a_time_that_can_be_read_is_as_old_as_its_first_sight(said):
+    line = ProgressLine(stage=Stage.TRAIN, step=4, total_steps=9, time=said).to_line()
+    run = a_training(an_attempt(Stage.TRAIN))
+
+    first = decide(run, seen(a_holding_job(log_tail=(line,))), later(10))
+    again = decide(after(run, first), seen(a_holding_job(log_tail=(line,))), later(15))
+    silent = decide(after(run, again), seen(a_holding_job(log_tail=(line,))), later(131))
+
+    assert first.status.progress is not None
+    assert silent.status.progress is not None
+    assert first.status.progress.updated_at == at(10)
+    assert not first.status.progress.stale
+    assert silent.status.progress.stale
