@@ -1,4 +1,5 @@
-"""The chart's fence around the stages, where policies are enforced: pods with a stage's labels open connections."""
+"""The chart's fences around the stages and the operator, where policies are enforced: pods with their labels open
+connections."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import yaml
 
 from devcluster.access import Access
 from devcluster.kubectl import tools_folder
+from finetune_contract.run_spec import RolloutSpec
 from finetune_contract.stage_protocol import MASTER_PORT, Stage
 
 pytestmark = pytest.mark.on_cluster
@@ -37,15 +39,22 @@ print(json.dumps({name: reached(*place) for name, place in json.loads(sys.argv[1
 LISTEN = (
     "import http.server as h; h.ThreadingHTTPServer(('', {port}), h.BaseHTTPRequestHandler).serve_forever()"
 )
-LISTENERS = {"store": STORE_PORT, "site": STORE_PORT, "neighbour": STORE_PORT, "other-node": MASTER_PORT}
+LISTENERS = {
+    "store": STORE_PORT,
+    "site": STORE_PORT,
+    "chat": RolloutSpec.model_fields["serving_port"].default,
+    "other-node": MASTER_PORT,
+}
 """Pods by name, and the port on which each answers; other-node is the second pod of a training."""
-OPEN_TO_ALL = {"store", "name service"}
+OUTSIDE = {"store", "site", "chat", "API server", "name service"}
+NEEDED = {"store", "name service"}
 REACHES = {
-    "dataset": OPEN_TO_ALL | {"site", "API server"},
-    "train": OPEN_TO_ALL | {"other-node"},
-    "package": OPEN_TO_ALL,
-    "evaluate": OPEN_TO_ALL,
-    "neighbour": OPEN_TO_ALL | {"site", "API server"},
+    "dataset": OUTSIDE,
+    "train": NEEDED | {"other-node"},
+    "package": NEEDED,
+    "evaluate": NEEDED,
+    "neighbour": OUTSIDE,
+    "operator": {"chat", "API server", "name service"},
 }
 """Who opens connections, and to what it may."""
 
@@ -71,7 +80,7 @@ class Fence:
         return {name for name, reached in json.loads(text).items() if reached}
 
 
-def a_pod(name: str, stage: str, port: int | None) -> dict[str, Any]:
+def a_pod(name: str, labels: dict[str, str], port: int | None = None) -> dict[str, Any]:
     line = LISTEN.format(port=port) if port else "import time; time.sleep(3600)"
     container = {
         "name": "main",
@@ -82,7 +91,7 @@ def a_pod(name: str, stage: str, port: int | None) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": {"finetune-operator.io/stage": stage} if stage else {}},
+        "metadata": {"name": name, "labels": labels},
         "spec": {
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
@@ -91,11 +100,16 @@ def a_pod(name: str, stage: str, port: int | None) -> dict[str, Any]:
     }
 
 
+def of_stage(stage: Stage) -> dict[str, str]:
+    return {"finetune-operator.io/stage": stage.value}
+
+
 def policies(namespace: str, store: str) -> list[dict[str, Any]]:
-    """Those of the chart about stages, with the store named by its address."""
+    """Those of the chart, with the store named by its address."""
     way_out = [{"to": [{"ipBlock": {"cidr": f"{store}/32"}}], "ports": [{"port": STORE_PORT}]}]
     command = [str(tools_folder() / "helm"), "template", "tuner", str(CHART), f"--namespace={namespace}"]
     settings = ["--set-json", f"stageNetworkPolicy.egress={json.dumps(way_out)}"]
+    settings += ["--set", "networkPolicy.enabled=true"]
     done = subprocess.run([*command, *settings], capture_output=True, text=True, check=True, timeout=60)
     return [found for found in yaml.safe_load_all(done.stdout) if found and found["kind"] == "NetworkPolicy"]
 
@@ -105,28 +119,30 @@ def fence(cluster: Access) -> Iterator[Fence]:
     name = f"fence-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", name)
     made = Fence(cluster, name)
-    stages = [a_pod(stage.value, stage.value, None) for stage in Stage]
+    operator = {"app.kubernetes.io/name": "finetune-operator", "app.kubernetes.io/instance": "tuner"}
+    callers = [a_pod(stage.value, of_stage(stage)) for stage in Stage]
+    callers += [a_pod("neighbour", {}), a_pod("operator", operator)]
     listeners = [
-        a_pod(pod, Stage.TRAIN.value if pod == "other-node" else "", port) for pod, port in LISTENERS.items()
+        a_pod(pod, of_stage(Stage.TRAIN) if pod == "other-node" else {}, port)
+        for pod, port in LISTENERS.items()
     ]
-    made.apply([*stages, *listeners])
+    made.apply([*callers, *listeners])
     made.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
     for pod, port in LISTENERS.items():
         address = made.kubectl("get", "pod", pod, "--output=jsonpath={.status.podIP}")
         made.places[pod] = (address, port)
     made.places["API server"] = (cluster.node_ip, 6443)
     made.places["name service"] = ("kube-dns.kube-system.svc.cluster.local", 53)
-    made.places.pop("neighbour")
     yield made
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def test_without_a_policy_every_stage_reaches_everything(fence: Fence) -> None:
-    for stage in Stage:
-        assert fence.reached_by(stage.value) == set(fence.places)
+def test_without_a_policy_everybody_reaches_everything(fence: Fence) -> None:
+    for pod in REACHES:
+        assert fence.reached_by(pod) == set(fence.places)
 
 
-def test_each_stage_reaches_what_it_needs_and_nobody_reaches_a_stage(fence: Fence) -> None:
+def test_everybody_reaches_what_it_needs_and_nobody_reaches_a_stage(fence: Fence) -> None:
     fence.apply(policies(fence.namespace, fence.places["store"][0]))
 
     deadline = time.monotonic() + EFFECTIVE_SECONDS
