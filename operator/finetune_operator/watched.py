@@ -40,6 +40,8 @@ class WatchedRuns:
         """uid of each Deployment that is there, by namespace and name."""
         self._told: dict[RunKey, str] = {}
         """The version of each run that an event told of last."""
+        self._wakers: dict[RunKey, tuple[object, ...]] = {}
+        """What an event said of each run last, of that which is worth a look."""
         self._untold: dict[RunKey, float] = {}
         """Since when a list shows a version that no event has told of."""
 
@@ -52,18 +54,24 @@ class WatchedRuns:
         return len(self._uids)
 
     def run_changed(self, body: Json) -> None:
-        """An event: a run was added or changed. Those that ended cost nothing."""
+        """An event: a run was added or changed. Those that ended cost nothing.
+
+        A pass that only wrote down what it saw would see the same again: its own words wake nobody.
+        """
         key = reading.run_key(body)
         self._told[key] = _version(body)
         self._untold.pop(key, None)
-        self._look_at(key, body)
+        wakers = reading.wakers(body)
+        known, self._wakers[key] = self._wakers.get(key), wakers
+        self._look_at(key, body, wake=known != wakers)
 
-    def _look_at(self, key: RunKey, body: Json) -> None:
+    def _look_at(self, key: RunKey, body: Json, *, wake: bool = True) -> None:
         target, kept_as = reading.target_of(body), reading.kept_target_uid(body)
         if not reading.is_settled(body):
             self._kept.pop(key, None)
             self._targets[key] = target
-            self._queue.add(key)
+            if wake:
+                self._queue.add(key)
             return
         self._targets[key] = target if kept_as else ""
         first = key not in self._kept
@@ -78,6 +86,7 @@ class WatchedRuns:
             logger.info("run gone: run=%s", key)
         self._kept.pop(key, None)
         self._told.pop(key, None)
+        self._wakers.pop(key, None)
         self._untold.pop(key, None)
         self._queue.forget(key)
 
