@@ -1,4 +1,4 @@
-"""Kubernetes on one node: control plane, containerd, kubelet, proxy, name server and a GPU in name only.
+"""Kubernetes on one node: control plane, containerd, kubelet, proxy, policies, name server and a GPU in name only.
 
 Everything runs inside the instance's namespaces (namespaces.py), so upstream's default paths hold and nothing has to be
 cleaned up on the host. Knows no part outside Kubernetes.
@@ -21,13 +21,17 @@ from devcluster.progress import Progress
 
 PART = "node"
 GPU_RESOURCE = "nvidia.com/gpu"
+BRIDGE = "cni0"
 POD_NETWORK, SERVICE_NETWORK = "10.244.0.0/16", "10.96.0.0/16"
 API_SERVICE_IP, DNS_SERVICE_IP = "10.96.0.1", "10.96.0.10"
 NODE_NAME = "node"
 
 CONTROL_PLANE = ("etcd", "apiserver", "controller-manager", "scheduler")
-NODE_AGENTS = ("containerd", "kubelet", "proxy", "gpu")
+NODE_AGENTS = ("containerd", "kubelet", "proxy", "network-policies", "gpu")
+POLICY_QUEUE = "100"
+"""Number of the netfilter queue in which the first packet of a connection waits for its verdict."""
 
+_FIRST_PACKETS = ("--match", "conntrack", "--ctstate", "NEW")
 _VOLUME_PLUGINS = "/var/lib/kubelet/volume-plugins"
 
 
@@ -95,6 +99,7 @@ def up(node: Node, progress: Progress) -> None:
         _start(
             node, "proxy", [*_program(node, "kube-proxy"), f"--config={node.configuration / 'proxy.yaml'}"]
         )
+        _start_policies(node, progress)
         _start(node, "gpu", [*_program(node, "gpu-device-plugin"), f"--resource={GPU_RESOURCE}", "--count=1"])
         node.processes.wait_until(
             "kubelet", lambda: _is_ready(node), "the node was Ready", timeout_seconds=120
@@ -107,6 +112,7 @@ def down(node: Node) -> None:
     """Lets the parts end in order, so that what is stored is whole; containers end with the namespaces."""
     for name in (
         "gpu",
+        "network-policies",
         "proxy",
         "kubelet",
         "scheduler",
@@ -231,6 +237,28 @@ def _start_containerd(node: Node) -> None:
     node.processes.wait_until("containerd", lambda: _containerd_answers(node), "containerd answered")
 
 
+def _start_policies(node: Node, progress: Progress) -> None:
+    """Has each connection that pods open judged by the NetworkPolicies, to each other and to the node's own programs.
+
+    What the node itself opens passes: kubelets probe pods whatever a policy says.
+    """
+    arguments = [f"--kubeconfig={node.instance.kubeconfig}", f"--node={NODE_NAME}", f"--queue={POLICY_QUEUE}"]
+    _start(node, "network-policies", [*_program(node, "network-policies"), *arguments])
+    for chain in (["FORWARD"], ["INPUT", "--in-interface", BRIDGE]):
+        rule = [*chain, *_FIRST_PACKETS, "--jump", "NFQUEUE", "--queue-bypass", "--queue-num", POLICY_QUEUE]
+        iptables = [*node.processes.entering(), "iptables", "--wait", "--table", "mangle"]
+        try:
+            run([*iptables, "--check", *rule])
+        except CommandFailed:
+            try:
+                run([*iptables, "--append", *rule])
+            except CommandFailed as error:
+                progress.say(
+                    PART, f"NetworkPolicies are not enforced, this kernel queues no packets: {error}"
+                )
+                return
+
+
 def _configuration_files(node: Node) -> dict[str, str]:
     """One file a part, by its place in the configuration folder; the same every time."""
     return {
@@ -297,7 +325,7 @@ _CNI_CONFIGURATION = json.dumps(
         "plugins": [
             {
                 "type": "bridge",
-                "bridge": "cni0",
+                "bridge": BRIDGE,
                 "isGateway": True,
                 "ipMasq": True,
                 "hairpinMode": True,

@@ -193,6 +193,12 @@ class TrainingOverlay(ContractModel):
         return json.dumps(self.to_wire(), separators=(",", ":"), sort_keys=True)
 
 
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""What every reader of JSON holds exactly, and the run's status too."""
+Word = Annotated[str, Field(max_length=1024)]
+"""As long as the run's status can hold."""
+
+
 class ProgressLine(ContractModel):
     """One line of JSON on stdout. Fields that a reader does not know are passed over: a newer trainer may say more."""
 
@@ -200,9 +206,9 @@ class ProgressLine(ContractModel):
 
     finetune: Literal["progress"] = "progress"
     stage: Stage
-    step: int = 0
+    step: Count = 0
     """Steps done."""
-    total_steps: int = 0
+    total_steps: Count = 0
     """Steps in all; 0 when not known."""
     loss: float | None = None
     """Training loss, mean since the last line."""
@@ -235,17 +241,17 @@ class ProgressLine(ContractModel):
 class DatasetFacts(ContractModel):
     """What the dataset stage found out."""
 
-    digest: str
+    digest: Word
     """sha256 of the sorted rows."""
-    run_key: str
+    run_key: Word
     """sha256 of training spec, base model, dataset and trainer version."""
-    base_model: str = ""
+    base_model: Word = ""
     """Address of the base model, at its commit: the later stages take exactly this one, from the store."""
-    documents: int
-    training_examples: int
-    evaluation_examples: int
-    transfer_examples: int = 0
-    dropped: int = 0
+    documents: Count
+    training_examples: Count
+    evaluation_examples: Count
+    transfer_examples: Count = 0
+    dropped: Count = 0
     adopted: bool = False
     """A finished model and its verdict lie in the store under this run key: train, package and evaluate are skipped."""
 
@@ -253,24 +259,24 @@ class DatasetFacts(ContractModel):
 class TrainingFacts(ContractModel):
     """What the train stage did."""
 
-    steps: int
+    steps: Count
     final_loss: float
     tokens: int = 0
     tokens_per_second: float = 0.0
     seconds: float = 0.0
-    resumed_from_step: int = 0
+    resumed_from_step: Count = 0
 
 
 class ModelFacts(ContractModel):
     """The stored model."""
 
-    uri: str
+    uri: Word
     """Folder in the store."""
-    manifest_sha256: str
-    size_bytes: int
-    serving_bytes: Annotated[int, Field(ge=0)] = 0
+    manifest_sha256: Word
+    size_bytes: Count
+    serving_bytes: Count = 0
     """Size of the files that the model server needs; 0 when not known."""
-    context_bytes_per_token: Annotated[int, Field(ge=0)] = 0
+    context_bytes_per_token: Count = 0
     """Memory for a token of context, keys and values of 16 bits over all layers; 0 when not known."""
 
 

@@ -17,6 +17,7 @@ from finetune_operator.cluster import Cluster, connected, load_access
 from finetune_operator.errors import InvalidSettings, OperatorError
 from finetune_operator.handlers import watch
 from finetune_operator.leadership import Leadership
+from finetune_operator.listable import listable
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import Settings, read_settings
@@ -32,7 +33,6 @@ STOP_SECONDS = 3.0
 """After this the process ends whatever still hangs: another replica may be acting."""
 SILENT_RESYNCS = 3
 LEASE_SILENT_SECONDS = 60.0
-MISSING_SECONDS = 5.0
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ class Process:
 
     async def _lead(self, stopped: asyncio.Task[bool]) -> int:
         parts = {
-            asyncio.create_task(self._keep_watching(), name="watch"),
+            asyncio.create_task(self._watches.run(), name="watch"),
             asyncio.create_task(self._queue.run(), name="queue"),
             asyncio.create_task(self._resync(), name="resync"),
             asyncio.create_task(self._leadership.keep(), name="lease"),
@@ -130,23 +130,9 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
 
-    async def _keep_watching(self) -> None:
-        """Watch, once the resource is there: kopf would watch nothing for ever where it is not."""
-        for namespace in self._settings.watch_namespaces:
-            await self._until_listed(namespace)
-        await self._watches.run()
-
     async def _watch(self, started: asyncio.Event, stop: asyncio.Event) -> None:
-        await watch(self._runs, self._settings.watch_namespaces, started=started, stop=stop)
-
-    async def _until_listed(self, namespace: str) -> None:
-        while True:
-            try:
-                await self._cluster.list_runs(namespace)
-                return
-            except OperatorError as error:
-                logger.warning("runs cannot be listed, is the CRD there? namespace=%s: %s", namespace, error)
-                await asyncio.sleep(MISSING_SECONDS)
+        namespaces = await listable(self._cluster.list_runs, self._settings.watch_namespaces)
+        await watch(self._runs, namespaces, started=started, stop=stop)
 
     async def _resync(self) -> None:
         """List all runs from time to time: finds what no event told."""

@@ -54,6 +54,7 @@ from finetune_operator.api_group import (
 )
 from finetune_operator.attempts import RUNNING
 from finetune_operator.errors import (
+    AlreadyThere,
     ClusterRefused,
     ClusterUnavailable,
     FieldConflict,
@@ -90,6 +91,8 @@ logger = logging.getLogger(__name__)
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 REQUEST_SECONDS = 30
+LOG_SECONDS = 5
+"""The API server asks the kubelet for a log; a node that has just died does not answer."""
 LOG_LINES = 20
 END_LOG_LINES = 200
 """Of a container that ended: its progress lines are left out, and twenty others shall remain."""
@@ -279,6 +282,8 @@ class Cluster:
         container = pods[-1].container(CONTAINER_NAME) if pods else None
         if container is None or not (container.running or container.terminated):
             return None
+        if pods[-1].silent(CONTAINER_NAME):
+            return None  # the API server would wait for its kubelet, and a worker for the API server
         lines = END_LOG_LINES if container.terminated else LOG_LINES
         return await self._log_of(namespace, pods[-1].name, container, lines)
 
@@ -290,7 +295,8 @@ class Cluster:
         if container.last_terminated and not container.terminated:
             query["previous"] = "true"
         try:
-            text = await self._text("GET", f"/api/v1/namespaces/{namespace}/pods/{pod}/log", query)
+            path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+            text = await self._text("GET", path, query, timeout=LOG_SECONDS)
         except OperatorError as error:
             logger.info("log not readable: pod=%s/%s: %s", namespace, pod, error)
             return None
@@ -424,11 +430,17 @@ class Cluster:
         logger.info("record written: configmap=%s/%s", namespace, name)
 
     async def _create(self, path: str, body: Json) -> bool:
-        """POST; False when the object exists. Names hold a piece of the run's uid, so it is ours."""
+        """POST; False when the object exists. Names hold a piece of the run's uid, so it is ours.
+
+        Raises:
+            ClusterUnavailable: too many were made at once, for a quota that counts them.
+        """
         try:
             await self._call("POST", path, {"fieldManager": FIELD_MANAGER}, body)
-        except StaleObject:
+        except AlreadyThere:
             return False
+        except StaleObject as error:
+            raise ClusterUnavailable(str(error)) from error
         return True
 
     async def _delete_job(self, namespace: str, name: str) -> None:
@@ -487,7 +499,10 @@ class Cluster:
         timeout: float = REQUEST_SECONDS,
     ) -> Json:
         text = await self._text(method, path, query, body, content_type, timeout)
-        answer: Json = json.loads(text)
+        try:
+            answer: Json = json.loads(text)
+        except ValueError as error:
+            raise ClusterUnavailable(f"{method} {path}: the answer is no JSON: {error}") from error
         return answer
 
     async def _text(
@@ -557,7 +572,8 @@ def translated(status: int, text: str, place: str) -> OperatorError:
     if status == 404:
         return NotFound(words)
     if status == 409:
-        return StaleObject(words)
+        there = isinstance(body, dict) and body.get("reason") == "AlreadyExists"
+        return AlreadyThere(words) if there else StaleObject(words)
     permanent_500 = status == 500 and "failed to create typed patch object" in message
     if status in (400, 403, 405, 413, 422) or permanent_500:
         return ClusterRefused(words)

@@ -3,6 +3,7 @@
 OperatorError
     ClusterUnavailable     no answer, 5xx, 429: nobody's fault, a later try helps
     StaleObject            the object changed since it was read: read again at once
+        AlreadyThere       it was made before
     NotFound               the object is not there
     ClusterRefused         the API server will not take what we send (403, 422): a person must act
         FieldConflict      another field manager owns a field that we set
@@ -24,6 +25,10 @@ class ClusterUnavailable(OperatorError):
 
 class StaleObject(OperatorError):
     """Somebody wrote the object after it was read. Read again and decide again."""
+
+
+class AlreadyThere(StaleObject):
+    """An object of this name exists, so that none was made."""
 
 
 class NotFound(OperatorError):

@@ -146,7 +146,7 @@ def _unfinished(job: JobFacts, pod: PodFacts, spec: FineTuneRunSpec, now: dateti
     if pod.unschedulable:
         return Judgement(Outcome.WAITING, Reason.UNSCHEDULABLE, pod.unschedulable)
     container = pod.container(CONTAINER_NAME)
-    if container is not None and container.running and container.ready and not pod.ready and pod.phase:
+    if pod.silent(CONTAINER_NAME):
         words = f"node {pod.node} does not answer; what the pod did last is kept, and nothing is stopped"
         return Judgement(Outcome.RUNNING, Reason.NODE_LOST, words, None, pod.node)
     if container is None or container.running:

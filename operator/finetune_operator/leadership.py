@@ -74,7 +74,7 @@ class Leadership:
         """
         while True:
             await asyncio.sleep(RETRY_SECONDS)
-            if await self._try():
+            if await self._try_in_time():
                 continue
             if self.held is False:
                 raise LeadershipLost("another replica holds the lease")
@@ -96,6 +96,16 @@ class Leadership:
             logger.info("lease released: identity=%s", self._identity)
         except OperatorError as error:
             logger.warning("lease not released: %s", error)
+
+    async def _try_in_time(self) -> bool:
+        """One attempt to renew, given up when an answer would come too late to act on."""
+        left = RENEW_WITHIN_SECONDS - (self._monotonic() - (self._renewed_at or 0.0))
+        try:
+            async with asyncio.timeout(max(0.0, left)):
+                return await self._try()
+        except TimeoutError:
+            logger.warning("lease: the API server does not answer in time")
+            return False
 
     async def _try(self) -> bool:
         """One attempt to take or renew; a failing API server is logged and means no."""

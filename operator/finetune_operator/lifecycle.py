@@ -23,14 +23,14 @@ from finetune_operator.actions import Decision, DeleteJob
 from finetune_operator.attempts import Book, read_book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
 from finetune_operator.observed import JobFacts, Observed, Run, SmokeJob
-from finetune_operator.outlook import OVER, REFUSED_SECONDS, STOPPING_SECONDS, Mood, Outlook
+from finetune_operator.outlook import OVER, REFUSED_SECONDS, Mood, Outlook
 from finetune_operator.rollout.champion import drop_below_live
 from finetune_operator.rollout.keeping import given_back, keeps_target
 from finetune_operator.rollout.patch import pointer_to
 from finetune_operator.rollout.record import PUBLISHED, record, record_name
 from finetune_operator.rollout.states import TOUCHED, Step, advance, holds_unwritten_patch
 from finetune_operator.rollout.targets import current_target
-from finetune_operator.stage_work import stop_all, work_on
+from finetune_operator.stage_work import stop_all, stopping_seconds, work_on
 from finetune_operator.stages import STAGES
 from finetune_operator.status_writing import status_of
 from finetune_operator.usage import NO_PRICES, Prices
@@ -138,7 +138,8 @@ def _stop(run: Run, book: Book, observed: Observed, reason: Reason, now: datetim
     if stopping:
         words = f"stopping {', '.join(stopping)}"
         phase = run.status.phase or Phase.PENDING
-        return book, Outlook(phase, Mood.WORKING, reason, words, conditions, actions, STOPPING_SECONDS)
+        look_again = stopping_seconds(actions)
+        return book, Outlook(phase, Mood.WORKING, reason, words, conditions, actions, look_again)
     if cancelled:
         return book, Outlook(
             Phase.CANCELLED, Mood.FAILED, reason, "cancelled by spec.cancel; nothing is running", conditions

@@ -106,6 +106,11 @@ class PodFacts:
         """Its containers may hold what they asked for; a pod that ended holds nothing, even while it is listed."""
         return self.phase in UNENDED_PHASES
 
+    def silent(self, name: str) -> bool:
+        """Its node does not answer: the container was ready when the kubelet last spoke, and the pod is not."""
+        container = self.container(name)
+        return bool(container and container.running and container.ready and not self.ready and self.phase)
+
     def container(self, name: str) -> ContainerFacts | None:
         """The container of that name."""
         return next((container for container in self.containers if container.name == name), None)

@@ -12,6 +12,9 @@ from finetune_operator.conditions import Wanted
 RUNNING_SECONDS = 5.0
 """How often the log of a running stage is read."""
 WAITING_SECONDS = 15.0
+"""How often something is looked at that an event tells of, and that time alone may change as well."""
+QUEUED_SECONDS = 60.0
+"""How often a Job is looked at that waits for its place: an event lets it go on, and there may be thousands."""
 STOPPING_SECONDS = 3.0
 REFUSED_SECONDS = 60.0
 

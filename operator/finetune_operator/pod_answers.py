@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import aiohttp
 
@@ -29,14 +31,26 @@ async def _ask(session: aiohttp.ClientSession, pod: PodFacts, port: int) -> Serv
         return ServedModel(pod.name, problem="it has no address")
     try:
         async with session.get(url, allow_redirects=False) as response:
-            body = await response.json(content_type=None) if _short(response) else None
+            body = _read(await _beginning(response))
             model = body.get("model") if isinstance(body, dict) else None
             if response.status == 200 and isinstance(model, str) and model:
                 return ServedModel(pod.name, model)
             return ServedModel(pod.name, problem=f"GET {url} gave status {response.status} and no model")
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         return ServedModel(pod.name, problem=f"GET {url}: {type(error).__name__} {error}"[:300])
 
 
-def _short(response: aiohttp.ClientResponse) -> bool:
-    return (response.content_length or 0) <= MAX_ANSWER_BYTES
+async def _beginning(response: aiohttp.ClientResponse) -> bytes:
+    """The whole answer, or as much of it as a pod may say."""
+    try:
+        return await response.content.readexactly(MAX_ANSWER_BYTES)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+
+
+def _read(answer: bytes) -> Any:
+    """The JSON; None when it is something else, or goes on and on."""
+    try:
+        return json.loads(answer)
+    except (ValueError, RecursionError):
+        return None

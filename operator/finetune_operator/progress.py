@@ -7,9 +7,11 @@ from datetime import datetime
 from finetune_contract.run_status import Progress
 from finetune_contract.stage_protocol import CONTAINER_NAME, ProgressLine, Stage
 from finetune_operator.observed import JobFacts
-from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
+from finetune_operator.timestamps import from_rfc3339, in_words, seconds_since, to_rfc3339
 
 SILENT_SECONDS = 120.0
+LONGEST_ESTIMATE_SECONDS = 365 * 86_400
+MAX_TIME_LENGTH = 64
 
 
 def read_progress(
@@ -26,11 +28,13 @@ def read_progress(
             before, stale=log_tail is None or seconds_since(before.updated_at, now) > SILENT_SECONDS
         )
     mine = before if before is not None and before.stage == stage else None
-    updated_at = line.time or (before.updated_at if before else "") or to_rfc3339(now)
     loss = f"{line.loss:.4f}" if line.loss is not None else (before.loss if before else "")
-    eta = line.eta_seconds
     message = line.message[:1024]
     moved = mine is None or not mine.moved_at or (mine.step, mine.message) != (line.step, message)
+    if from_rfc3339(line.time):
+        updated_at = line.time[:MAX_TIME_LENGTH]
+    else:
+        updated_at = to_rfc3339(now) if moved or mine is None else mine.updated_at
     progress = Progress(
         stage=stage,
         step=line.step,
@@ -38,7 +42,7 @@ def read_progress(
         percent=min(100, max(0, round(100 * line.step / line.total_steps))) if line.total_steps > 0 else 0,
         loss=loss,
         tokens_per_second=f"{line.tokens_per_second:.0f}" if line.tokens_per_second is not None else "",
-        eta_seconds=max(0, round(eta)) if eta is not None else 0,
+        eta_seconds=_seconds_left(line.eta_seconds),
         message=message,
         updated_at=updated_at,
         moved_at=to_rfc3339(now) if moved or mine is None else mine.moved_at,
@@ -68,6 +72,11 @@ def without_estimate(progress: Progress | None) -> Progress | None:
     if progress is None:
         return None
     return progress.model_copy(update={"eta": "", "eta_seconds": 0, "stale": False})
+
+
+def _seconds_left(eta: float | None) -> int:
+    """Whole seconds; 0 when the stage does not know, or names what is no length of time."""
+    return round(eta) if eta is not None and 0 <= eta <= LONGEST_ESTIMATE_SECONDS else 0
 
 
 def _shown(progress: Progress, *, stale: bool) -> Progress:

@@ -71,6 +71,18 @@ def kept_target_uid(body: Json) -> str:
     return str(rollout.get("targetUid") or "") if live else ""
 
 
+def wakers(body: Json) -> tuple[object, ...]:
+    """What of a run must change for a look at it: not what the operator only noted, such as its progress."""
+    metadata, status = body["metadata"], body.get("status") or {}
+    return (
+        metadata.get("uid"),
+        metadata.get("generation"),
+        metadata.get("deletionTimestamp"),
+        status.get("phase"),
+        dict(status.get("rollout") or {}),
+    )
+
+
 def targets_of(body: Json) -> tuple[str, ...]:
     """Names of the Deployments that a run rolls out to, in their order."""
     rollout = (body.get("spec") or {}).get("rollout") or {}

@@ -109,6 +109,9 @@ class Reconciler:
             return AT_ONCE
         except NotFound:
             return None
+        except ClusterRefused as error:
+            logger.warning("status refused: run=%s: %s", run.key, error)
+            return await self._say_refused(run, str(error))
         if decision.status.phase is not run.status.phase:
             logger.info(
                 "run moved: run=%s phase=%s from=%s", run.key, decision.status.phase, run.status.phase or "-"
@@ -116,6 +119,13 @@ class Reconciler:
         events = transitions(run.status, decision.status)
         if events:
             await self._cluster.publish(run, events, to_rfc3339(self._clock()))
+        return decision.requeue_after
+
+    async def _say_refused(self, run: Run, message: str) -> float | None:
+        """Tell in the status that is there that the newest one cannot be written; what was done is found again."""
+        decision = refused(run, message, self._clock())
+        if decision.status != run.status:
+            await self._cluster.write_status(run, decision.status)
         return decision.requeue_after
 
     async def _say_invalid(self, key: RunKey, body: dict[str, Any], message: str) -> float:

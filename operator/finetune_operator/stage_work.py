@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,10 +15,17 @@ from finetune_operator.attempts import Book
 from finetune_operator.child_names import job_name
 from finetune_operator.conditions import false, unknown
 from finetune_operator.failure_classes import Budget, allowed, backoff_seconds, budget_of
-from finetune_operator.failures import Outcome
+from finetune_operator.failures import PODLESS_SECONDS, Judgement, Outcome
 from finetune_operator.limits import limit_reached
 from finetune_operator.observed import JobFacts, Observed, Run
-from finetune_operator.outlook import RUNNING_SECONDS, STOPPING_SECONDS, WAITING_SECONDS, Mood, Outlook
+from finetune_operator.outlook import (
+    QUEUED_SECONDS,
+    RUNNING_SECONDS,
+    STOPPING_SECONDS,
+    WAITING_SECONDS,
+    Mood,
+    Outlook,
+)
 from finetune_operator.progress import idle_seconds, read_progress, started
 from finetune_operator.rollout.preflight import obstacle_to_start
 from finetune_operator.rollout.states import OBSTACLE_SECONDS
@@ -72,7 +80,7 @@ def _after_failure(
         words,
         (unknown(definition.condition, Reason.RETRYING, words),),
         tuple(actions),
-        max(1.0, wait) if wait > 0 else STOPPING_SECONDS,
+        max(1.0, wait) if wait > 0 else stopping_seconds(actions),
     )
     return book, outlook
 
@@ -104,7 +112,9 @@ def _give_up(
     if stopping:
         words = f"{words}; stopping {', '.join(stopping)}"
         wanted = (unknown(definition.condition, reason, words),)
-        outlook = Outlook(definition.phase, Mood.WORKING, reason, words, wanted, actions, STOPPING_SECONDS)
+        outlook = Outlook(
+            definition.phase, Mood.WORKING, reason, words, wanted, actions, stopping_seconds(actions)
+        )
         return book, outlook
     wanted = (false(definition.condition, reason, words),)
     return book, Outlook(Phase.FAILED, Mood.FAILED, reason, words, wanted)
@@ -123,6 +133,21 @@ def stop_all(
     book = book.closed_as({job.name for job in live}, reason, now, words)
     names = (*(job.name for job in live), *unseen)
     return book, names, tuple(DeleteJob(name) for name in (*leaving, *unseen))
+
+
+def stopping_seconds(actions: Sequence[Action]) -> float:
+    """When Jobs that are to go are looked at again: once there is nothing to do but wait, their events tell."""
+    return STOPPING_SECONDS if actions else WAITING_SECONDS
+
+
+def _waiting_seconds(judgement: Judgement | None, job: JobFacts | None, now: datetime) -> float:
+    """When an attempt that waits is looked at again, should no event tell of it before."""
+    if judgement is None or job is None:
+        return STOPPING_SECONDS  # no event tells that it never came
+    refused = not job.pods and seconds_since(job.created_at, now) > PODLESS_SECONDS
+    if job.suspended or refused or any(pod.unschedulable for pod in job.pods):
+        return QUEUED_SECONDS
+    return WAITING_SECONDS
 
 
 def _reason(result: str) -> Reason:
@@ -194,7 +219,7 @@ def _follow(
             words,
             (unknown(definition.condition, reason, words),),
             (),
-            WAITING_SECONDS if judgement and job and job.pods else STOPPING_SECONDS,
+            _waiting_seconds(judgement, job, now),
         )
     log_tail = job.log_tail if job else None
     progress = read_progress(book.status.progress, definition.stage, log_tail, now)

@@ -37,28 +37,41 @@ class WatchedRuns:
         self._kept: dict[RunKey, str] = {}
         """Ended runs: uid of the target that serves their model; empty when none does."""
         self._uids: dict[tuple[str, str], str] = {}
-        """uid of each Deployment that was seen, by namespace and name."""
+        """uid of each Deployment that is there, by namespace and name."""
         self._told: dict[RunKey, str] = {}
         """The version of each run that an event told of last."""
+        self._wakers: dict[RunKey, tuple[object, ...]] = {}
+        """What an event said of each run last, of that which is worth a look."""
         self._untold: dict[RunKey, float] = {}
         """Since when a list shows a version that no event has told of."""
 
     def __len__(self) -> int:
         return len(self._targets)
 
+    @property
+    def deployments_known(self) -> int:
+        """How many Deployments are remembered."""
+        return len(self._uids)
+
     def run_changed(self, body: Json) -> None:
-        """An event: a run was added or changed. Those that ended cost nothing."""
+        """An event: a run was added or changed. Those that ended cost nothing.
+
+        A pass that only wrote down what it saw would see the same again: its own words wake nobody.
+        """
         key = reading.run_key(body)
         self._told[key] = _version(body)
         self._untold.pop(key, None)
-        self._look_at(key, body)
+        wakers = reading.wakers(body)
+        known, self._wakers[key] = self._wakers.get(key), wakers
+        self._look_at(key, body, wake=known != wakers)
 
-    def _look_at(self, key: RunKey, body: Json) -> None:
+    def _look_at(self, key: RunKey, body: Json, *, wake: bool = True) -> None:
         targets, kept_as = reading.targets_of(body), reading.kept_target_uid(body)
         if not reading.is_settled(body):
             self._kept.pop(key, None)
             self._targets[key] = targets
-            self._queue.add(key)
+            if wake:
+                self._queue.add(key)
             return
         last = targets[-1] if targets else ""
         self._targets[key] = (last,) if kept_as else ()
@@ -74,6 +87,7 @@ class WatchedRuns:
             logger.info("run gone: run=%s", key)
         self._kept.pop(key, None)
         self._told.pop(key, None)
+        self._wakers.pop(key, None)
         self._untold.pop(key, None)
         self._queue.forget(key)
 
@@ -84,10 +98,15 @@ class WatchedRuns:
             self._queue.add(key)
 
     def deployment_changed(self, namespace: str, name: str, uid: str = "") -> None:
-        """A Deployment changed; perhaps it is some run's target. An ended run is only told of one made anew."""
+        """A Deployment changed, or is gone when it has no uid; perhaps it is some run's target.
+
+        An ended run is only told of one made anew.
+        """
         anew = bool(uid) and self._uids.get((namespace, name)) != uid
         if uid:
             self._uids[namespace, name] = uid
+        else:
+            self._uids.pop((namespace, name), None)
         for key, targets in self._targets.items():
             if name not in targets or key.namespace != namespace:
                 continue

@@ -13,6 +13,7 @@ import yaml
 from devcluster.kubectl import tools_folder
 from finetune_contract import VERSION
 from finetune_contract.crd_schema import custom_resource_definition
+from finetune_contract.run_spec import RolloutSpec
 
 CHART = Path(__file__).parents[2] / "charts/finetune-operator"
 KUBERNETES = "1.37"
@@ -402,7 +403,7 @@ def test_a_disruption_budget_lets_one_pod_go() -> None:
     assert budget["spec"]["maxUnavailable"] == 1
 
 
-def test_a_network_policy_leaves_probes_names_and_the_api_server() -> None:
+def test_a_network_policy_leaves_probes_names_the_api_server_and_the_question_which_model_is_served() -> None:
     documents = render("networkPolicy.enabled=true", "networkPolicy.apiServerPorts=[6443]")
     (policy,) = [
         found
@@ -411,8 +412,13 @@ def test_a_network_policy_leaves_probes_names_and_the_api_server() -> None:
     ]
 
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
-    reached = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
-    assert reached == {53, 6443}
+    anywhere = {
+        port["port"] for rule in policy["spec"]["egress"] if "to" not in rule for port in rule["ports"]
+    }
+    pods = [rule for rule in policy["spec"]["egress"] if "to" in rule]
+    assert anywhere == {53, 6443}
+    assert [rule["to"] for rule in pods] == [[{"namespaceSelector": {}}]]
+    assert [port["port"] for port in pods[0]["ports"]] == [RolloutSpec.model_fields["serving_port"].default]
 
 
 # Values

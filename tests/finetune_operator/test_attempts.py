@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+
+import pytest
+from pydantic.alias_generators import to_camel
 
 from finetune_contract.run_status import PodUse, Reason
 from finetune_contract.stage_protocol import ProgressLine, Stage
@@ -13,10 +17,12 @@ from tests.finetune_operator.samples import (
     a_failed_job,
     a_job,
     a_pod,
+    a_report,
     a_run,
     a_status,
     an_attempt,
     at,
+    ended,
     seen,
 )
 
@@ -101,3 +107,25 @@ def test_a_failed_attempt_bears_the_class_of_its_reason_and_twenty_lines():
 
     assert (attempt.result, attempt.failure_class, attempt.exit_code) == ("Diverged", "Config", 33)
     assert attempt.last_log_lines == [f"line {n}" for n in range(30, 50)]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"digest": "d" * 2000},
+        {"run_key": "k" * 2000},
+        {"base_model": "s3://b/" + "x" * 2000},
+        {"documents": 10**30},
+    ],
+    ids=["digest", "run key", "base model", "documents"],
+)
+def test_a_report_that_no_status_can_hold_is_one_that_cannot_be_read(facts):
+    good = a_report(Stage.DATASET).to_wire()
+    dataset = {**good["dataset"], **{to_camel(name): value for name, value in facts.items()}}
+    pod = a_pod(ended(0, json.dumps(good | {"dataset": dataset})))
+    run = a_run(a_status(attempts=[an_attempt(Stage.DATASET)]))
+
+    book = read_book(run, seen(a_job(Stage.DATASET, 0, pod, complete=True)), NOON)
+
+    assert book.status.attempts[-1].result == Reason.INTERNAL_ERROR
+    assert "no report that this operator can read" in book.status.attempts[-1].message

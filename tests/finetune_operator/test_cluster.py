@@ -13,6 +13,7 @@ from kubernetes.aio import client
 from finetune_contract.run_status import FineTuneRunStatus, Phase, RolloutPhase, RolloutStatus
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.actions import CreateJob, DeleteJob, PatchTarget, WriteRecord
+from finetune_operator.child_names import job_name
 from finetune_operator.cluster import Cluster, translated
 from finetune_operator.errors import (
     ClusterRefused,
@@ -498,3 +499,51 @@ def test_every_answer_of_the_api_server_has_its_error(status, body, kind):
 
 def test_an_answer_that_is_no_json_is_an_error_too():
     assert isinstance(translated(502, "<html>bad gateway</html>", "GET /x"), ClusterUnavailable)
+
+
+async def test_a_job_that_a_busy_quota_did_not_let_in_is_not_taken_for_one_that_was_there(server):
+    api, cluster = server
+    words = 'Operation cannot be fulfilled on resourcequotas "jobs": the object has been modified'
+    api.answers["POST", "/api/v1/namespaces/demo/configmaps"] = (201, {})
+    api.answers["POST", "/apis/batch/v1/namespaces/demo/jobs"] = (
+        409,
+        {"message": words, "reason": "Conflict"},
+    )
+
+    with pytest.raises(ClusterUnavailable, match="resourcequotas"):
+        await cluster.apply(a_run(), (CreateJob(Stage.TRAIN, 0, KEY, DIGEST),))
+
+
+async def test_a_node_that_does_not_answer_is_not_asked_for_a_log(server):
+    api, cluster = server
+    name = job_name("blog", UID, Stage.DATASET, 0)
+    labels = {"finetune-operator.io/stage": "dataset", "finetune-operator.io/attempt": "0"}
+    container = {"name": "stage", "ready": True, "state": {"running": {}}}
+    pod = {
+        "metadata": {"name": "pod-1", "labels": {"batch.kubernetes.io/job-name": name}},
+        "spec": {"nodeName": "dead"},
+        "status": {
+            "phase": "Running",
+            "conditions": [{"type": "Ready", "status": "False"}],
+            "containerStatuses": [container],
+        },
+    }
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (
+        200,
+        {"items": [{"metadata": {"name": name, "labels": labels}}]},
+    )
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
+
+    run = a_run(a_status(attempts=[an_attempt(Stage.DATASET)]), rollout={"mode": "None"})
+    observed = await cluster.observe(run)
+
+    assert observed.jobs[0].log_tail is None
+    assert not [path for path in api.paths() if path.endswith("/log")]
+
+
+async def test_an_answer_that_is_cut_off_is_no_answer(server):
+    api, cluster = server
+    api.answers["GET", RUNS] = (200, '{"items": [')
+
+    with pytest.raises(ClusterUnavailable, match=RUNS):
+        await cluster.list_runs("demo")

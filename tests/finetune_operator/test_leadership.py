@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -113,3 +115,22 @@ async def test_a_holder_that_cannot_renew_stops_before_the_others_may_start(repl
     with pytest.raises(LeadershipLost, match="could not be renewed"):
         await replicas.first.keep()
     assert 10 < replicas.seconds < 15
+
+
+async def test_a_holder_whose_api_server_hangs_stops_before_the_others_may_start(monkeypatch):
+    class HangingLeases(FakeLeases):
+        async def read_lease(self, namespace: str, name: str) -> dict[str, Any] | None:
+            if self.down:
+                await asyncio.Event().wait()
+            return await super().read_lease(namespace, name)
+
+    leases = HangingLeases()
+    holder = Leadership(leases, "op", "lease", "first", monotonic=time.monotonic, clock=lambda: NOON)
+    await holder.step()
+    leases.down = True
+    monkeypatch.setattr("finetune_operator.leadership.RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("finetune_operator.leadership.RENEW_WITHIN_SECONDS", 0.1)
+
+    with pytest.raises(LeadershipLost, match="could not be renewed"):
+        await asyncio.wait_for(holder.keep(), 2)
+    assert not holder.held

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from finetune_operator.observed import ServedModel
-from finetune_operator.pod_answers import ask_pods
+from finetune_operator.pod_answers import MAX_ANSWER_BYTES, ask_pods
 from tests.finetune_operator.samples import a_target_pod
 
 POD = replace(a_target_pod(), ip="127.0.0.1")
@@ -64,3 +64,22 @@ async def test_a_pod_that_cannot_be_reached_is_an_answer_too():
 
     assert "GET http://127.0.0.1:9/readyz" in served.problem
     assert unnamed.problem == "it has no address"
+
+
+async def test_an_answer_without_an_end_is_given_up_after_a_while():
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(64):
+            await response.write(b'"' + b"x" * MAX_ANSWER_BYTES)
+        return response
+
+    application = web.Application()
+    application.router.add_get("/readyz", endless)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    (served,) = await ask_pods([POD], runner.addresses[0][1])
+    await runner.cleanup()
+
+    assert served.problem.endswith("status 200 and no model")

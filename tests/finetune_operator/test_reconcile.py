@@ -183,3 +183,22 @@ async def test_runs_with_one_target_take_turns():
         reconciler = Reconciler(cluster, lambda: NOON)
         await asyncio.gather(reconciler.reconcile(KEY), reconciler.reconcile(KEY))
         assert most == expected
+
+
+async def test_a_status_that_is_refused_is_told_in_the_status_that_was_there():
+    refusal = ClusterRefused("PATCH finetuneruns/blog/status: 422 status.progress.step: Invalid value")
+
+    class Strict(Recorder):
+        async def write_status(self, run: Run, status: FineTuneRunStatus) -> None:
+            if status.attempts:
+                raise refusal
+            await super().write_status(run, status)
+
+    cluster = Strict()
+
+    again = await one_pass(cluster)
+
+    stalled = next(c for c in cluster.written["conditions"] if c["type"] == "Stalled")
+    assert stalled["status"] == "True"
+    assert "status.progress.step" in stalled["message"]
+    assert again == 60

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic.alias_generators import to_camel
 
 from finetune_contract.run_status import Phase, PodUse, Reason
 from finetune_contract.stage_protocol import ExitCode, ProgressLine, Stage
@@ -25,6 +27,7 @@ from tests.finetune_operator.samples import (
     an_attempt,
     at,
     condition,
+    ended,
     later,
     seen,
 )
@@ -262,3 +265,98 @@ def test_a_result_that_this_version_does_not_know_ends_the_run_and_is_not_tried_
 
     assert decision.actions == ()
     assert condition(decision, "Ready").reason == Reason.INTERNAL_ERROR
+
+
+# how soon it is looked at again
+
+
+NO_PLACE = a_pod(None, node="", phase="Pending", unschedulable="0/9 nodes: insufficient nvidia.com/gpu")
+PULLING = ContainerFacts("stage", waiting_reason="ErrImagePull")
+
+
+@pytest.mark.parametrize(
+    ("seen_seconds", "job", "longest", "shortest"),
+    [
+        (1, None, 3, 0),
+        (1, a_job(Stage.TRAIN), 15, 5),
+        (16, a_job(Stage.TRAIN), 60, 60),
+        (1, a_job(Stage.TRAIN, suspended=True), 60, 60),
+        (9000, a_job(Stage.TRAIN, suspended=True, queue_words="Pending: 1 more needed"), 60, 60),
+        (20, a_job(Stage.TRAIN, pod=a_pod(ended(32)), suspended=True), 60, 60),
+        (20, a_job(Stage.TRAIN, pod=NO_PLACE), 60, 60),
+        (20, a_job(Stage.TRAIN, pod=a_pod(PULLING)), 15, 5),
+        (20, a_holding_job(log_tail=()), 5, 5),
+    ],
+    ids=[
+        "a Job that is not in sight is soon taken for gone",
+        "a Job without a pod soon has a reason to tell",
+        "a Job whose pods a quota refuses waits for its event",
+        "a Job that its queue has not admitted waits for its event",
+        "however long the queue is",
+        "a Job whose place the queue took back waits for its event",
+        "a pod without a node waits for its event",
+        "a pod that holds its node may have to be stopped",
+        "a running pod tells of its progress in the log alone",
+    ],
+)
+def test_an_attempt_is_looked_at_as_often_as_time_may_change_it(seen_seconds, job, longest, shortest):
+    run = a_training(an_attempt(Stage.TRAIN, started_at=at(0)))
+
+    decision = decide(run, seen(*([job] if job else [])), later(seen_seconds))
+
+    assert decision.actions == ()
+    assert decision.requeue_after is not None
+    assert shortest <= decision.requeue_after <= longest
+
+
+@pytest.mark.parametrize("change", [{"suspend": True}, {"cancel": True}])
+def test_a_job_that_was_told_to_go_is_waited_for_by_its_event(change):
+    run = a_training(an_attempt(Stage.TRAIN), **change)
+
+    told = decide(run, seen(a_holding_job()), later(60))
+    going = decide(after(run, told), seen(a_holding_job(deleting=True)), later(63))
+
+    assert told.requeue_after == 3
+    assert going.actions == ()
+    assert going.requeue_after == 15
+
+
+# what a stage says of itself
+
+
+@pytest.mark.parametrize(
+    ("said", "eta_seconds", "step"),
+    [
+        ({"eta_seconds": 90.4, "step": 4}, 90, 4),
+        ({"eta_seconds": float("inf"), "step": 4}, 0, 4),
+        ({"eta_seconds": float("nan"), "step": 4}, 0, 4),
+        ({"eta_seconds": -3.0, "step": 4}, 0, 4),
+        ({"eta_seconds": 1e30, "step": 4}, 0, 4),
+        ({"step": 10**400, "total_steps": 3}, 0, 0),
+        ({"step": 4, "total_steps": 10**30}, 0, 0),
+    ],
+)
+def test_numbers_that_no_status_can_hold_do_not_stop_a_pass(said, eta_seconds, step):
+    line = json.dumps({"finetune": "progress", "stage": "train"} | {to_camel(k): v for k, v in said.items()})
+    run = a_training(an_attempt(Stage.TRAIN))
+
+    progress = decide(run, seen(a_holding_job(log_tail=(line,))), later(10)).status.progress
+
+    assert progress is not None
+    assert (progress.eta_seconds, progress.step) == (eta_seconds, step)
+
+
+@pytest.mark.parametrize("said", ["", "soon", "x" * 2000])
+def test_a_line_without_a_time_that_can_be_read_is_as_old_as_its_first_sight(said):
+    line = ProgressLine(stage=Stage.TRAIN, step=4, total_steps=9, time=said).to_line()
+    run = a_training(an_attempt(Stage.TRAIN))
+
+    first = decide(run, seen(a_holding_job(log_tail=(line,))), later(10))
+    again = decide(after(run, first), seen(a_holding_job(log_tail=(line,))), later(15))
+    silent = decide(after(run, again), seen(a_holding_job(log_tail=(line,))), later(131))
+
+    assert first.status.progress is not None
+    assert silent.status.progress is not None
+    assert first.status.progress.updated_at == at(10)
+    assert not first.status.progress.stale
+    assert silent.status.progress.stale

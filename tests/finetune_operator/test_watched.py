@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from finetune_operator.observed import RunKey
 from finetune_operator.watched import WatchedRuns
 
@@ -131,3 +135,65 @@ def test_silence_counts_from_the_new_watch_and_ends_with_the_run():
 
     runs.run_gone(BLOG)
     assert runs.silent_seconds() == 0
+
+
+def test_a_deployment_that_is_gone_is_forgotten():
+    runs = WatchedRuns(Keys())
+    for number in range(3):
+        runs.deployment_changed("preview", f"branch-{number}", f"uid-{number}")
+        runs.deployment_changed("preview", f"branch-{number}")
+
+    assert runs.deployments_known == 0
+
+
+def a_training_body(version: str, **changes: Any) -> dict[str, Any]:
+    status = {"phase": "Training", "progress": {"step": int(version)}} | changes.pop("status", {})
+    metadata = {"name": "blog", "namespace": "demo", "uid": "u", "generation": 1, "resourceVersion": version}
+    return {"metadata": metadata | changes, "spec": {}, "status": status}
+
+
+def test_the_words_that_the_operator_writes_into_a_status_do_not_wake_it():
+    queue = Keys()
+    runs = WatchedRuns(queue)
+    runs.run_changed(a_training_body("1"))
+    queue.added.clear()
+
+    for version in "234":
+        runs.run_changed(a_training_body(version))
+
+    assert queue.added == []
+    assert runs.silent_seconds() == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"generation": 2},
+        {"uid": "another"},
+        {"deletionTimestamp": "2026-03-01T12:00:00Z"},
+        {"status": {"phase": "Packaging"}},
+        {"status": {"rollout": {"phase": "Verifying"}}},
+    ],
+    ids=["spec", "made anew", "deleted", "phase", "rollout"],
+)
+def test_everything_else_about_a_run_wakes_the_operator(changes):
+    queue = Keys()
+    runs = WatchedRuns(queue)
+    runs.run_changed(a_training_body("1"))
+    queue.added.clear()
+
+    runs.run_changed(a_training_body("2", **changes))
+
+    assert queue.added == [BLOG]
+
+
+def test_a_run_that_comes_back_under_its_name_is_new():
+    queue = Keys()
+    runs = WatchedRuns(queue)
+    runs.run_changed(a_training_body("1"))
+    runs.run_gone(BLOG)
+    queue.added.clear()
+
+    runs.run_changed(a_training_body("2"))
+
+    assert queue.added == [BLOG]

@@ -191,11 +191,11 @@ def test_a_wrong_type_is_named(api: Api) -> None:
         ({"rollout": {"target": None}}, "spec.rollout.target is needed unless spec.rollout.mode is None"),
         ({"rollout": {"target": {}}}, "spec.rollout.target needs exactly one kind: set one of deployment"),
         (
-            {"rollout": {"target": {"deployment": {"others": ["shop", "chat"]}}}},
+            {"rollout": {"target": {"deployment": {"name": "chat", "others": ["shop", "chat"]}}}},
             "others holds name: name each Deployment once",
         ),
         (
-            {"rollout": {"mode": "Publish", "target": {"deployment": {"others": ["shop"]}}}},
+            {"rollout": {"mode": "Publish", "target": {"deployment": {"name": "chat", "others": ["shop"]}}}},
             "spec.rollout.target.deployment.others needs mode Automatic or Manual",
         ),
         (

@@ -40,6 +40,7 @@ var parts = map[string]part{
 	"kube-proxy":              command(func() *cobra.Command { return proxy.NewProxyCommand() }),
 	"kube-scheduler":          command(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
 	"kubelet":                 command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
+	"network-policies":        enforcePolicies,
 }
 
 func main() {
