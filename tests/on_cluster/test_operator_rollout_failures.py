@@ -174,7 +174,7 @@ def test_several_targets_get_the_model_one_after_the_other_and_the_first_that_fa
     assert "MODEL_ID" not in stand.env_of("second")
     assert "MODEL_ID" not in stand.env_of("third")
     assert '"nowhere" does not exist' in stand.condition("unstarted", "RolledOut")["message"]
-    assert "attempts" not in stand.status("unstarted")
+    assert stand.status("unstarted")["attempts"] == []
     stand.kubectl("delete", "deployment", "first", "second", "third")
 
 
