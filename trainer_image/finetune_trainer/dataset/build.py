@@ -186,6 +186,7 @@ def make_examples(
 
     def untaught_of(number: int, kind: ExampleKind) -> Iterator[Draft]:
         progress(number, total, message="making examples")
+        taught.forget()
         found = KINDS[kind](strange)
         yield from (d for d in found if d.reserved and d.example.document_url in untaught_urls)
 

@@ -138,6 +138,10 @@ class Corpus:
             nouns.read(text)
         self.site_noun = nouns.of_the_site()
         """What the site speaks of most, such as `mill`; for questions about what it does not have."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of what was found and worded so far; it is found again when it is asked for."""
         self._found: dict[str, tuple[Passage, ...]] = {}
         self._ways: dict[Fact, tuple[Phrasing, ...]] = {}
         self._shown: dict[Passage, str] = {}
