@@ -16,7 +16,7 @@ import pytest
 from devcluster.access import Access, access
 from devcluster.paths import Instance
 
-INSTANCE = "mine"
+INSTANCE = "test"
 ROOT = Path(__file__).parents[2]
 
 
