@@ -38,7 +38,9 @@ OPERATOR = "operator-under-test"
 Json = dict[str, Any]
 
 SERVER = """
-import http.server, json, os, threading
+import http.server, json, os, threading, time
+if os.environ.get("SILENT_WITH", "none") == os.environ.get("MODEL_ID"):
+    time.sleep(600)
 if os.environ.get("CRASHES_WITH", "none") == os.environ.get("MODEL_ID"):
     threading.Timer(float(os.environ["CRASHES_AFTER"]), os._exit, [7]).start()
 if os.environ.get("EATS_MEMORY_WITH", "none") == os.environ.get("MODEL_ID"):

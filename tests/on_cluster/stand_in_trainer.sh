@@ -1,7 +1,8 @@
 #!/bin/sh
 # Plays the stages. The run's spec directs it: the WordPress address is http://play/<train seconds>/<manifest sha256>.
 # In a training on several nodes each waits for the first one's name; one of 77 seconds runs out of memory on node 1.
-# One of 78 runs out of memory until it is given smaller steps; one of 79 hangs at its first attempt after a step.
+# One of 76 makes a model with less recall, one of 78 runs out of memory until it is given smaller steps, and one of 79 hangs
+# at its first attempt after a step.
 stage=$1
 field() { sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" /etc/finetune/run.json | head -n 1; }
 url=$(field url); bucket=$(field bucket); prefix=$(field prefix)
@@ -21,6 +22,7 @@ train)
     [ "$rank/$seconds" != 1/77 ] || { sleep 3; say '{"stage":"train","exitCode":30,"message":"out of memory"}'; exit 30; }
   fi
   [ -z "$FINETUNE_TRAINING_OVERLAY" ] || { echo "trains with $FINETUNE_TRAINING_OVERLAY"; seconds=2; }
+  [ "$seconds" != 76 ] || seconds=1
   [ "$seconds" != 78 ] || { say '{"stage":"train","exitCode":30,"message":"out of memory"}'; exit 30; }
   if [ "$seconds" = 79 ]; then
     seconds=2
@@ -39,5 +41,6 @@ train)
 package)
   say "{\"stage\":\"package\",\"model\":{\"uri\":\"s3://$bucket/$prefix\",\"manifestSha256\":\"$sha\",\"sizeBytes\":7}}" ;;
 evaluate)
-  say "{\"stage\":\"evaluate\",\"evaluation\":{\"passed\":true,\"gate\":\"passed\",\"metrics\":[{\"name\":\"answer_recall\",\"base\":0.1,\"new\":0.9}],\"reportUri\":\"s3://$bucket/$prefix/report.html\"}}" ;;
+  recall=0.9; [ "$seconds" != 76 ] || recall=0.4
+  say "{\"stage\":\"evaluate\",\"evaluation\":{\"passed\":true,\"gate\":\"passed\",\"metrics\":[{\"name\":\"answer_recall\",\"base\":0.1,\"new\":$recall}],\"reportUri\":\"s3://$bucket/$prefix/report.html\"}}" ;;
 esac
