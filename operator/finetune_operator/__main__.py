@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 
 from finetune_operator import health, operator_log
 from finetune_operator.api_group import LEASE_NAME
-from finetune_operator.cluster import Cluster, connected, load_access
+from finetune_operator.api_server import load_access
+from finetune_operator.cluster import Cluster, connected
 from finetune_operator.errors import InvalidSettings, OperatorError
 from finetune_operator.handlers import watch
 from finetune_operator.leadership import Leadership

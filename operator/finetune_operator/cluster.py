@@ -1,4 +1,4 @@
-"""The only file that speaks to the Kubernetes API: observe a run, apply actions, translate errors.
+"""What the operator asks of the Kubernetes API: observe a run, apply actions.
 
 What it uses, and so what the operator's Role must allow (there is no `secrets` verb and no `pods/exec`):
 
@@ -25,17 +25,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlencode
 
-import aiohttp
-from kubernetes.aio import client, config
-from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio import client
 
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import FineTuneRunStatus, RolloutPhase
@@ -52,6 +47,7 @@ from finetune_operator.api_group import (
     PLURAL,
     VERSION,
 )
+from finetune_operator.api_server import APPLY, ApiServer
 from finetune_operator.attempts import RUNNING
 from finetune_operator.errors import (
     AlreadyThere,
@@ -88,9 +84,6 @@ from finetune_operator.rollout.targets import current_target, targets
 
 logger = logging.getLogger(__name__)
 
-JSON = "application/json"
-APPLY = "application/apply-patch+yaml"
-REQUEST_SECONDS = 30
 LOG_SECONDS = 5
 """The API server asks the kubelet for a log; a node that has just died does not answer."""
 LOG_LINES = 20
@@ -99,26 +92,10 @@ END_LOG_LINES = 200
 LOG_BYTES = 65536
 LAST_WORDS_LINES = 3
 LAST_WORDS_LENGTH = 400
-PAGE_SIZE = 500
 KUEUE_LOOK_SECONDS = 300.0
 """Whether Kueue is installed is asked this often, and only while a Job waits for it."""
 
 Json = dict[str, Any]
-
-
-async def load_access() -> None:
-    """Find the API server: the pod's service account, or else the KUBECONFIG.
-
-    Raises:
-        ClusterUnavailable: there is neither.
-    """
-    try:
-        if os.environ.get("KUBERNETES_SERVICE_HOST"):
-            config.load_incluster_config()  # type: ignore[no-untyped-call]
-        else:
-            await config.load_kube_config()  # type: ignore[no-untyped-call]
-    except config.ConfigException as error:
-        raise ClusterUnavailable(f"no access to a cluster: {error}") from error
 
 
 @contextlib.asynccontextmanager
@@ -132,7 +109,7 @@ class Cluster:
     """The API server as the operator sees it."""
 
     def __init__(self, api: client.ApiClient, trainer_image: str) -> None:
-        self._api = api
+        self._server = ApiServer(api)
         self._trainer_image = trainer_image
         self._kueue_version = ""
         self._kueue_asked_at: float | None = None
@@ -142,13 +119,13 @@ class Cluster:
     async def list_runs(self, namespace: str) -> list[Json]:
         """All runs of a namespace, or of every one for `*`, as JSON."""
         if namespace == ALL_NAMESPACES:
-            return await self._list(f"/apis/{GROUP}/{VERSION}/{PLURAL}")
-        return await self._list(_runs(namespace))
+            return await self._server.list(f"/apis/{GROUP}/{VERSION}/{PLURAL}")
+        return await self._server.list(_runs(namespace))
 
     async def read_run(self, key: RunKey) -> Json | None:
         """The run as JSON; None when it is gone."""
         try:
-            return await self._call("GET", f"{_runs(key.namespace)}/{key.name}")
+            return await self._server.call("GET", f"{_runs(key.namespace)}/{key.name}")
         except NotFound:
             return None
 
@@ -167,7 +144,7 @@ class Cluster:
             "status": status,
         }
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        await self._call("PATCH", f"{_runs(key.namespace)}/{key.name}/status", query, body, APPLY)
+        await self._server.call("PATCH", f"{_runs(key.namespace)}/{key.name}/status", query, body, APPLY)
 
     async def publish(self, run: Run, events: Sequence[RunEvent], now: str) -> None:
         """Write Kubernetes Events. They are news, not state: one that is lost is only logged."""
@@ -194,7 +171,7 @@ class Cluster:
                 "count": 1,
             }
             try:
-                await self._call("POST", f"/api/v1/namespaces/{run.namespace}/events", None, body)
+                await self._server.call("POST", f"/api/v1/namespaces/{run.namespace}/events", None, body)
             except OperatorError as error:
                 logger.warning("event lost: run=%s reason=%s: %s", run.key, event.reason, error)
 
@@ -204,8 +181,8 @@ class Cluster:
         """Everything that the next decision needs, and nothing else."""
         selector = {"labelSelector": f"{LABEL_RUN_UID}={run.uid}"}
         jobs, pods = await asyncio.gather(
-            self._list(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", selector),
-            self._list(f"/api/v1/namespaces/{run.namespace}/pods", selector),
+            self._server.list(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", selector),
+            self._server.list(f"/api/v1/namespaces/{run.namespace}/pods", selector),
         )
         facts, smoke = await asyncio.gather(self._jobs(run, jobs, pods), self._smoke_jobs(run, jobs, pods))
         observed = await self._observe_target(run, facts) if asks_for_target(run) else Observed(jobs=facts)
@@ -219,7 +196,7 @@ class Cluster:
             return ()
         try:
             path = f"/api/v1/namespaces/{run.namespace}/configmaps/{record_name(target.name)}"
-            return read_history(await self._call("GET", path))
+            return read_history(await self._server.call("GET", path))
         except NotFound:
             return ()
 
@@ -262,7 +239,9 @@ class Cluster:
         if self._kueue_asked_at is None or now - self._kueue_asked_at > KUEUE_LOOK_SECONDS:
             self._kueue_asked_at = now
             try:
-                self._kueue_version = kueue.served_version(await self._call("GET", f"/apis/{kueue.GROUP}"))
+                self._kueue_version = kueue.served_version(
+                    await self._server.call("GET", f"/apis/{kueue.GROUP}")
+                )
             except OperatorError:
                 self._kueue_version = ""
         if not self._kueue_version:
@@ -270,7 +249,7 @@ class Cluster:
         path = f"/apis/{kueue.GROUP}/{self._kueue_version}/namespaces/{metadata['namespace']}/workloads"
         selector = {"labelSelector": f"{kueue.LABEL_JOB_UID}={metadata['uid']}"}
         try:
-            return kueue.words_of(await self._list(path, selector))
+            return kueue.words_of(await self._server.list(path, selector))
         except OperatorError as error:
             logger.info(
                 "Workload not readable: job=%s/%s: %s", metadata["namespace"], metadata["name"], error
@@ -296,7 +275,7 @@ class Cluster:
             query["previous"] = "true"
         try:
             path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-            text = await self._text("GET", path, query, timeout=LOG_SECONDS)
+            text = await self._server.text("GET", path, query, timeout=LOG_SECONDS)
         except OperatorError as error:
             logger.info("log not readable: pod=%s/%s: %s", namespace, pod, error)
             return None
@@ -308,12 +287,12 @@ class Cluster:
             return Observed(jobs=jobs)
         deployments = f"/apis/apps/v1/namespaces/{run.namespace}/deployments"
         try:
-            body = await self._call("GET", f"{deployments}/{target.name}")
+            body = await self._server.call("GET", f"{deployments}/{target.name}")
         except NotFound:
-            others = await self._list(deployments)
+            others = await self._server.list(deployments)
             return Observed(jobs=jobs, deployments=tuple(other["metadata"]["name"] for other in others))
         if not run.status.attempts and len(targets(run.spec)) > 1:
-            names = tuple(other["metadata"]["name"] for other in await self._list(deployments))
+            names = tuple(other["metadata"]["name"] for other in await self._server.list(deployments))
             missing = next((one.name for one in targets(run.spec) if one.name not in names), "")
             if missing:
                 return Observed(jobs=jobs, deployments=names, missing_target=missing)
@@ -350,7 +329,9 @@ class Cluster:
         if not claim:
             return deployment
         try:
-            body = await self._call("GET", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")
+            body = await self._server.call(
+                "GET", f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}"
+            )
         except (NotFound, ClusterRefused) as error:
             logger.info("claim not readable: claim=%s/%s: %s", namespace, claim, error)
             return deployment
@@ -363,7 +344,7 @@ class Cluster:
         if not labels:
             return ()
         selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
-        bodies = await self._list(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})
+        bodies = await self._server.list(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})
         pods = [reading.pod(body) for body in bodies]
         return tuple(await asyncio.gather(*(self._with_last_words(namespace, target, pod) for pod in pods)))
 
@@ -426,7 +407,7 @@ class Cluster:
         name = manifest["metadata"]["name"]
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         path = f"/api/v1/namespaces/{namespace}/configmaps/{name}"
-        await self._call("PATCH", path, query, manifest, APPLY)
+        await self._server.call("PATCH", path, query, manifest, APPLY)
         logger.info("record written: configmap=%s/%s", namespace, name)
 
     async def _create(self, path: str, body: Json) -> bool:
@@ -436,7 +417,7 @@ class Cluster:
             ClusterUnavailable: too many were made at once, for a quota that counts them.
         """
         try:
-            await self._call("POST", path, {"fieldManager": FIELD_MANAGER}, body)
+            await self._server.call("POST", path, {"fieldManager": FIELD_MANAGER}, body)
         except AlreadyThere:
             return False
         except StaleObject as error:
@@ -446,7 +427,9 @@ class Cluster:
     async def _delete_job(self, namespace: str, name: str) -> None:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
         try:
-            await self._call("DELETE", f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}", None, body)
+            await self._server.call(
+                "DELETE", f"/apis/batch/v1/namespaces/{namespace}/jobs/{name}", None, body
+            )
         except NotFound:
             return
         logger.info("job deleted: job=%s/%s", namespace, name)
@@ -456,85 +439,24 @@ class Cluster:
         if dry_run:
             query["dryRun"] = "All"
         path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{patch.deployment}"
-        await self._call("PATCH", path, query, patch.payload, APPLY)
+        await self._server.call("PATCH", path, query, patch.payload, APPLY)
 
     # the Lease
 
     async def read_lease(self, namespace: str, name: str) -> Json | None:
         """The Lease as JSON; None when there is none."""
         try:
-            return await self._call("GET", f"{_leases(namespace)}/{name}", timeout=5)
+            return await self._server.call("GET", f"{_leases(namespace)}/{name}", timeout=5)
         except NotFound:
             return None
 
     async def create_lease(self, namespace: str, body: Json) -> None:
         """POST a Lease; StaleObject when another was quicker."""
-        await self._call("POST", _leases(namespace), None, body, timeout=5)
+        await self._server.call("POST", _leases(namespace), None, body, timeout=5)
 
     async def replace_lease(self, namespace: str, name: str, body: Json) -> None:
         """PUT a Lease, guarded by its resourceVersion; StaleObject when another was quicker."""
-        await self._call("PUT", f"{_leases(namespace)}/{name}", None, body, timeout=5)
-
-    # the wire
-
-    async def _list(self, path: str, query: dict[str, str] | None = None) -> list[Json]:
-        """All items, page by page."""
-        items: list[Json] = []
-        token = ""
-        while True:
-            page = {**(query or {}), "limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
-            answer = await self._call("GET", path, page)
-            items += answer.get("items") or []
-            token = (answer.get("metadata") or {}).get("continue") or ""
-            if not token:
-                return items
-
-    async def _call(
-        self,
-        method: str,
-        path: str,
-        query: dict[str, str] | None = None,
-        body: Any = None,
-        content_type: str = JSON,
-        timeout: float = REQUEST_SECONDS,
-    ) -> Json:
-        text = await self._text(method, path, query, body, content_type, timeout)
-        try:
-            answer: Json = json.loads(text)
-        except ValueError as error:
-            raise ClusterUnavailable(f"{method} {path}: the answer is no JSON: {error}") from error
-        return answer
-
-    async def _text(
-        self,
-        method: str,
-        path: str,
-        query: dict[str, str] | None = None,
-        body: Any = None,
-        content_type: str = JSON,
-        timeout: float = REQUEST_SECONDS,
-    ) -> str:
-        place = f"{method} {path}"
-        resource = f"{path}?{urlencode(query)}" if query else path
-        headers = {"Accept": "application/json, */*", "Content-Type": content_type}
-        try:
-            request = await self._api.param_serialize(
-                method=method,
-                resource_path=resource,
-                header_params=headers,
-                body=body,
-                auth_settings=["BearerToken"],
-            )
-            answer: Any = await self._api.call_api(*request, _request_timeout=timeout)
-            data = await answer.read()
-        except ApiException as error:
-            raise ClusterUnavailable(f"{place}: {error.reason}") from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ClusterUnavailable(f"{place}: {type(error).__name__} {error}") from error
-        text = bytes(data).decode(errors="replace")
-        if answer.status >= 400:
-            raise translated(answer.status, text, place)
-        return text
+        await self._server.call("PUT", f"{_leases(namespace)}/{name}", None, body, timeout=5)
 
 
 def with_message(container: ContainerFacts, words: str) -> ContainerFacts:
@@ -553,28 +475,3 @@ def _runs(namespace: str) -> str:
 
 def _leases(namespace: str) -> str:
     return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-
-
-def translated(status: int, text: str, place: str) -> OperatorError:
-    """The API server's error as one of ours."""
-    try:
-        body = json.loads(text)
-    except ValueError:
-        body = {}
-    message = str(body.get("message") or text[:300]) if isinstance(body, dict) else text[:300]
-    words = f"{place}: {status} {message}"
-    causes = ((body.get("details") or {}).get("causes") or []) if isinstance(body, dict) else []
-    conflict = next((cause for cause in causes if cause.get("reason") == "FieldManagerConflict"), None)
-    if status == 409 and conflict is not None:
-        said = str(conflict.get("message") or "")
-        owner = said.split('"')[1] if said.count('"') >= 2 else "another field manager"
-        return FieldConflict(words, owner, str(conflict.get("field") or "a field"))
-    if status == 404:
-        return NotFound(words)
-    if status == 409:
-        there = isinstance(body, dict) and body.get("reason") == "AlreadyExists"
-        return AlreadyThere(words) if there else StaleObject(words)
-    permanent_500 = status == 500 and "failed to create typed patch object" in message
-    if status in (400, 403, 405, 413, 422) or permanent_500:
-        return ClusterRefused(words)
-    return ClusterUnavailable(words)

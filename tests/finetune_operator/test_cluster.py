@@ -13,8 +13,9 @@ from kubernetes.aio import client
 from finetune_contract.run_status import FineTuneRunStatus, Phase, RolloutPhase, RolloutStatus
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.actions import CreateJob, DeleteJob, PatchTarget, WriteRecord
+from finetune_operator.api_server import translated
 from finetune_operator.child_names import job_name
-from finetune_operator.cluster import Cluster, translated
+from finetune_operator.cluster import Cluster
 from finetune_operator.errors import (
     ClusterRefused,
     ClusterUnavailable,
