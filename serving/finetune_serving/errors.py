@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from finetune_contract.stage_protocol import FetchExitCode
 
+PACKAGE_AGAIN = (
+    "delete the model's folder in the store, and apply its run under another name: it is packaged anew"
+)
+"""What mends a model whose files are not those of its manifest."""
+
 
 class FetchError(Exception):
     """The model could not be brought here whole."""

@@ -23,7 +23,14 @@ from pydantic import ValidationError
 
 from finetune_contract.artifacts import MANIFEST_NAME, FileEntry, Manifest
 from finetune_contract.stage_protocol import FetchExitCode
-from finetune_serving.errors import ChecksumMismatch, FetchError, ForbiddenFile, NotFound, VolumeFull
+from finetune_serving.errors import (
+    PACKAGE_AGAIN,
+    ChecksumMismatch,
+    FetchError,
+    ForbiddenFile,
+    NotFound,
+    VolumeFull,
+)
 from finetune_serving.last_words import leave_last_words
 from finetune_serving.model_cache import ModelCache, is_digest, sync_folder, write_durably
 from finetune_serving.stores import ModelStore, open_store
@@ -206,7 +213,7 @@ def _fetch_file(store: ModelStore, entry: FileEntry, target: Path, progress: Pro
         partial.unlink()
         raise ChecksumMismatch(
             f"{store.describe(entry.path)}: expected sha256 {entry.sha256} as in the manifest, found"
-            f" {found}; the file was thrown away: publish the model again if this repeats"
+            f" {found}; the file was thrown away. If this repeats, {PACKAGE_AGAIN}"
         )
     partial.replace(target)
     sync_folder(target.parent)

@@ -17,7 +17,14 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config
 
-from finetune_serving.errors import AccessDenied, FetchError, NotFound, SizeMismatch, StoreUnavailable
+from finetune_serving.errors import (
+    PACKAGE_AGAIN,
+    AccessDenied,
+    FetchError,
+    NotFound,
+    SizeMismatch,
+    StoreUnavailable,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -95,9 +102,7 @@ class LocalFolder:
         try:
             size = path.stat().st_size
             if size != expected_size:
-                raise SizeMismatch(
-                    f"{path}: expected {expected_size} bytes, found {size}; publish the model again"
-                )
+                raise SizeMismatch(f"{path}: expected {expected_size} bytes, found {size}; {PACKAGE_AGAIN}")
             with path.open("rb") as file:
                 file.seek(start)
                 return file.read(length)
@@ -143,7 +148,7 @@ class S3Folder:
             if size.isdigit() and int(size) != expected_size:
                 raise SizeMismatch(
                     f"{self.describe(name)}: expected {expected_size} bytes as in the manifest, found {size};"
-                    " the object was replaced or not uploaded whole: publish the model again"
+                    f" the object was replaced or not uploaded whole: {PACKAGE_AGAIN}"
                 )
             body = answer["Body"].read()
             if len(body) != length:
@@ -214,12 +219,10 @@ class S3Folder:
                 kind, remedy = _REMEDIES[code]
                 return kind(f"{place}: the store answered {status} {code}; {remedy}")
             if code == "InvalidRange" or status == 416:
-                return SizeMismatch(
-                    f"{place}: the object is shorter than the manifest says; publish the model again"
-                )
+                return SizeMismatch(f"{place}: the object is shorter than the manifest says; {PACKAGE_AGAIN}")
             if status == 404:
                 return NotFound(
-                    f"{place}: there is no such object; check MODEL_URI, or publish the model again"
+                    f"{place}: there is no such object; check MODEL_URI. If it is right, {PACKAGE_AGAIN}"
                 )
             if status in (400, 401, 403):
                 return AccessDenied(
