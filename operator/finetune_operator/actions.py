@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from finetune_contract.run_status import FineTuneRunStatus
 from finetune_contract.stage_protocol import Stage, TrainingOverlay
+from finetune_operator.observed import JobFacts, SmokeJob
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class DeleteJob:
     """Stop an attempt; its pods get SIGTERM and time to save a checkpoint."""
 
     name: str
+
+
+def deletions(jobs: Iterable[JobFacts | SmokeJob]) -> tuple[DeleteJob, ...]:
+    """What stops those Jobs that may run a pod and were not told to stop."""
+    return tuple(DeleteJob(job.name) for job in jobs if job.live and not job.deleting)
 
 
 @dataclass(frozen=True)

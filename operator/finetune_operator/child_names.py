@@ -20,12 +20,12 @@ def config_map_name(run_name: str, run_uid: str) -> str:
 
 def job_name(run_name: str, run_uid: str, stage: Stage, attempt: int) -> str:
     """The Job of one attempt of one stage."""
-    return _name(run_name, run_uid, f"{stage.value}-{attempt}", JOB_LENGTH).replace(".", "-")
+    return _job_name(run_name, run_uid, f"{stage.value}-{attempt}")
 
 
 def smoke_test_name(run_name: str, run_uid: str, attempt: int) -> str:
     """The Job that tries the model beside the target."""
-    return _name(run_name, run_uid, f"smoke-{attempt}", JOB_LENGTH).replace(".", "-")
+    return _job_name(run_name, run_uid, f"smoke-{attempt}")
 
 
 def service_name(run_uid: str, stage: Stage) -> str:
@@ -38,6 +38,10 @@ def run_label(run_name: str, run_uid: str) -> str:
     if len(run_name) <= MAX_LENGTH:
         return run_name
     return _name(run_name, run_uid, "")
+
+
+def _job_name(run_name: str, run_uid: str, ending: str) -> str:
+    return _name(run_name, run_uid, ending, JOB_LENGTH).replace(".", "-")
 
 
 def _name(run_name: str, run_uid: str, ending: str, length: int = MAX_LENGTH) -> str:

@@ -78,12 +78,7 @@ def job(run: Run, start: CreateJob, trainer_image: str) -> Manifest:
         trainer_image: the operator's own setting; the spec's comes first.
     """
     definition = STAGE_BY_NAME[start.stage]
-    labels = {
-        LABEL_RUN: run_label(run.name, run.uid),
-        LABEL_RUN_UID: run.uid,
-        LABEL_STAGE: start.stage.value,
-        LABEL_ATTEMPT: str(start.attempt),
-    }
+    labels = attempt_labels(run, start.stage.value, start.attempt)
     annotations = {ANNOTATION_RUN: run.name}
     group = group_of(run, start.stage)
     nodes = group.nodes if group else 1
@@ -122,9 +117,18 @@ def _metadata(run: Run) -> Manifest:
     """Of what belongs to the run as a whole, without the name."""
     return {
         "namespace": run.namespace,
-        "labels": {LABEL_RUN: run_label(run.name, run.uid), LABEL_RUN_UID: run.uid},
+        "labels": _run_labels(run),
         "ownerReferences": [owner(run)],
     }
+
+
+def attempt_labels(run: Run, stage: str, attempt: int) -> dict[str, str]:
+    """By which a Job and its pods are found."""
+    return {**_run_labels(run), LABEL_STAGE: stage, LABEL_ATTEMPT: str(attempt)}
+
+
+def _run_labels(run: Run) -> dict[str, str]:
+    return {LABEL_RUN: run_label(run.name, run.uid), LABEL_RUN_UID: run.uid}
 
 
 def owner(run: Run) -> Manifest:

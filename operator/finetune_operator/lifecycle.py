@@ -6,7 +6,6 @@ what it decided it decides nothing new. It knows no clock, no client and no logg
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,10 +18,10 @@ from finetune_contract.run_status import (
     Reason,
     RolloutPhase,
 )
-from finetune_operator.actions import Decision, DeleteJob
+from finetune_operator.actions import Decision, deletions
 from finetune_operator.attempts import Book, read_book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
-from finetune_operator.observed import JobFacts, Observed, Run, SmokeJob
+from finetune_operator.observed import Observed, Run
 from finetune_operator.outlook import OVER, REFUSED_SECONDS, Mood, Outlook
 from finetune_operator.rollout.champion import drop_below_live
 from finetune_operator.rollout.keeping import given_back, keeps_target
@@ -128,7 +127,7 @@ def _stop(run: Run, book: Book, observed: Observed, reason: Reason, now: datetim
     """Suspend or cancel: no Job may be left running."""
     book, stopping, actions = stop_all(book, reason, now)
     stopping = (*stopping, *(job.name for job in observed.smoke_jobs if job.live))
-    actions = (*actions, *_deleted(observed.smoke_jobs))
+    actions = (*actions, *deletions(observed.smoke_jobs))
     current = next((d for d in STAGES if not book.done(d.stage)), None)
     cancelled = reason is Reason.CANCELLED
     stage_words = "cancelled by spec.cancel" if cancelled else "suspended by spec.suspend"
@@ -282,12 +281,8 @@ def _decide_nothing(run: Run, observed: Observed, now: datetime) -> Decision:
     """An ended run: only say that its newest generation was seen, and stop what should not run."""
     conditions = merged(run.status.conditions, (), run.generation, now)
     status = run.status.model_copy(update={"observed_generation": run.generation, "conditions": conditions})
-    stray = (*_deleted(observed.jobs), *_deleted(observed.smoke_jobs))
+    stray = (*deletions(observed.jobs), *deletions(observed.smoke_jobs))
     if (back := given_back(run, observed)) is not None:
         rollout, patch = back
         return Decision(status.model_copy(update={"rollout": rollout}), (*stray, patch), None)
     return Decision(status, stray, None)
-
-
-def _deleted(jobs: Iterable[JobFacts | SmokeJob]) -> tuple[DeleteJob, ...]:
-    return tuple(DeleteJob(job.name) for job in jobs if job.live and not job.deleting)

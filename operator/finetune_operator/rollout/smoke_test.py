@@ -24,14 +24,10 @@ from finetune_contract.stage_protocol import (
 from finetune_operator.actions import CreateSmokeTest
 from finetune_operator.api_group import (
     ANNOTATION_RUN,
-    LABEL_ATTEMPT,
-    LABEL_RUN,
-    LABEL_RUN_UID,
-    LABEL_STAGE,
     SMOKE_TEST,
 )
-from finetune_operator.child_names import run_label, smoke_test_name
-from finetune_operator.job_manifest import SHORTEST_TTL_SECONDS, owner
+from finetune_operator.child_names import smoke_test_name
+from finetune_operator.job_manifest import SHORTEST_TTL_SECONDS, attempt_labels, owner
 from finetune_operator.observed import DeploymentFacts, PodFacts, Run, SmokeJob
 from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MODEL_URI
 from finetune_operator.rollout.progress import Failed, Waiting, pod_trouble
@@ -97,12 +93,7 @@ def smoke_test(
 ) -> CreateSmokeTest:
     """The Job that fetches, serves and asks the model."""
     pod = deployment.pod_spec
-    labels = {
-        LABEL_RUN: run_label(run.name, run.uid),
-        LABEL_RUN_UID: run.uid,
-        LABEL_STAGE: SMOKE_TEST,
-        LABEL_ATTEMPT: str(attempt),
-    }
+    labels = attempt_labels(run, SMOKE_TEST, attempt)
     annotations = {ANNOTATION_RUN: run.name}
     fetch = _container(pod, target.fetch_container)
     server = _container(pod, target.server_container)

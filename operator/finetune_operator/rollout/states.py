@@ -11,7 +11,8 @@ from datetime import datetime
 
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import ModelPointer, Reason, RolloutPhase, RolloutStatus
-from finetune_operator.actions import Action, DeleteJob, PatchTarget
+from finetune_operator.actions import Action, PatchTarget, deletions
+from finetune_operator.child_names import smoke_test_name
 from finetune_operator.observed import NO_MODEL, DeploymentFacts, Observed, Run
 from finetune_operator.rollout.keeping import lost_its_model
 from finetune_operator.rollout.patch import payload, pointer_in, pointer_to, server_container
@@ -169,15 +170,16 @@ def _try_out(
 ) -> Step:
     """Follow the Job that serves and asks the model; the target stays as it is."""
     deployment = observed.target
-    running = tuple(DeleteJob(job.name) for job in observed.smoke_jobs if job.live and not job.deleting)
+    running = deletions(observed.smoke_jobs)
     if deployment is None or deployment.uid != rollout.target_uid:
         gone = f"{rollout.target} is gone" if deployment is None else f"{rollout.target} was made anew"
         return replace(_again(rollout, gone), actions=running)
     if not run.spec.rollout.smoke_test.questions:
         return replace(_again(rollout, "the smoke test is no more asked for"), actions=running)
-    test = smoke_test(run, target, deployment, wanted, rollout.smoke_attempts)
-    job = next((job for job in observed.smoke_jobs if job.name == test.name), None)
+    name = smoke_test_name(run.name, run.uid, rollout.smoke_attempts)
+    job = next((job for job in observed.smoke_jobs if job.name == name), None)
     if job is None:
+        test = smoke_test(run, target, deployment, wanted, rollout.smoke_attempts)
         return Step(rollout, (test,), "smoke test: its Job is made", requeue_after=LOOK_AGAIN_SECONDS)
     seen = outcome(target, deployment.shape, job, now)
     if isinstance(seen, Passed):
