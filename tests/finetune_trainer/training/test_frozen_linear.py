@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 
 from finetune_trainer.training import frozen_linear
 from finetune_trainer.training.compiled_layers import set_up_compiler
-from finetune_trainer.training.frozen_linear import FrozenLoraLinear, frozen_product
+from finetune_trainer.training.frozen_linear import FrozenLoraLinear, frozen_product, share_inputs
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 INPUTS, OUTPUTS = 256, 192
@@ -120,3 +120,75 @@ def test_the_unpacked_weight_is_not_kept_for_the_way_back():
 
     assert kept
     assert max(tensor.numel() for tensor in kept if tensor.is_floating_point()) < INPUTS * OUTPUTS
+
+
+class ThreeReaders(torch.nn.Module):
+    """Two that read the same tensor, as gate and up do, and one that reads what they make."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = (Model(True, False, "nf4", device).layer for _ in range(3))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        mixed = self.gate(inputs).tanh() * self.up(inputs)
+        found: torch.Tensor = self.down(torch.nn.functional.pad(mixed, (0, INPUTS - OUTPUTS)))
+        return found
+
+
+def readers(device: str, layers: Any = None, dropout: float = 0.0) -> torch.nn.Module:
+    config = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        lora_dropout=dropout,
+        target_modules=["gate", "up", "down"],
+        init_lora_weights=False,
+    )
+    if layers is not None:
+        config._register_custom_module(layers)
+    torch.manual_seed(3)
+    return get_peft_model(ThreeReaders(device), config).to(device)  # type: ignore[arg-type, no-any-return]
+
+
+def some_inputs(device: str) -> torch.Tensor:
+    torch.manual_seed(4)
+    return torch.randn(1, 7, INPUTS, device=device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_layers_that_share_the_first_product_train_as_if_each_had_its_own(compiled: bool, device: str):
+    expected = trained(readers(device), device)
+    model = readers(device, frozen_linear.LAYERS)
+
+    assert share_inputs(model, lambda: model(some_inputs(device))) == 1
+
+    inner = model.base_model.model  # type: ignore[union-attr]
+    assert inner.gate.followers == (inner.up,)  # type: ignore[union-attr]
+    assert inner.up.followers == inner.down.followers == ()  # type: ignore[union-attr]
+    if compiled:
+        inner.compile(fullgraph=True, dynamic=True, backend="inductor" if device == "cuda" else "aot_eager")  # type: ignore[operator]
+    for _ in range(2):  # the second time with what the first one left behind
+        model.zero_grad(set_to_none=True)
+        found = trained(model, device)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-2 if device == "cuda" else 1e-4, atol=1e-3)
+
+
+def test_a_layer_that_is_given_another_input_than_the_one_before_it_makes_its_own_product():
+    model = readers("cpu", frozen_linear.LAYERS)
+    share_inputs(model, lambda: model(some_inputs("cpu")))
+    inner: Any = model.base_model.model  # type: ignore[union-attr]
+    first, other = some_inputs("cpu"), some_inputs("cpu") + 1
+    expected = readers("cpu").base_model.model.up(other)  # type: ignore[union-attr, operator]
+
+    inner.gate(first)
+
+    torch.testing.assert_close(inner.up(other), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_layers_whose_inputs_are_dropped_at_random_share_nothing():
+    """Each drops others."""
+    model = readers("cpu", frozen_linear.LAYERS, dropout=0.1)
+
+    assert share_inputs(model, lambda: model(some_inputs("cpu"))) == 0

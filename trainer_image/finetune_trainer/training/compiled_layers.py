@@ -68,10 +68,14 @@ def compile_if_it_proves(
     Raises:
         OutOfMemoryError: the row does not fit.
     """
+    from finetune_trainer.training.frozen_linear import share_inputs
+
     implementation: str = model.config._attn_implementation  # type: ignore[union-attr, assignment]
     model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
+    plain: list[float] = []
     with torch.no_grad():
-        expected = float(first_loss())
+        share_inputs(model, lambda: plain.append(float(first_loss())))
+    (expected,) = plain
     model.set_attn_implementation(implementation)  # type: ignore[operator]
     compile_layers(model, backend)
     try:

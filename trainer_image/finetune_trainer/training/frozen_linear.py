@@ -3,11 +3,16 @@
 The same numbers as peft's layer over bitsandbytes' layer. Those hide unpacking and product behind operations that the
 compiler cannot look into, and whose way from Python to the kernel takes longer than the kernel of a small layer. Here
 the compiler makes one kernel of unpacking scales and weight. The weight is unpacked anew on the way back, never kept.
+
+Layers that read the same input, as queries, keys and values do, share the adapter's first product: the input is read
+once for all of them, and so is its gradient on the way back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +24,11 @@ from torch import Tensor
 
 class FrozenLoraLinear(PeftLinear4bit):
     """peft's layer with another forward pass; parameters, names and saved files are peft's."""
+
+    followers: tuple[FrozenLoraLinear, ...] = ()
+    """The layers called right after this one with the same input."""
+    _handed: tuple[Tensor, Tensor] | None = None
+    """The input that the layer in front was called with, and this layer's narrow product with it."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Base and adapter.
@@ -34,11 +44,73 @@ class FrozenLoraLinear(PeftLinear4bit):
         mixed = frozen_product(inputs, base.weight, base.weight.quant_state)
         if base.bias is not None:
             mixed = mixed + base.bias.to(mixed.dtype)
-        lora_a, lora_b, dropout = self.lora_A[name], self.lora_B[name], self.lora_dropout[name]
-        down: Tensor = lora_a.get_parameter("weight").to(inputs.dtype)
-        up: Tensor = lora_b.get_parameter("weight").to(inputs.dtype)
-        learned: Tensor = (dropout(inputs) @ down.t() * self.scaling[name]) @ up.t()
+        up: Tensor = self.lora_B[name].get_parameter("weight").to(inputs.dtype)
+        learned: Tensor = (self._narrow(x, inputs) * self.scaling[name]) @ up.t()
         return (mixed + learned).to(x.dtype)
+
+    def _narrow(self, x: Tensor, inputs: Tensor) -> Tensor:
+        """The adapter's first product, (..., rank); that of the followers with it."""
+        handed, self._handed = self._handed, None
+        if handed is not None and handed[0] is x:
+            return handed[1]
+        layers = (self, *self.followers)
+        down = [layer._down(inputs.dtype) for layer in layers]
+        if not self.followers:
+            (name,) = self.active_adapters
+            alone: Tensor = self.lora_dropout[name](inputs) @ down[0].t()
+            return alone
+        own: Tensor
+        own, *others = torch.split(inputs @ torch.cat(down).t(), [len(matrix) for matrix in down], dim=-1)
+        for layer, product in zip(self.followers, others, strict=True):
+            layer._handed = (x, product)
+        return own
+
+    def _down(self, dtype: torch.dtype) -> Tensor:
+        (name,) = self.active_adapters
+        down: Tensor = self.lora_A[name].get_parameter("weight").to(dtype)
+        return down
+
+    @property
+    def drops(self) -> bool:
+        """Some of its inputs are left out at random, in each layer others."""
+        return any(isinstance(part, torch.nn.Dropout) for part in self.lora_dropout.values())
+
+
+def share_inputs(model: torch.nn.Module, run: Callable[[], object]) -> int:
+    """Find layers that read the same tensor one after the other, and let them share the adapter's first product.
+
+    Args:
+        run: takes a row through the model.
+    Returns:
+        How many layers follow another one.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, FrozenLoraLinear) and not layer.drops]
+    rows: list[list[FrozenLoraLinear]] = []
+    last: list[Tensor] = []
+
+    def see(layer: FrozenLoraLinear, _: torch.nn.Module, given: tuple[Any, ...]) -> None:
+        if last and last[0] is given[0] and layer not in rows[-1]:
+            rows[-1].append(layer)
+        else:
+            rows.append([layer])
+        last[:] = given[:1]
+
+    hooks = [layer.register_forward_pre_hook(partial(see, layer)) for layer in layers]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    follow(layers, rows)
+    return sum(len(layer.followers) for layer in layers)
+
+
+def follow(layers: Sequence[FrozenLoraLinear], rows: Sequence[Sequence[FrozenLoraLinear]] = ()) -> None:
+    """The first of each row leads the others of it; layers of no row are alone."""
+    for layer in layers:
+        layer.followers = ()
+    for leader, *others in rows:
+        leader.followers = tuple(others)
 
 
 LAYERS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {PackedLinear: FrozenLoraLinear}

@@ -20,7 +20,7 @@ from finetune_trainer.errors import CudaOutOfMemory, Diverged
 from finetune_trainer.training.adapter import trainable_parameters
 from finetune_trainer.training.compiled_layers import filled_length
 from finetune_trainer.training.divergence import WINDOW, Divergence, LossWatch
-from finetune_trainer.training.losses import summed_loss
+from finetune_trainer.training.losses import RowInputs, row_inputs, summed_loss
 from finetune_trainer.training.optimizers import make_optimizer
 from finetune_trainer.training.packing import PackedBatch, TrainingPlan
 from finetune_trainer.training.ranks import ALONE, Ranks
@@ -79,6 +79,15 @@ class LoopState:
         self.log[-1] = replace(self.log[-1], checkpoint=made)
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """A step's rows, and, where they were made ahead, the inputs of those that this process learns."""
+
+    step: int
+    micro_batches: Sequence[PackedBatch] = ()
+    inputs: Sequence[RowInputs | None] = ()
+
+
 def warmup_steps(total_steps: int, warmup_ratio: float) -> int:
     """Steps before the peak."""
     return math.ceil(total_steps * warmup_ratio)
@@ -117,7 +126,7 @@ class TrainingLoop:
         self.device = device
         self.dtype = dtype
         self.state = LoopState()
-        self._packed: dict[int, list[PackedBatch]] = {}
+        self._ahead = _Ahead(step=-1)
         self.parameters = trainable_parameters(model)
         self.optimizer = make_optimizer(training.optimizer, self.parameters.values(), training.learning_rate)
         torch.manual_seed(training.seed)
@@ -156,13 +165,14 @@ class TrainingLoop:
             step, self.plan.total_steps, self.training.learning_rate, self.training.warmup_ratio
         )
         self.ranks.seed(self.training.seed, step)
-        micro_batches = self._packed.pop(step, None) or self.plan.step_micro_batches(step)
+        ahead = self._ahead if self._ahead.step == step else _Ahead(step, self.plan.step_micro_batches(step))
+        micro_batches = ahead.micro_batches
         try:
-            total = self._accumulate(micro_batches, stop_requested)
+            total = self._accumulate(ahead, stop_requested)
             if total is None:
                 return None
             norm_on_device = torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM)
-            self._pack_ahead(step + 1)  # while a GPU still computes; what follows waits for it
+            self._prepare(step + 1)  # while a GPU still computes; what follows waits for it
             mean_loss, norm = float(total), float(norm_on_device)
             if not math.isfinite(mean_loss):
                 raise Diverged(
@@ -182,22 +192,21 @@ class TrainingLoop:
         tokens = sum(batch.example_tokens for batch in micro_batches)
         return StepRecord(step + 1, mean_loss, rate, norm, tokens, time.perf_counter() - start)
 
-    def _accumulate(
-        self, micro_batches: Sequence[PackedBatch], stop_requested: Callable[[], bool]
-    ) -> Tensor | None:
+    def _accumulate(self, ahead: _Ahead, stop_requested: Callable[[], bool]) -> Tensor | None:
         """Gradients of the effective batch's mean loss over its answer tokens, and that loss, on the device.
 
         Of several processes none stops in the middle: the others would wait for its gradients.
         """
-        all_answer_tokens = sum(len(batch.labels) for batch in micro_batches)
+        all_answer_tokens = sum(len(batch.labels) for batch in ahead.micro_batches)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        shares = self.ranks.shares(micro_batches)
+        shares = self.ranks.shares(ahead.micro_batches)
         own = shares[self.ranks.number]
         for number, batch in enumerate(own):
             if number and self.ranks.count == 1 and stop_requested():
                 return None
-            loss = self.batch_loss(batch, all_answer_tokens, noise=self.training.embedding_noise)
+            inputs = ahead.inputs[number] if ahead.inputs else None
+            loss = self.batch_loss(batch, all_answer_tokens, self.training.embedding_noise, inputs)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         if self.window is not None:
@@ -205,17 +214,27 @@ class TrainingLoop:
                 self.window.follow()
         return self.ranks.add_up(self.parameters.values(), total)
 
-    def _pack_ahead(self, step: int) -> None:
-        """Rows of the next step, so that a GPU need not wait for them."""
-        self._packed.clear()
-        if step < self.plan.total_steps:
-            self._packed[step] = self.plan.step_micro_batches(step)
+    def _prepare(self, step: int) -> None:
+        """Rows of the next step, and on a GPU what they are there, so that it need not wait for them."""
+        if step >= self.plan.total_steps:
+            return
+        micro_batches = self.plan.step_micro_batches(step)
+        inputs: list[RowInputs | None] = []
+        if self.device.type == "cuda":
+            own = self.ranks.shares(micro_batches)[self.ranks.number]
+            inputs = [row_inputs(self.model, batch, self.device, self._padded_to(batch)) for batch in own]
+        self._ahead = _Ahead(step, micro_batches, inputs)
 
-    def batch_loss(self, batch: PackedBatch, divisor: int, noise: float = 0.0) -> Tensor:
+    def batch_loss(
+        self, batch: PackedBatch, divisor: int, noise: float = 0.0, inputs: RowInputs | None = None
+    ) -> Tensor:
         """Loss summed over the row's answer tokens and divided, in the loop's number format."""
-        padded_to = filled_length(len(batch)) if self.fill_rows else 0
+        padded_to = self._padded_to(batch)
         with self.autocast():
-            return summed_loss(self.model, batch, self.device, divisor, padded_to, noise=noise)
+            return summed_loss(self.model, batch, self.device, divisor, padded_to, noise, inputs)
+
+    def _padded_to(self, batch: PackedBatch) -> int:
+        return filled_length(len(batch)) if self.fill_rows else 0
 
     def autocast(self) -> AbstractContextManager[object]:
         """The number format that forward passes run in."""

@@ -6,6 +6,7 @@ has them, and lets them go. So the logits of a batch are never held, however lar
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from finetune_trainer.training import attention, fused_head, row_attention
 from finetune_trainer.training.embedding_noise import token_lengths, with_noise
 from finetune_trainer.training.head_chunks import tokens_at_once
+from finetune_trainer.training.host_copies import sent
 from finetune_trainer.training.packing import PackedBatch
 
 PLAIN_HEADS = frozenset(
@@ -25,6 +27,49 @@ PLAIN_HEADS = frozenset(
 """Families whose logits are the head's product, with a soft cap where the config names one, and nothing else."""
 
 
+@dataclass(frozen=True)
+class RowInputs:
+    """A micro-batch as the model reads it, on its device."""
+
+    token_ids: Tensor
+    """(1, T), with the padding."""
+    positions: Tensor
+    """(1, T)"""
+    mask: dict[str, Any]
+    """What attention is told of the row, by the name of its argument."""
+    label_places: Tensor
+    labels: Tensor
+    padding: int
+
+
+def row_inputs(
+    model: torch.nn.Module, batch: PackedBatch, device: torch.device, padded_to: int = 0
+) -> RowInputs | None:
+    """Everything that a row's loss needs beside the model; None where examples are run one by one.
+
+    Args:
+        padded_to: length of the row on a GPU, where attention works on whole blocks; 0 for its own.
+    """
+    causal = _causal(model)
+    implementation: str = causal.config._attn_implementation
+    if implementation not in (attention.NAME, row_attention.NAME):
+        return None
+    padding = max(0, padded_to - len(batch)) if implementation == row_attention.NAME else 0
+    mask: dict[str, Any] = (
+        {"branches": attention.branch_masks(batch, device)}
+        if implementation == attention.NAME
+        else {"row": row_attention.row_mask(batch, padding, causal.config, device)}
+    )
+    return RowInputs(
+        token_ids=sent([(*batch.token_ids, *(0,) * padding)], device),
+        positions=sent([(*batch.positions, *(0,) * padding)], device),
+        mask=mask,
+        label_places=sent(batch.label_places, device),
+        labels=sent(batch.labels, device),
+        padding=padding,
+    )
+
+
 def summed_loss(
     model: torch.nn.Module,
     batch: PackedBatch,
@@ -32,39 +77,39 @@ def summed_loss(
     divisor: int = 1,
     padded_to: int = 0,
     noise: float = 0.0,
+    inputs: RowInputs | None = None,
 ) -> Tensor:
     """Cross entropy summed over the answer tokens.
 
     Args:
         divisor: the sum is divided by it, before the gradient is taken: the answer tokens of the effective batch.
-        padded_to: length of the row on a GPU, where attention works on whole blocks; 0 for its own.
+        padded_to: see `row_inputs`.
         noise: the alpha of NEFTune's noise on the embeddings; 0 for none.
+        inputs: of this row, where they were made ahead.
     """
-    causal: Any = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
-    implementation: str = causal.config._attn_implementation
-    if implementation not in (attention.NAME, row_attention.NAME):
+    inputs = inputs or row_inputs(model, batch, device, padded_to)
+    causal = _causal(model)
+    if inputs is None:
         return _one_by_one_loss(model, batch, device, noise) / divisor
-    padding = max(0, padded_to - len(batch)) if implementation == row_attention.NAME else 0
-    token_ids = torch.tensor([(*batch.token_ids, *(0,) * padding)], device=device)
-    inputs: dict[str, Any] = {
-        **_read(causal, token_ids, token_lengths(batch, padding), noise),
-        "position_ids": torch.tensor([(*batch.positions, *(0,) * padding)], device=device),
+    arguments: dict[str, Any] = {
+        **_read(causal, inputs.token_ids, token_lengths(batch, inputs.padding) if noise else [], noise),
+        "position_ids": inputs.positions,
         "use_cache": False,
+        **inputs.mask,
     }
-    if implementation == attention.NAME:
-        inputs["branches"] = attention.branch_masks(batch, device)
-    else:
-        inputs["row"] = row_attention.row_mask(batch, padding, causal.config, device)
-    places = torch.tensor(batch.label_places, device=device)
-    labels = torch.tensor(batch.labels, device=device)
     head: torch.nn.Module = causal.get_output_embeddings()
     if causal.config.model_type not in PLAIN_HEADS or any(p.requires_grad for p in head.parameters()):
-        logits: Tensor = model(**inputs, logits_to_keep=places).logits[0]
-        return cross_entropy(logits.float(), labels, reduction="sum") / divisor
-    hidden: Tensor = causal.base_model(**inputs).last_hidden_state[:, places]
+        logits: Tensor = model(**arguments, logits_to_keep=inputs.label_places).logits[0]
+        return cross_entropy(logits.float(), inputs.labels, reduction="sum") / divisor
+    hidden: Tensor = causal.base_model(**arguments).last_hidden_state[:, inputs.label_places]
     softcap: float | None = getattr(causal.config, "final_logit_softcapping", None)
-    by_formula = implementation == row_attention.NAME and device.type == "cuda" and _is_product(head)
-    return head_loss(hidden, labels, head, softcap, divisor, by_formula)
+    by_formula = "row" in inputs.mask and device.type == "cuda" and _is_product(head)
+    return head_loss(hidden, inputs.labels, head, softcap, divisor, by_formula)
+
+
+def _causal(model: torch.nn.Module) -> Any:
+    """The model below its adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
 
 
 def head_loss(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from finetune_trainer.training.host_copies import sent
 from finetune_trainer.training.packing import PackedBatch
 
 NAME = "finetune_row"
@@ -59,13 +60,13 @@ def row_mask(batch: PackedBatch, padding: int, config: Any, device: torch.device
     Args:
         config: of the model; its `sliding_window` matters where a path of the row is longer.
     """
-    ends = torch.tensor(subtree_ends(batch, padding), device=device)
+    ends = sent(subtree_ends(batch, padding), device)
     whole = sees_its_path(ends)
     window: int | None = getattr(config, "sliding_window", None)
     longest = max(batch.positions, default=0) + 1
     sliding = whole
     if window is not None and longest > window:
-        positions = torch.tensor((*batch.positions, *(0,) * padding), device=device)
+        positions = sent((*batch.positions, *(0,) * padding), device)
         sliding = sees_its_window(ends, positions, window)
     if device.type != "cuda":
         return RowMask(whole, sliding, None, None)
