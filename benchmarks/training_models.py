@@ -1,15 +1,13 @@
-"""Models of real shapes with random weights, and rows of usual lengths, for timing a training."""
+"""Models of real shapes with random weights, for timing a training."""
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from finetune_trainer.training.compute_dtype import choose_device
-from finetune_trainer.training.encoding import EncodedExample
 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-2-7b": {
@@ -69,18 +67,6 @@ def save_random_model(folder: Path, name: str) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     ends = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **ends).save_pretrained(folder)
-
-
-def made_rows(count: int, vocabulary: int, longest: int) -> list[EncodedExample]:
-    """Lognormal lengths of 32 to `longest` tokens with a median of 160, a quarter of them answer; nothing is shared."""
-    numbers = random.Random(0)  # noqa: S311 - tokens, not a secret
-    rows = []
-    for number in range(count):
-        length = min(longest, max(32, int(numbers.lognormvariate(5.075, 0.6))))
-        tokens = tuple(numbers.randrange(10, min(vocabulary, 32000)) for _ in range(length))
-        cut = length - length // 4
-        rows.append(EncodedExample(f"{number:06d}", tokens[:cut], tokens[cut:]))
-    return rows
 
 
 def linear_weights(name: str) -> int:

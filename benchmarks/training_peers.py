@@ -10,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from training_models import SHAPES, made_rows
+from training_models import SHAPES
+from training_rows import rows_of
 
 PEERS = ("trl", "unsloth")
+SEQUENCE = 2048
+"""Tokens of a packed sequence."""
 
 
 def time_peer(peer: str, folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """The same rows with TRL's SFTTrainer, packed; with Unsloth's model where that is the peer."""
+    """The same rows with TRL's SFTTrainer, packed; with Unsloth's model where that is the peer.
+
+    As many sequences a step as make up a row of ours.
+    """
     quantization: dict[str, Any] = {
         "load_in_4bit": True,
         "bnb_4bit_quant_type": "nf4",
@@ -28,7 +34,11 @@ def time_peer(peer: str, folder: Path, arguments: argparse.Namespace) -> dict[st
         import unsloth
 
         model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
-            str(folder), max_seq_length=2048, load_in_4bit=True, dtype=torch.bfloat16, local_files_only=True
+            str(folder),
+            max_seq_length=SEQUENCE,
+            load_in_4bit=True,
+            dtype=torch.bfloat16,
+            local_files_only=True,
         )
         model = unsloth.FastLanguageModel.get_peft_model(
             model,
@@ -58,7 +68,8 @@ def time_peer(peer: str, folder: Path, arguments: argparse.Namespace) -> dict[st
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    rows = made_rows(20000, int(SHAPES[arguments.model]["vocab_size"]), 1024)
+    steps = arguments.steps + arguments.warm_up
+    rows = rows_of(arguments.rows, int(SHAPES[arguments.model]["vocab_size"]))
     data = Dataset.from_dict({"input_ids": [list(row.token_ids) for row in rows]})
     marks: list[tuple[float, int]] = []
     seen = {"tokens": 0}
@@ -73,11 +84,11 @@ def time_peer(peer: str, folder: Path, arguments: argparse.Namespace) -> dict[st
             model=model,
             args=SFTConfig(
                 output_dir=scratch,
-                max_steps=arguments.steps + arguments.warm_up,
+                max_steps=steps,
                 packing=True,
                 packing_strategy="bfd",
-                max_length=2048,
-                per_device_train_batch_size=4,
+                max_length=SEQUENCE,
+                per_device_train_batch_size=max(1, arguments.row_tokens // SEQUENCE),
                 gradient_accumulation_steps=1,
                 gradient_checkpointing=peer == "trl" and arguments.checkpointing,
                 use_liger_kernel=peer == "trl",

@@ -21,14 +21,22 @@ from finetune_trainer.training.packing import PackedBatch
 NAME = "finetune_row"
 BLOCK = 128
 """Rows for the kernel are filled up to whole blocks of so many tokens."""
-NARROW_BLOCK = 64
-"""Tokens of a block of the mask where heads are wide: the kernel's own blocks are no larger there, and with finer ones
-it meets fewer tokens that belong to other examples. On an H100, heads of 256: 0.21 + 0.92 ms with blocks of 128 and
-0.16 + 0.54 ms with these, forth and back, for a row of 8,448 tokens."""
-NARROW_FROM_WIDTH = 129
-"""Heads of this width and more are wide. Narrower ones have kernels with blocks of 128."""
-NARROW_OPTIONS = {"bwd_num_warps": 8}
-"""Of the kernel, where heads are wide."""
+
+
+@dataclass(frozen=True)
+class KernelForm:
+    """How the kernel is cut for heads of some width."""
+
+    block: int
+    """Tokens of a block of the mask. With finer ones the kernel meets fewer tokens of other examples."""
+    options: dict[str, int | bool]
+    """Its own blocks and warps, as flex attention names them."""
+
+
+NARROW_HEADS = KernelForm(128, {})
+WIDE_HEADS = KernelForm(64, {"bwd_num_warps": 8})
+WIDE_FROM = 129
+"""Heads of this width and more are wide."""
 
 MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 ScoreFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -70,7 +78,7 @@ def row_mask(batch: PackedBatch, padding: int, config: Any, device: torch.device
         sliding = sees_its_window(ends, positions, window)
     if device.type != "cuda":
         return RowMask(whole, sliding, None, None)
-    block = NARROW_BLOCK if head_width(config) >= NARROW_FROM_WIDTH else BLOCK
+    block = kernel_form(head_width(config)).block
     whole_blocks = path_blocks(ends, whole, block)
     return RowMask(
         whole,
@@ -80,6 +88,11 @@ def row_mask(batch: PackedBatch, padding: int, config: Any, device: torch.device
         if sliding is whole
         else create_block_mask(sliding, None, None, len(ends), len(ends), device=device, BLOCK_SIZE=block),
     )
+
+
+def kernel_form(width: int) -> KernelForm:
+    """For heads of this width."""
+    return WIDE_HEADS if width >= WIDE_FROM else NARROW_HEADS
 
 
 def head_width(config: Any) -> int:
@@ -187,7 +200,7 @@ def row_attention(
             block_mask=blocks,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
-            kernel_options=NARROW_OPTIONS if query.shape[3] >= NARROW_FROM_WIDTH else None,
+            kernel_options=kernel_form(query.shape[3]).options,
         )
     return mixed.transpose(1, 2).contiguous(), None
 
