@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from finetune_trainer.training import attention
 from finetune_trainer.training.encoding import encode_example
-from finetune_trainer.training.losses import summed_loss
+from finetune_trainer.training.losses import row_inputs, summed_loss
 from finetune_trainer.training.packing import pack
 from tests.finetune_trainer.training.tiny_model import example, save_tiny_model, tiny_tokenizer
 
@@ -99,3 +99,18 @@ def test_what_lies_beside_an_example_does_not_change_it(tmp_path: Path, share: i
     others = summed_loss(model, pack(neighbours), CPU)
 
     torch.testing.assert_close(together, alone + others, rtol=1e-5, atol=1e-5)
+
+
+def test_inputs_that_were_made_ahead_give_the_same_loss(tmp_path: Path):
+    """On a GPU they are sent while the step before is computed."""
+    attention.register()
+    model = AutoModelForCausalLM.from_pretrained(
+        save_tiny_model(tmp_path), attn_implementation=attention.NAME, dtype=torch.float32
+    )
+    batch, another = pack(ROWS), pack(ROWS[:2])
+    inputs = row_inputs(model, batch, CPU)
+    expected = summed_loss(model, batch, CPU)
+
+    summed_loss(model, another, CPU)
+
+    assert torch.equal(summed_loss(model, batch, CPU, inputs=inputs), expected)
