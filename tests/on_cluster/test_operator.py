@@ -310,28 +310,6 @@ def test_a_newer_run_waits_for_the_rollout_of_an_older_one_and_then_goes_live(st
     stand.kubectl("delete", "deployment", "shared")
 
 
-def test_every_target_of_a_row_that_is_made_anew_gets_its_model_back(stand: Stand) -> None:
-    model = stand.put_model(b"for two in a row")
-    row = [stand.deployment("east"), stand.deployment("west")]
-    stand.apply(*row)
-    rollout = rollout_to("east")
-    rollout["target"]["deployment"]["others"] = ["west"]
-    stand.apply(stand.run("both", manifest=model, rollout=rollout))
-    stand.phase("both", "Succeeded", 150)
-
-    before = stand.status("both")["rollout"]["doneUids"]
-    stand.kubectl("delete", "deployment", "east", "west")
-    stand.apply(*row)
-    status = stand.until(
-        "both", lambda status: not set(status["rollout"]["doneUids"].values()) & set(before.values())
-    )
-
-    assert sorted(before) == sorted(status["rollout"]["doneUids"]) == ["east", "west"]
-    for target in ("east", "west"):
-        assert stand.env_of(target)["MODEL_ID"] == f"sha256:{model}"
-    stand.kubectl("delete", "deployment", "east", "west")
-
-
 def test_an_older_run_does_not_replace_the_model_of_a_newer_one(stand: Stand) -> None:
     late, newest = stand.put_model(b"late"), stand.put_model(b"newest")
     stand.apply(stand.deployment("contested"))

@@ -28,13 +28,16 @@ EFFECTIVE_SECONDS = 30.0
 """A change of policies takes a moment."""
 TRY = """
 import json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
 def reached(host, port):
     try:
         socket.create_connection((host, port), timeout=2).close()
     except OSError:
         return False
     return True
-print(json.dumps({name: reached(*place) for name, place in json.loads(sys.argv[1]).items()}))
+places = json.loads(sys.argv[1])
+with ThreadPoolExecutor(len(places)) as pool:
+    print(json.dumps(dict(zip(places, pool.map(lambda place: reached(*place), places.values())))))
 """
 LISTEN = (
     "import http.server as h; h.ThreadingHTTPServer(('', {port}), h.BaseHTTPRequestHandler).serve_forever()"

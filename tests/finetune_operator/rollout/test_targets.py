@@ -62,6 +62,15 @@ def test_each_gets_the_model_once_the_one_before_serves_it_and_the_last_ends_the
     assert run.status.rollout.target == "deployment/help"
 
 
+def test_the_uid_of_each_is_remembered():
+    run = three_targets()
+    for name in ("chat", "shop", "help"):
+        run, _ = rolled(run, name)
+
+    assert run.status.rollout is not None
+    assert run.status.rollout.done_uids == {"chat": "chat-uid", "shop": "shop-uid", "help": "help-uid"}
+
+
 def test_each_has_its_own_record_and_its_own_previous_model():
     run, first = rolled(three_targets(), "chat")
     recorded = decide(run, there("shop"), later(2))

@@ -1,4 +1,5 @@
-"""Models that every pod serves and readers are not served well with: the target's Service is asked as they ask it."""
+"""After the switch: what readers meet through the target's Service decides, what was put back stays away, and targets
+that are made anew get their model back."""
 
 from __future__ import annotations
 
@@ -20,7 +21,20 @@ def stand(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     load_trainer(instance, tmp_path_factory.mktemp("trainer"))
     with standing(cluster, instance, tmp_path_factory.mktemp("operator")) as stand:
         stand.start_operator()
+        begin_a_row(stand)
         yield stand
+
+
+ROW = ("east", "west")
+
+
+def begin_a_row(stand: Stand) -> None:
+    """Beside the first test; the last one looks at it."""
+    model = stand.put_model(b"for two in a row")
+    stand.apply(*(stand.deployment(name) for name in ROW))
+    rollout = rollout_to(ROW[0])
+    rollout["target"]["deployment"]["others"] = list(ROW[1:])
+    stand.apply(stand.run("row", manifest=model, rollout=rollout))
 
 
 def target_with(stand: Stand, name: str, **environment: str) -> Json:
@@ -74,3 +88,18 @@ def test_a_model_that_readers_are_not_served_well_with_is_put_back_and_stays_awa
     assert 'Service "mill" answered' in status["rollout"]["service"]
     assert "1 of 1 golden questions right" in stand.condition("again", "RolledOut")["message"]
     stand.kubectl("delete", "deployment/mill", "deployment/store", "service/mill", "service/store")
+
+
+def test_every_target_of_a_row_that_is_made_anew_gets_its_model_back(stand: Stand) -> None:
+    before = stand.phase("row", "Succeeded", 90)["rollout"]["doneUids"]
+    stand.kubectl("delete", "deployment", *ROW)
+    stand.apply(*(stand.deployment(name) for name in ROW))
+
+    status = stand.until(
+        "row", lambda status: not set(status["rollout"]["doneUids"].values()) & set(before.values())
+    )
+
+    model = status["rollout"]["current"]["modelId"]
+    assert sorted(before) == sorted(status["rollout"]["doneUids"]) == list(ROW)
+    assert [stand.env_of(name)["MODEL_ID"] for name in ROW] == [model, model]
+    stand.kubectl("delete", "deployment", *ROW)
