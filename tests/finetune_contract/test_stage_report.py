@@ -28,7 +28,7 @@ def test_questions_for_the_site_give_way_before_the_message_and_the_verdict_stay
     assert read.evaluation is not None
     assert read.message == "x" * 1000
     assert read.evaluation.metrics == metrics
-    assert read.evaluation.reader_questions == []
+    assert read.evaluation.reader_questions == QUESTIONS[:1]
 
 
 def test_questions_that_fit_are_carried_whole():
