@@ -341,6 +341,8 @@ class Cluster:
         service: ServiceFacts | None = None
         if rollout.phase in (RolloutPhase.PROGRESSING, RolloutPhase.VERIFYING):
             service = await self._ask_service(run, target, rollout, body)
+        else:
+            self._services.end(run.uid)
         if rollout.phase is RolloutPhase.VERIFYING and rollout.current is not None:
             ready = [pod for pod in pods_with(pods, rollout.current) if pod.ready]
             served = await ask_pods(ready, run.spec.rollout.serving_port)

@@ -23,7 +23,8 @@ from finetune_operator.rollout.service_check import ANSWER_SECONDS
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 1.0
-REQUEST_SECONDS = 3.0
+REQUEST_SECONDS = 5.0
+"""As long as a probe waits."""
 FORGOTTEN_SECONDS = 60.0
 """Asking ends when nobody has looked for so long."""
 TRIES = 3
@@ -73,18 +74,21 @@ class ServiceAsker:
             self._asking[key] = _Asking(asked, self._every_seconds, self._busy_seconds)
         return self._asking[key].look(asked)
 
+    def end(self, beginning: str) -> None:
+        """Ask nothing more for keys that begin so: the model before comes back, and nobody judges that one."""
+        for key in [key for key in self._asking if key.startswith(beginning)]:
+            self._asking.pop(key).end()
+
     async def close(self) -> None:
         """Ask nothing more."""
-        for one in self._asking.values():
-            one.end()
         tasks = [task for one in self._asking.values() for task in one.tasks]
-        self._asking.clear()
+        self.end("")
         await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def asking(self) -> int:
         """How many are asked."""
-        return sum(not one.forgotten for one in self._asking.values())
+        return sum(any(not task.done() for task in one.tasks) for one in self._asking.values())
 
 
 class _Asking:

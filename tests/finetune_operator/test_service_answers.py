@@ -172,6 +172,17 @@ async def test_a_target_that_is_changed_again_is_counted_anew(site, asker):
     assert asker.look("blog, changed again", wish(site)) == ServiceFacts("site")
 
 
+async def test_asking_ends_at_once_for_a_run_that_takes_its_model_back_and_for_no_other(site, asker):
+    for key in ("uid-1 chat", "uid-2 chat"):
+        await until(asker, wish(site), lambda facts: facts.switching.answered > 1, key)
+
+    asker.end("uid-1")
+    await asyncio.sleep(0.02)
+
+    assert asker.asking == 1
+    assert asker.look("uid-2 chat", wish(site)).switching.answered > 1
+
+
 async def test_asking_ends_when_nobody_looks_any_more(site, asker, monkeypatch):
     monkeypatch.setattr(service_answers, "FORGOTTEN_SECONDS", 0.05)
     await until(asker, wish(site), lambda facts: facts.switching.answered > 1)
