@@ -26,6 +26,7 @@ from finetune_operator.outlook import OVER, REFUSED_SECONDS, Mood, Outlook
 from finetune_operator.rollout.champion import drop_below_live
 from finetune_operator.rollout.keeping import given_back, keeps_target
 from finetune_operator.rollout.patch import pointer_to
+from finetune_operator.rollout.preflight import Obstacle
 from finetune_operator.rollout.quarantine import held_back
 from finetune_operator.rollout.record import PUBLISHED, record, record_name
 from finetune_operator.rollout.states import (
@@ -201,6 +202,8 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
     if spec.mode is RolloutMode.MANUAL and not spec.approved and status.rollout is None:
         words = f"the model passed its gates and waits: set spec.rollout.approved to true ({artifact.uri})"
         words += f"; mind that {worse}" if worse else ""
+        held = _held_back(run, pointer_to(artifact), observed)
+        words += f"; mind that {held.message}" if held else ""
         return Outlook(
             Phase.AWAITING_APPROVAL,
             Mood.PAUSED,
@@ -212,11 +215,16 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
     return _roll_out(advance(seen, pointer_to(artifact), observed, now))
 
 
+def _held_back(run: Run, pointer: ModelPointer, observed: Observed) -> Obstacle | None:
+    target = current_target(run)
+    return held_back(run.namespace, target.name if target else "", pointer, observed.quarantine)
+
+
 def _publish(run: Run, pointer: ModelPointer, observed: Observed) -> Outlook:
     """Only say which model should be served; somebody else takes the Deployment there."""
     target = current_target(run)
     name = target.name if target else ""
-    held = held_back(run.namespace, name, pointer, observed.quarantine)
+    held = _held_back(run, pointer, observed)
     if held is not None:
         return Outlook(
             Phase.ROLLING_OUT,

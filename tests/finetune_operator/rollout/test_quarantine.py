@@ -126,6 +126,20 @@ def test_an_identical_run_waits_with_the_cause_and_the_command_and_changes_nothi
     assert json.loads(command[-1]) == {"data": {KEY: None}}
 
 
+def test_whoever_approves_is_told_and_approval_alone_lifts_nothing():
+    asked = a_run(a_status(ALL_STAGES), rollout=a_rollout(mode="Manual"))
+    approved = a_run(a_status(ALL_STAGES), rollout=a_rollout(mode="Manual", approved=True))
+
+    waiting = decide(asked, seen(quarantine=(ENTRY,)), NOON)
+    held = decide(approved, seen(quarantine=(ENTRY,)), NOON)
+
+    assert waiting.status.phase is Phase.AWAITING_APPROVAL
+    assert "mind that" in condition(waiting, "RolledOut").message
+    assert KEY in condition(waiting, "RolledOut").message
+    assert condition(held, "RolledOut").reason == Reason.QUARANTINED
+    assert held.actions == ()
+
+
 def test_it_goes_on_once_the_entry_is_gone():
     run = a_run(a_status(ALL_STAGES))
     waiting = after(run, decide(run, seen(quarantine=(ENTRY,)), NOON))
