@@ -394,7 +394,8 @@ class RolloutStatus(ContractModel):
     patched_at: Text = ""
     """When (RFC 3339, UTC)."""
     service: Text = ""
-    """What the target's Service answered when it was asked as readers ask it, in numbers; empty before the end."""
+    """What the Services of the targets answered when they were asked as readers ask them, in numbers; told at the end
+    of each target."""
     patched_generation: int = 0
     """Generation of the target right after the patch."""
     reverts: int = 0

@@ -166,7 +166,7 @@ def _prepare(
         if rollout is not None and rollout.current == wanted:
             kept = {
                 field: getattr(rollout, field)
-                for field in ("done", "done_uids", "smoke_attempts", "smoke_test")
+                for field in ("done", "done_uids", "service", "smoke_attempts", "smoke_test")
             }
             record = record.model_copy(update=kept)
         words = "; ".join(filter(None, ("the model that is live now is on record", surge_words(deployment))))
@@ -275,7 +275,8 @@ def _watch(
         rollout = rollout.model_copy(update={"patched_generation": deployment.generation})
     pods = pods_with(observed.target_pods, wanted)
     seen = watch(target, deployment, pods, rollout.patched_at, now)
-    asked = {"service": service_words(observed.service)[:1000]}
+    told_before = rollout.service  # of the targets before this one
+    asked = {"service": "; ".join(filter(None, (told_before, service_words(observed.service))))[:1000]}
     errors = too_many_errors(observed.service, limits.service, deployment.shape, deployment.replicas)
     if isinstance(seen, Complete) and rollout.phase is RolloutPhase.VERIFYING:
         answers, seen = verified(run, target, pods, wanted, observed, elapsed, now)
@@ -326,6 +327,7 @@ def _done(run: Run, rollout: RolloutStatus, name: str, wanted: ModelPointer) -> 
         current=wanted,
         smoke_attempts=rollout.smoke_attempts,
         smoke_test=rollout.smoke_test,
+        service=rollout.service,
     ).model_copy(update=done)
     return Step(begun, message=f"{words}; {begun.target} is next", requeue_after=AT_ONCE)
 
