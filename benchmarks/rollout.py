@@ -38,6 +38,7 @@ from demo.runs import is_ended
 from demo.story import DEPLOYMENT, QUICKSTART
 from devcluster.progress import Progress
 from finetune_contract.artifact_layout import GGUF_FILE
+from finetune_operator.rollout.record import quarantine_key, record_name
 from finetune_trainer.run_settings import with_settings
 
 Json = dict[str, Any]
@@ -121,6 +122,7 @@ class RolloutBenchmark:
         if live is None or live.get("status", {}).get("phase") != "Succeeded":
             raise DemoError("there is no finished demo; run `make demo` first")
         self.model_uri: str = live["status"]["artifact"]["uri"]
+        self.model_id: str = live["status"]["artifact"]["manifestSha256"]
 
     def measure(self) -> Json:
         """Both rollouts."""
@@ -133,6 +135,7 @@ class RolloutBenchmark:
             with self._spoilt_model():
                 broken = self._roll_out("rollout-broken", "RolledBack")
         finally:
+            self._lift_quarantine()
             self._kubectl("delete", "finetunerun", "rollout-good", "rollout-broken", "--ignore-not-found")
             self._scale(1)
         return {"replicas": self.replicas, "good": good, "broken": broken}
@@ -211,6 +214,12 @@ class RolloutBenchmark:
 
     def _kubectl(self, *arguments: str) -> None:
         self.cluster.kubectl("-n", NAMESPACE, *arguments)
+
+    def _lift_quarantine(self) -> None:
+        """The model is whole again, and may go live again."""
+        entry = {"data": {quarantine_key(self.model_id): None}}
+        patch = ("--type=merge", f"--patch={json.dumps(entry)}")
+        self._kubectl("patch", "configmap", record_name(DEPLOYMENT), *patch)
 
     @contextmanager
     def _spoilt_model(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from finetune_contract.field_errors import field_error
 from finetune_contract.model import ContractModel
+from finetune_contract.stage_protocol import MOST_READER_QUESTIONS
 
 Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 """A DNS label."""
@@ -777,6 +778,23 @@ class SmokeTestSpec(ContractModel):
     """Share of them that must be answered right. A quantised model may miss one or the other."""
 
 
+class ServiceCheckSpec(ContractModel):
+    """While the model goes live, the target's Service is asked as readers ask it; without one, its pods alone."""
+
+    name: ObjectName | None = None
+    """Service of the target; left out, the one that selects its pods is found. Those of target.deployment.others are
+    always found."""
+    chat_path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=200)] = "/api/chat"
+    """Where the site takes questions, as finetune_chat does."""
+    questions: Annotated[int, Field(ge=0, le=MOST_READER_QUESTIONS)] = 3
+    """So many questions that the model answered right in the evaluation are asked through the Service; 0: none."""
+    min_right: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of them that must be answered right, or the previous model is put back."""
+    max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Share of the requests, one a second and three failed ones at least, above which the previous model is put back;
+    1: never. They count from the change of the target to the end of the observation."""
+
+
 class RolloutSpec(ContractModel):
     """How the new model goes live."""
 
@@ -797,6 +815,8 @@ class RolloutSpec(ContractModel):
     observation_seconds: Annotated[int, Field(ge=10, le=3600)] = 10
     """New pods that serve are watched for so long, on top of timeoutSeconds. A crash of the model server or a wrong
     answer about its model puts the previous model back; only then is the run done."""
+    service: ServiceCheckSpec = ServiceCheckSpec()
+    """What readers meet, asked from outside the pods. May be changed."""
     force: bool = False
     """Take the three variables also from another field manager that declares them, such as a Git tool. One that applies
     them again gets them back: the run then ends with RevertedByOtherManager."""

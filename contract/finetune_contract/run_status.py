@@ -8,7 +8,12 @@ from typing import Annotated
 from pydantic import Field
 
 from finetune_contract.model import ContractModel
-from finetune_contract.stage_protocol import Stage, TrainingOverlay
+from finetune_contract.stage_protocol import (
+    MOST_READER_QUESTIONS,
+    ReaderQuestion,
+    Stage,
+    TrainingOverlay,
+)
 
 Text = Annotated[str, Field(max_length=1024)]
 
@@ -108,11 +113,14 @@ class Reason(StrEnum):
     CONTAINER_CRASHED = "ContainerCrashed"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     WRONG_MODEL_SERVED = "WrongModelServed"
+    SERVICE_ERRORS = "ServiceErrors"
+    WRONG_ANSWERS = "WrongAnswers"
     SMOKE_TEST_FAILED = "SmokeTestFailed"
     SMOKE_TEST_INCONCLUSIVE = "SmokeTestInconclusive"
     ROLLBACK_FAILED = "RollbackFailed"
     DEPLOYMENT_PAUSED = "DeploymentPaused"
     NO_REPLICAS = "NoReplicas"
+    QUARANTINED = "Quarantined"
     DEADLINE_TOO_SHORT = "DeadlineTooShort"
     FAILED_CREATE = "FailedCreate"
     REVERTED_BY_OTHER_MANAGER = "RevertedByOtherManager"
@@ -318,6 +326,8 @@ class EvaluationStatus(ContractModel):
     """Base against new."""
     report_uri: Text = ""
     """The HTML report."""
+    reader_questions: Annotated[list[ReaderQuestion], Field(max_length=MOST_READER_QUESTIONS)] = []
+    """Questions that the new model answered right; some are asked again through the target's Service."""
 
 
 class ArtifactStatus(ContractModel):
@@ -369,6 +379,8 @@ class RolloutStatus(ContractModel):
     """Such as `deployment/chat`."""
     done: Annotated[list[Text], Field(max_length=9)] = []
     """Deployments that serve the model already, in their order."""
+    done_uids: Annotated[dict[str, Text], Field(max_length=9)] = {}
+    """uid of each of those objects; one that is made anew without a model gets this one again."""
     target_uid: Text = ""
     """uid of the object that was patched."""
     current: ModelPointer | None = None
@@ -381,6 +393,9 @@ class RolloutStatus(ContractModel):
     """How it passed; empty while it has not."""
     patched_at: Text = ""
     """When (RFC 3339, UTC)."""
+    service: Text = ""
+    """What the Services of the targets answered when they were asked as readers ask them, in numbers; told at the end
+    of each target."""
     patched_generation: int = 0
     """Generation of the target right after the patch."""
     reverts: int = 0
@@ -391,6 +406,8 @@ class RolloutStatus(ContractModel):
     """Why it was rolled back."""
     message: Text = ""
     """The same in words."""
+    quarantine: Text = ""
+    """Why no later run rolls this model out to the target by itself, and the command that lifts it."""
 
 
 class FineTuneRunStatus(ContractModel):

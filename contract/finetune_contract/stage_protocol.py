@@ -288,6 +288,22 @@ class MetricFacts(ContractModel):
     new: float | None = None
 
 
+class ReaderQuestion(ContractModel):
+    """A golden question as a reader types it; the site finds its own sources for it."""
+
+    question: Annotated[str, Field(min_length=1, max_length=300)]
+    """What is asked."""
+    must_contain: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=120)]], Field(min_length=1, max_length=4)
+    ]
+    """Strings that carry the fact; a right answer has all of them."""
+
+
+MOST_READER_QUESTIONS = 5
+READER_QUESTIONS_BYTES = 1000
+"""Of JSON, all together: a report has 4096 bytes, and more to tell."""
+
+
 class EvaluationFacts(ContractModel):
     """The verdict."""
 
@@ -296,6 +312,8 @@ class EvaluationFacts(ContractModel):
     """`passed`, or the first gate that failed, in words."""
     metrics: Annotated[list[MetricFacts], Field(max_length=16)] = []
     report_uri: str = ""
+    reader_questions: Annotated[list[ReaderQuestion], Field(max_length=MOST_READER_QUESTIONS)] = []
+    """What the new model answered right from the sources beside it; the site is asked the same after the switch."""
 
 
 class StageReport(ContractModel):
@@ -315,9 +333,14 @@ class StageReport(ContractModel):
     """Set by evaluate; and by dataset when a finished model was adopted."""
 
     def to_message(self) -> str:
-        """JSON of at most REPORT_LIMIT_BYTES bytes; the message gives way first."""
+        """JSON of at most REPORT_LIMIT_BYTES bytes; questions for the site give way first, then the message."""
         report = self
         while len(text := json.dumps(report.to_wire(), separators=(",", ":"))) > REPORT_LIMIT_BYTES:
+            if report.evaluation is not None and report.evaluation.reader_questions:
+                fewer = {"reader_questions": report.evaluation.reader_questions[:-1]}
+                kept = {"evaluation": report.evaluation.model_copy(update=fewer)}
+                report = report.model_copy(update=kept)
+                continue
             keep = max(0, len(report.message) - max(64, len(text) - REPORT_LIMIT_BYTES))
             if not report.message:
                 raise ValueError(f"stage report of {self.stage}: {len(text)} bytes without its message")

@@ -10,7 +10,7 @@ What it uses, and so what the operator's Role must allow (there is no `secrets` 
 | (core)                 | pods                 | list, watch              | watched          |
 | (core)                 | pods/log             | get                      | watched          |
 | (core)                 | configmaps           | get, create, patch       | watched          |
-| (core)                 | services             | create                   | watched          |
+| (core)                 | services             | list, create             | watched          |
 | (core)                 | events               | create                   | watched          |
 | (core)                 | persistentvolumeclaims | get                    | watched          |
 | apps                   | deployments          | get, list, watch, patch  | watched          |
@@ -33,7 +33,7 @@ from typing import Any
 from kubernetes.aio import client
 
 from finetune_contract.run_spec import DeploymentTarget
-from finetune_contract.run_status import FineTuneRunStatus, RolloutPhase
+from finetune_contract.run_status import FineTuneRunStatus, RolloutPhase, RolloutStatus
 from finetune_contract.stage_protocol import CONTAINER_NAME
 from finetune_operator import job_manifest, kueue, reading
 from finetune_operator.actions import Action, CreateJob, CreateSmokeTest, DeleteJob, PatchTarget, WriteRecord
@@ -66,21 +66,25 @@ from finetune_operator.observed import (
     JobFacts,
     Observed,
     PodFacts,
-    RecordedModel,
     Refusal,
     Run,
     RunKey,
     ServedModel,
+    ServiceFacts,
     SmokeJob,
 )
 from finetune_operator.pod_answers import ask_pods
+from finetune_operator.rollout.keeping import keeps_target, lost_its_model
 from finetune_operator.rollout.progress import pods_with, silent_failures
-from finetune_operator.rollout.record import read_history, record_name
+from finetune_operator.rollout.record import read_history, read_quarantine, record_name
 from finetune_operator.rollout.rivals import rivals
 from finetune_operator.rollout.room import claim_of
+from finetune_operator.rollout.service_check import questions_for
+from finetune_operator.rollout.service_lookup import find_service
 from finetune_operator.rollout.states import rehearsal
 from finetune_operator.rollout.target_shape import claim_size
 from finetune_operator.rollout.targets import current_target, targets
+from finetune_operator.service_answers import Asked, ServiceAsker
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +106,11 @@ Json = dict[str, Any]
 async def connected(trainer_image: str) -> AsyncIterator[Cluster]:
     """The cluster, until the block ends."""
     async with client.ApiClient() as api:
-        yield Cluster(api, trainer_image)
+        cluster = Cluster(api, trainer_image)
+        try:
+            yield cluster
+        finally:
+            await cluster.close()
 
 
 class Cluster:
@@ -113,6 +121,11 @@ class Cluster:
         self._trainer_image = trainer_image
         self._kueue_version = ""
         self._kueue_asked_at: float | None = None
+        self._services = ServiceAsker()
+
+    async def close(self) -> None:
+        """Ask no Service any more."""
+        await self._services.close()
 
     # runs
 
@@ -187,18 +200,24 @@ class Cluster:
         facts, smoke = await asyncio.gather(self._jobs(run, jobs, pods), self._smoke_jobs(run, jobs, pods))
         observed = await self._observe_target(run, facts) if asks_for_target(run) else Observed(jobs=facts)
         observed = replace(observed, smoke_jobs=smoke)
-        return replace(observed, history=await self._history(run)) if asks_for_record(run) else observed
+        return await self._with_record(run, observed) if asks_for_record(run) else observed
 
-    async def _history(self, run: Run) -> tuple[RecordedModel, ...]:
-        """What is on the record of the run's target."""
+    async def _with_record(self, run: Run, observed: Observed) -> Observed:
+        """With what is on the record of the run's target."""
         target = current_target(run)
         if target is None:
-            return ()
+            return observed
         try:
             path = f"/api/v1/namespaces/{run.namespace}/configmaps/{record_name(target.name)}"
-            return read_history(await self._server.call("GET", path))
+            body = await self._server.call("GET", path)
         except NotFound:
-            return ()
+            return observed
+        return replace(
+            observed,
+            history=read_history(body),
+            quarantine=read_quarantine(body),
+            recorded=body.get("data") or {},
+        )
 
     async def _jobs(self, run: Run, jobs: list[Json], pods: list[Json]) -> tuple[JobFacts, ...]:
         open_jobs = {a.job for a in run.status.attempts if a.result == RUNNING}
@@ -282,10 +301,13 @@ class Cluster:
         return tuple(line.rstrip() for line in text.splitlines())
 
     async def _observe_target(self, run: Run, jobs: tuple[JobFacts, ...]) -> Observed:
-        target = current_target(run)
+        deployments = f"/apis/apps/v1/namespaces/{run.namespace}/deployments"
+        if keeps_target(run.status):
+            target = await self._lost_target(run, deployments)
+        else:
+            target = current_target(run)
         if target is None:
             return Observed(jobs=jobs)
-        deployments = f"/apis/apps/v1/namespaces/{run.namespace}/deployments"
         try:
             body = await self._server.call("GET", f"{deployments}/{target.name}")
         except NotFound:
@@ -316,10 +338,54 @@ class Cluster:
             return Observed(jobs=jobs, target=deployment)
         pods = await self._target_pods(run.namespace, target, body)
         served: tuple[ServedModel, ...] = ()
+        service: ServiceFacts | None = None
+        if rollout.phase in (RolloutPhase.PROGRESSING, RolloutPhase.VERIFYING):
+            service = await self._ask_service(run, target, rollout, body)
+        else:
+            self._services.end(run.uid)
         if rollout.phase is RolloutPhase.VERIFYING and rollout.current is not None:
             ready = [pod for pod in pods_with(pods, rollout.current) if pod.ready]
             served = await ask_pods(ready, run.spec.rollout.serving_port)
-        return Observed(jobs=jobs, target=deployment, target_pods=pods, refusal=refusal, served=served)
+        return Observed(
+            jobs=jobs, target=deployment, target_pods=pods, refusal=refusal, served=served, service=service
+        )
+
+    async def _lost_target(self, run: Run, deployments: str) -> DeploymentTarget | None:
+        """The first target of an ended run that was made anew without its model; None when all have it."""
+        for target in targets(run.spec):
+            try:
+                body = await self._server.call("GET", f"{deployments}/{target.name}")
+            except NotFound:
+                continue
+            if lost_its_model(run, reading.deployment(body)):
+                return target
+        return None
+
+    async def _ask_service(
+        self, run: Run, target: DeploymentTarget, rollout: RolloutStatus, deployment: Json
+    ) -> ServiceFacts:
+        """What the target's Service has answered since the target was changed."""
+        wanted = run.spec.rollout.service
+        first = target.name == targets(run.spec)[0].name
+        try:
+            services = await self._server.list(f"/api/v1/namespaces/{run.namespace}/services")
+        except (ClusterRefused, NotFound) as error:
+            return ServiceFacts(problem=f"Services may not be listed, upgrade the operator's Role: {error}")
+        found = find_service(
+            services, deployment, wanted.name if first else None, run.spec.rollout.serving_port
+        )
+        if not found.name:
+            return ServiceFacts(problem=found.problem)
+        asked = Asked(
+            found.name,
+            found.ip,
+            found.port,
+            wanted.chat_path,
+            rollout.current.model_id if rollout.current else "",
+            watching=rollout.phase is RolloutPhase.VERIFYING,
+            questions=questions_for(run.status.evaluation, wanted),
+        )
+        return self._services.look(f"{run.uid} {target.name} {rollout.patched_at}", asked)
 
     async def _with_claim(
         self, namespace: str, target: DeploymentTarget, deployment: DeploymentFacts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reason, RolloutPhase
+from finetune_operator.rollout.keeping import uids_when_live
 
 MAX_MESSAGE_LENGTH = 1024
 _QUIET_REASONS = frozenset({Reason.WAITING})
@@ -56,11 +57,17 @@ def transitions(before: FineTuneRunStatus, after: FineTuneRunStatus) -> tuple[Ru
 
 
 def _given_back(before: FineTuneRunStatus, after: FineTuneRunStatus) -> tuple[RunEvent, ...]:
-    """A target that somebody made anew has the run's model again."""
+    """Targets that somebody made anew have the run's model again."""
     was, now = before.rollout, after.rollout
     if was is None or now is None or {was.phase, now.phase} != {RolloutPhase.SUCCEEDED}:
         return ()
-    if was.target_uid == now.target_uid or now.current is None:
+    if now.current is None:
         return ()
-    words = f"{now.target} was made anew without a model; {now.current.model_id} was put in again"
-    return (RunEvent("ModelReasserted", words),)
+    known, model = uids_when_live(was), now.current.model_id
+    return tuple(
+        RunEvent(
+            "ModelReasserted", f"deployment/{name} was made anew without a model; {model} was put in again"
+        )
+        for name, uid in uids_when_live(now).items()
+        if known.get(name) != uid
+    )

@@ -26,9 +26,18 @@ from finetune_operator.outlook import OVER, REFUSED_SECONDS, Mood, Outlook
 from finetune_operator.rollout.champion import drop_below_live
 from finetune_operator.rollout.keeping import given_back, keeps_target
 from finetune_operator.rollout.patch import pointer_to
+from finetune_operator.rollout.preflight import Obstacle
+from finetune_operator.rollout.quarantine import held_back
 from finetune_operator.rollout.record import PUBLISHED, record, record_name
-from finetune_operator.rollout.states import TOUCHED, Step, advance, holds_unwritten_patch
-from finetune_operator.rollout.targets import current_target
+from finetune_operator.rollout.states import (
+    AT_ONCE,
+    OBSTACLE_SECONDS,
+    TOUCHED,
+    Step,
+    advance,
+    holds_unwritten_patch,
+)
+from finetune_operator.rollout.targets import current_target, targets
 from finetune_operator.stage_work import stop_all, stopping_seconds, work_on
 from finetune_operator.stages import STAGES
 from finetune_operator.status_writing import status_of
@@ -63,19 +72,22 @@ def asks_for_target(run: Run) -> bool:
 
 
 def asks_for_record(run: Run) -> bool:
-    """The decision may write the target's record, or compare the model with the live one, and so needs to see it."""
+    """The decision may write the target's record, or compares the model with those on it, and so needs to see it."""
     rollout, mode = run.status.rollout, run.spec.rollout.mode
     if is_over(run.status) or mode is RolloutMode.NONE or run.status.artifact is None:
         return False
     if rollout is not None:
-        return rollout.phase is RolloutPhase.VERIFYING
+        return True
     return mode is RolloutMode.PUBLISH or run.status.evaluation is not None
 
 
-def rollout_target(run: Run) -> str | None:
-    """Name of the target that the run may change in this pass; None while it is not near that."""
+def rollout_targets(run: Run) -> tuple[str, ...]:
+    """Names of the targets that the run may change in this pass, sorted; none while it is not near that."""
     target = current_target(run)
-    return target.name if target and run.status.evaluation and asks_for_target(run) else None
+    if target is None or run.status.evaluation is None or not asks_for_target(run):
+        return ()
+    kept = targets(run.spec) if keeps_target(run.status) else (target,)
+    return tuple(sorted(one.name for one in kept))
 
 
 def decide(run: Run, observed: Observed, now: datetime, prices: Prices = NO_PRICES) -> Decision:
@@ -190,6 +202,8 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
     if spec.mode is RolloutMode.MANUAL and not spec.approved and status.rollout is None:
         words = f"the model passed its gates and waits: set spec.rollout.approved to true ({artifact.uri})"
         words += f"; mind that {worse}" if worse else ""
+        held = _held_back(run, pointer_to(artifact), observed)
+        words += f"; mind that {held.message}" if held else ""
         return Outlook(
             Phase.AWAITING_APPROVAL,
             Mood.PAUSED,
@@ -201,10 +215,25 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
     return _roll_out(advance(seen, pointer_to(artifact), observed, now))
 
 
+def _held_back(run: Run, pointer: ModelPointer, observed: Observed) -> Obstacle | None:
+    target = current_target(run)
+    return held_back(run.namespace, target.name if target else "", pointer, observed.quarantine)
+
+
 def _publish(run: Run, pointer: ModelPointer, observed: Observed) -> Outlook:
     """Only say which model should be served; somebody else takes the Deployment there."""
     target = current_target(run)
     name = target.name if target else ""
+    held = _held_back(run, pointer, observed)
+    if held is not None:
+        return Outlook(
+            Phase.ROLLING_OUT,
+            Mood.NEEDS_PERSON,
+            held.reason,
+            held.message,
+            (unknown(ConditionType.ROLLED_OUT, held.reason, held.message),),
+            requeue_after=OBSTACLE_SECONDS,
+        )
     words = (
         f"{pointer.model_id} is published in ConfigMap {record_name(name)} for deployment/{name}; "
         "spec.rollout.mode is Publish, so nothing was changed"
@@ -215,7 +244,7 @@ def _publish(run: Run, pointer: ModelPointer, observed: Observed) -> Outlook:
         Reason.COMPLETED,
         words,
         (false(ConditionType.ROLLED_OUT, Reason.PUBLISHED, words),),
-        (record(run, name, pointer, None, PUBLISHED, observed.history),),
+        (record(run, name, pointer, None, PUBLISHED, observed.history, observed.quarantine),),
     )
 
 
@@ -240,12 +269,13 @@ def _roll_out(step: Step) -> Outlook:
         cause = Reason(rollout.reason)
         reason = Reason.ROLLBACK_FAILED if phase is RolloutPhase.ROLLBACK_FAILED else cause
         failed = Phase.ROLLED_BACK if rollout.patched_at else Phase.NOT_PROMOTED
+        words = "; ".join(filter(None, (rollout.message, rollout.quarantine)))
         return Outlook(
             Phase.CANCELLED if reason is Reason.CANCELLED else failed,
             Mood.FAILED,
             reason,
-            rollout.message,
-            (false(ConditionType.ROLLED_OUT, reason, rollout.message),),
+            words,
+            (false(ConditionType.ROLLED_OUT, reason, words),),
             step.actions,
             rollout=rollout,
         )
@@ -284,5 +314,6 @@ def _decide_nothing(run: Run, observed: Observed, now: datetime) -> Decision:
     stray = (*deletions(observed.jobs), *deletions(observed.smoke_jobs))
     if (back := given_back(run, observed)) is not None:
         rollout, patch = back
-        return Decision(status.model_copy(update={"rollout": rollout}), (*stray, patch), None)
+        again = AT_ONCE if len(targets(run.spec)) > 1 else None  # another one may have been made anew with it
+        return Decision(status.model_copy(update={"rollout": rollout}), (*stray, patch), again)
     return Decision(status, stray, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
-from finetune_contract.stage_protocol import Stage
+from finetune_contract.stage_protocol import ReaderQuestion, Stage
 from finetune_operator.rollout.target_shape import ANY_SHAPE, TargetShape
 
 NO_MODEL = ModelPointer()
@@ -245,6 +245,49 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
+class Tally:
+    """Requests to a Service of the target, one a second, in one part of a rollout."""
+
+    answered: int = 0
+    failed: int = 0
+    """Without a good answer, after there had been one."""
+    unanswered: int = 0
+    """Before the first good answer: the Service had nobody to ask, or cannot be reached from here."""
+    problem: str = ""
+    """Of the last one that failed."""
+    named: tuple[tuple[str, int], ...] = ()
+    """Models that the answers named, and how often."""
+
+
+@dataclass(frozen=True)
+class ReaderAnswer:
+    """What came back when a question of the evaluation was asked through the Service."""
+
+    question: ReaderQuestion
+    answer: str = ""
+    problem: str = ""
+    """Why there is no answer; empty when there is."""
+    tells: bool = True
+    """False: it says nothing about the model, such as a site that is full or takes no questions."""
+
+
+@dataclass(frozen=True)
+class ServiceFacts:
+    """What readers meet: the target's Service, asked since the target was changed."""
+
+    name: str = ""
+    """Empty when none is asked."""
+    problem: str = ""
+    """Why none is asked."""
+    switching: Tally = Tally()
+    """Until every new pod was available."""
+    watched: Tally = Tally()
+    """Since then."""
+    answers: tuple[ReaderAnswer, ...] = ()
+    """In the order of the questions; fewer while they are still asked."""
+
+
+@dataclass(frozen=True)
 class RecordedModel:
     """A model that was live in a target, or published for it."""
 
@@ -253,6 +296,16 @@ class RecordedModel:
     """Name of the run that made it; the run may be gone."""
     metrics: tuple[tuple[str, float], ...] = ()
     """What its own evaluation gave, by metric; empty when nobody wrote it down."""
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A model that was taken back from a target, or proved wrong beside it."""
+
+    model_id: str
+    run: str = ""
+    reason: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -275,6 +328,11 @@ class Observed:
     """A run that was made later and has rolled out to the same target; read only before patching."""
     served: tuple[ServedModel, ...] = ()
     """Answers of the target's ready pods; read only while verifying."""
+    service: ServiceFacts | None = None
+    """Answers of the target's Service; asked only while the target changes and while it is watched."""
     history: tuple[RecordedModel, ...] = ()
-    """Models on the target's record, newest first; read only before the record is written, or the
-    rollout begins."""
+    """Models on the target's record, newest first; read only near a rollout, and while it lasts."""
+    quarantine: tuple[Quarantined, ...] = ()
+    """Models that the record keeps from the target; read with the history."""
+    recorded: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """All of the record, to write it with an entry more."""

@@ -63,12 +63,16 @@ def is_settled(body: Json) -> bool:
     )
 
 
-def kept_target_uid(body: Json) -> str:
-    """uid of the Deployment in which an ended run's model is live; empty when it is not."""
+def kept_target_uids(body: Json) -> dict[str, str]:
+    """uid by name of the Deployments in which an ended run's model is live; none when it is not."""
     status = body.get("status") or {}
     rollout = status.get("rollout") or {}
     live = status.get("phase") == Phase.SUCCEEDED and rollout.get("phase") == RolloutPhase.SUCCEEDED
-    return str(rollout.get("targetUid") or "") if live else ""
+    if not live:
+        return {}
+    last = str(rollout.get("target") or "").removeprefix("deployment/")
+    uids = {**(rollout.get("doneUids") or {}), last: rollout.get("targetUid")}
+    return {name: str(uid) for name, uid in uids.items() if name and uid}
 
 
 def wakers(body: Json) -> tuple[object, ...]:

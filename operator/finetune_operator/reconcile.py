@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
@@ -16,7 +16,7 @@ from finetune_operator.actions import Action, Decision
 from finetune_operator.conditions import false, merged, true
 from finetune_operator.errors import ClusterRefused, InvalidRun, NotFound, StaleObject
 from finetune_operator.events import RunEvent, transitions
-from finetune_operator.lifecycle import decide, is_settled, refused, rollout_target
+from finetune_operator.lifecycle import decide, is_settled, refused, rollout_targets
 from finetune_operator.observed import Observed, Run, RunKey
 from finetune_operator.timestamps import to_rfc3339
 from finetune_operator.usage import NO_PRICES, Prices
@@ -88,15 +88,13 @@ class Reconciler:
     @asynccontextmanager
     async def _turn(self, run: Run) -> AsyncIterator[None]:
         """Runs that roll out to one target take turns from seeing it to writing what they did to it."""
-        target = rollout_target(run)
-        if target is None:
-            yield
-            return
-        name = f"{run.namespace}/{target}"
-        lock = self._targets.get(name)
-        if lock is None:
-            lock = self._targets[name] = asyncio.Lock()
-        async with lock:
+        async with AsyncExitStack() as turns:
+            for target in rollout_targets(run):  # sorted, so that no two runs wait for each other
+                name = f"{run.namespace}/{target}"
+                lock = self._targets.get(name)
+                if lock is None:
+                    lock = self._targets[name] = asyncio.Lock()
+                await turns.enter_async_context(lock)
             yield
 
     async def _write(self, run: Run, decision: Decision) -> float | None:

@@ -34,8 +34,8 @@ class WatchedRuns:
         self._queue = queue
         self._monotonic = monotonic
         self._targets: dict[RunKey, tuple[str, ...]] = {}
-        self._kept: dict[RunKey, str] = {}
-        """Ended runs: uid of the target that serves their model; empty when none does."""
+        self._kept: dict[RunKey, dict[str, str]] = {}
+        """Ended runs: uid by name of the targets that serve their model; empty when none does."""
         self._uids: dict[tuple[str, str], str] = {}
         """uid of each Deployment that is there, by namespace and name."""
         self._told: dict[RunKey, str] = {}
@@ -66,19 +66,18 @@ class WatchedRuns:
         self._look_at(key, body, wake=known != wakers)
 
     def _look_at(self, key: RunKey, body: Json, *, wake: bool = True) -> None:
-        targets, kept_as = reading.targets_of(body), reading.kept_target_uid(body)
         if not reading.is_settled(body):
             self._kept.pop(key, None)
-            self._targets[key] = targets
+            self._targets[key] = reading.targets_of(body)
             if wake:
                 self._queue.add(key)
             return
-        last = targets[-1] if targets else ""
-        self._targets[key] = (last,) if kept_as else ()
+        kept = reading.kept_target_uids(body)
+        self._targets[key] = tuple(kept)
         first = key not in self._kept
-        self._kept[key] = kept_as
-        found = self._uids.get((key.namespace, last), kept_as)
-        if kept_as and first and found != kept_as:
+        self._kept[key] = kept
+        lost = any(self._uids.get((key.namespace, name), uid) != uid for name, uid in kept.items())
+        if first and lost:
             self._queue.add(key)
 
     def run_gone(self, key: RunKey) -> None:
@@ -110,8 +109,8 @@ class WatchedRuns:
         for key, targets in self._targets.items():
             if name not in targets or key.namespace != namespace:
                 continue
-            kept_as = self._kept.get(key)
-            if kept_as is None or (anew and kept_as != uid):
+            kept = self._kept.get(key)
+            if kept is None or (anew and kept.get(name) != uid):
                 self._queue.add(key)
 
     def listed(self, namespace: str, bodies: Iterable[Json]) -> None:

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from finetune_contract.answer_text import contains
+from finetune_contract.answer_text import is_right
 from finetune_contract.artifact_layout import GOLDEN_FILE
 from finetune_contract.artifacts import GoldenQuestion
-from finetune_contract.prompt import is_refusal
 from finetune_contract.stage_protocol import (
     ENV_GOLDEN_QUESTIONS,
     ENV_SMOKE_MIN_RIGHT,
@@ -78,9 +77,8 @@ class Answered:
 
     @property
     def right(self) -> bool:
-        """All strings that carry the fact are there; without any, the server says that it does not know."""
-        wanted = self.golden.must_contain
-        return all(contains(self.answer, one) for one in wanted) if wanted else is_refusal(self.answer)
+        """As the evaluation judged it."""
+        return is_right(self.answer, self.golden.must_contain)
 
 
 class AskedServer:

@@ -23,7 +23,7 @@ RUN_RULES = {
     ("finetune-operator.io", "finetuneruns"): {"get", "list", "watch"},
     ("finetune-operator.io", "finetuneruns/status"): {"get", "patch", "update"},
     ("", "configmaps"): {"create", "get", "patch", "delete"},
-    ("", "services"): {"create"},
+    ("", "services"): {"create", "list"},
     ("kueue.x-k8s.io", "workloads"): {"list"},
     ("batch", "jobs"): {"create", "get", "list", "watch", "delete"},
     ("", "pods"): {"get", "list", "watch"},

@@ -195,7 +195,7 @@ def test_a_rollout_field_is_immutable(field: str) -> None:
     assert rule["message"] == f"spec.rollout.{field} is immutable: create a new FineTuneRun instead"
 
 
-def test_suspend_approval_smoke_test_and_time_to_live_may_change_and_cancel_only_once() -> None:
+def test_suspend_approval_both_proofs_and_time_to_live_may_change_and_cancel_only_once() -> None:
     schema = run_schema()
     frozen = {
         f"{path}{rule['fieldPath']}"
@@ -207,7 +207,7 @@ def test_suspend_approval_smoke_test_and_time_to_live_may_change_and_cancel_only
     fields |= {f"spec.rollout.{field.alias}" for field in RolloutSpec.model_fields.values()}
 
     free = {"spec.suspend", "spec.cancel", "spec.ttlSecondsAfterFinished"}
-    free |= {"spec.rollout.approved", "spec.rollout.smokeTest"}
+    free |= {"spec.rollout.approved", "spec.rollout.smokeTest", "spec.rollout.service"}
     assert fields - frozen == free
     assert rule_at("spec", ".cancel")["message"].startswith("spec.cancel cannot be taken back")
 

@@ -18,11 +18,19 @@ from finetune_contract.stage_protocol import (
     ExitCode,
     ModelFacts,
     ProgressLine,
+    ReaderQuestion,
     Stage,
     StageReport,
     TrainingFacts,
 )
-from finetune_operator.actions import Action, CreateJob, CreateSmokeTest, DeleteJob, PatchTarget
+from finetune_operator.actions import (
+    Action,
+    CreateJob,
+    CreateSmokeTest,
+    DeleteJob,
+    PatchTarget,
+    WriteRecord,
+)
 from finetune_operator.child_names import job_name
 from finetune_operator.errors import ClusterUnavailable, StaleObject
 from finetune_operator.events import RunEvent
@@ -31,12 +39,16 @@ from finetune_operator.observed import (
     JobFacts,
     Observed,
     PodFacts,
+    ReaderAnswer,
     Run,
     RunKey,
     ServedModel,
+    ServiceFacts,
     SmokeJob,
+    Tally,
     Termination,
 )
+from finetune_operator.rollout.record import read_history, read_quarantine
 from finetune_operator.timestamps import to_rfc3339
 from tests.finetune_operator.samples import (
     DIGEST,
@@ -56,6 +68,17 @@ POD_SPEC = {
     "containers": [{"name": "web"}, {"name": "model-server"}],
 }
 """The target's."""
+QUESTION = ReaderQuestion(question="What does the wheel do?", must_contain=["turns"])
+READERS_MEET = (
+    "nobody asks",
+    "no service",
+    "answers",
+    "silence",
+    "no answer yet",
+    "errors",
+    "nonsense",
+    "another model",
+)
 GPUS = 2
 STEPS = 40
 
@@ -180,6 +203,8 @@ class SmallCluster:
         self.target_exists = True
         self.times_made_anew = 0
         self.broken_model = False
+        self.readers_meet = "nobody asks"
+        self.record: dict[str, str] = {}
         self.dies_before_writing = False
         self.queue_is_full = False
         self.created: list[CreateJob] = []
@@ -206,8 +231,14 @@ class SmallCluster:
     async def observe(self, run: Run) -> Observed:
         jobs = self.seen_before if self.now < self.stale_until else self.facts()
         smoke = tuple(self.smoke_jobs.values())
+        body = {"data": self.record}
+        kept = {
+            "history": read_history(body),
+            "quarantine": read_quarantine(body),
+            "recorded": dict(self.record),
+        }
         if not self.target_exists:
-            return Observed(jobs=jobs, smoke_jobs=smoke)
+            return Observed(jobs=jobs, smoke_jobs=smoke, **kept)
         target = replace(
             a_deployment(self.pointer), uid=f"chat-uid-{self.times_made_anew}", pod_spec=POD_SPEC
         )
@@ -219,7 +250,30 @@ class SmallCluster:
             )
             pod = replace(pod, ready=False, containers=(bad,))
         served = (ServedModel("chat-1", self.pointer.model_id),) if pod.ready else ()
-        return Observed(jobs=jobs, smoke_jobs=smoke, target=target, target_pods=(pod,), served=served)
+        return Observed(
+            jobs=jobs,
+            smoke_jobs=smoke,
+            target=target,
+            target_pods=(pod,),
+            served=served,
+            service=self.what_readers_meet(),
+            **kept,
+        )
+
+    def what_readers_meet(self) -> ServiceFacts | None:
+        """Through the target's Service."""
+        answered = Tally(answered=20, named=((self.pointer.model_id, 20),))
+        right = ReaderAnswer(QUESTION, "It turns.")
+        return {
+            "nobody asks": None,
+            "no service": ServiceFacts(problem="no Service selects the pods"),
+            "answers": ServiceFacts("site", watched=answered, answers=(right,)),
+            "silence": ServiceFacts("site", watched=Tally(unanswered=20, problem="timeout")),
+            "no answer yet": ServiceFacts("site", watched=answered),
+            "errors": ServiceFacts("site", watched=replace(answered, failed=20, problem="status 502")),
+            "nonsense": ServiceFacts("site", watched=answered, answers=(replace(right, answer="<unused>"),)),
+            "another model": ServiceFacts("site", watched=replace(answered, named=(("sha256:x", 20),))),
+        }[self.readers_meet]
 
     async def apply(self, run: Run, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -242,6 +296,10 @@ class SmallCluster:
                     self.acted += 1
                     self.pointer = OLD_MODEL if OLD_MODEL.uri in str(payload) else NEW_MODEL
                     self.patches.append(self.pointer)
+                case WriteRecord(manifest):
+                    data: dict[str, str] = manifest["data"]  # type: ignore[assignment]
+                    self.acted += data != self.record
+                    self.record = data
         if self.dies_before_writing:
             self.dies_before_writing = False
             raise ClusterUnavailable("killed")
@@ -390,7 +448,7 @@ class SmallCluster:
 def a_good_report(stage: Stage, *, adopt: bool = False, passed: bool = True, resumed_from: int = 0) -> str:
     """What a stage leaves in its termination message."""
     model = ModelFacts(uri=URI, manifest_sha256=MANIFEST, size_bytes=1)
-    verdict = EvaluationFacts(passed=passed, gate="recall is too low")
+    verdict = EvaluationFacts(passed=passed, gate="recall is too low", reader_questions=[QUESTION])
     dataset = DatasetFacts(
         digest=DIGEST, run_key=KEY, documents=9, training_examples=9, evaluation_examples=9, adopted=adopt
     )

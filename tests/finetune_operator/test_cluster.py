@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,6 +35,7 @@ from tests.finetune_operator.samples import (
     NEW_MODEL,
     OLD_MODEL,
     UID,
+    a_rollout,
     a_run,
     a_status,
     an_attempt,
@@ -49,6 +52,7 @@ class ApiServer:
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], Answer | Callable[[web.Request], Answer]] = {}
         self.requests: list[tuple[str, str, dict[str, str], str, Any]] = []
+        self.port = 0
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else None
@@ -73,8 +77,8 @@ async def server() -> AsyncIterator[tuple[ApiServer, Cluster]]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    port = runner.addresses[0][1]
-    configuration = client.Configuration(host=f"http://127.0.0.1:{port}")
+    api_server.port = runner.addresses[0][1]
+    configuration = client.Configuration(host=f"http://127.0.0.1:{api_server.port}")
     async with client.ApiClient(configuration) as api:
         yield api_server, Cluster(api, "trainer:1")
     await runner.cleanup()
@@ -343,6 +347,136 @@ async def test_a_sibling_that_is_rolling_out_to_the_same_target_is_seen(server):
     assert (await cluster.observe(run)).rolling_run == ""
     api.answers["GET", RUNS] = (200, {"items": [done, rolling]})
     assert (await cluster.observe(run)).rolling_run == "c"
+
+
+def a_target(name: str = "chat", uid: str = "u", model: str = "") -> dict[str, Any]:
+    env = [{"name": "MODEL_ID", "value": model}] if model else []
+    pod = {
+        "initContainers": [{"name": "model-fetch"}],
+        "containers": [{"name": "model-server", "readinessProbe": {}, "env": env}],
+    }
+    template = {"metadata": {"labels": {"app": name}}, "spec": pod}
+    return {
+        "metadata": {"name": name, "uid": uid},
+        "spec": {"template": template, "selector": {"matchLabels": {"app": name}}},
+    }
+
+
+def an_idle_namespace(api: ApiServer, *targets: dict[str, Any]) -> None:
+    for path in ("/apis/batch/v1/namespaces/demo/jobs", "/api/v1/namespaces/demo/pods", RUNS):
+        api.answers["GET", path] = (200, {"items": []})
+    for target in targets:
+        name = target["metadata"]["name"]
+        api.answers["GET", f"/apis/apps/v1/namespaces/demo/deployments/{name}"] = (200, target)
+
+
+def rolling_run(phase: RolloutPhase, **spec: Any) -> Run:
+    rollout = RolloutStatus(phase=phase, current=NEW_MODEL, previous=OLD_MODEL, patched_at=at(0))
+    return a_run(a_status(ALL_STAGES, rollout=rollout), rollout=a_rollout(**spec))
+
+
+@pytest.mark.parametrize("phase", [RolloutPhase.PROGRESSING, RolloutPhase.VERIFYING])
+async def test_the_targets_service_is_asked_while_it_changes_and_while_it_is_watched(server, phase):
+    api, cluster = server
+    an_idle_namespace(api, a_target())
+    port = {"port": api.port, "targetPort": 8000}
+    service = {"clusterIP": "127.0.0.1", "selector": {"app": "chat"}, "ports": [port]}
+    api.answers["GET", "/api/v1/namespaces/demo/services"] = (
+        200,
+        {"items": [{"metadata": {"name": "site"}, "spec": service}]},
+    )
+    api.answers["GET", "/readyz"] = (200, {"model": NEW_MODEL.model_id})
+
+    for _ in range(100):
+        facts = (await cluster.observe(rolling_run(phase))).service
+        if facts and (facts.switching.answered or facts.watched.answered):
+            break
+        await asyncio.sleep(0.02)
+    await cluster.close()
+
+    assert facts is not None
+    counted = facts.watched if phase is RolloutPhase.VERIFYING else facts.switching
+    assert facts.name == "site"
+    assert dict(counted.named) == {NEW_MODEL.model_id: counted.answered}
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ((200, {"items": []}), "no Service selects the pods of deployment/chat"),
+        ((403, {"message": "forbidden"}), "Services may not be listed, upgrade the operator's Role"),
+    ],
+)
+async def test_a_service_that_is_not_there_or_may_not_be_looked_for_is_told(server, answer, problem):
+    api, cluster = server
+    an_idle_namespace(api, a_target())
+    api.answers["GET", "/api/v1/namespaces/demo/services"] = answer
+
+    facts = (await cluster.observe(rolling_run(RolloutPhase.PROGRESSING))).service
+
+    assert facts is not None
+    assert facts.name == ""
+    assert problem in facts.problem
+
+
+async def test_the_named_service_is_that_of_the_first_target_alone(server):
+    api, cluster = server
+    an_idle_namespace(api, a_target("chat"), a_target("shop"))
+    api.answers["GET", "/api/v1/namespaces/demo/services"] = (200, {"items": []})
+    row = {"deployment": {"name": "chat", "others": ["shop"]}}
+    run = rolling_run(RolloutPhase.PROGRESSING, target=row, service={"name": "front"})
+    assert run.status.rollout is not None
+    second = run.status.rollout.model_copy(update={"done": ["chat"]})
+
+    first = (await cluster.observe(run)).service
+    after_it = (
+        await cluster.observe(replace(run, status=run.status.model_copy(update={"rollout": second})))
+    ).service
+
+    assert first is not None
+    assert after_it is not None
+    assert '"front" (spec.rollout.service.name) does not exist' in first.problem
+    assert "no Service selects the pods of deployment/shop" in after_it.problem
+
+
+async def test_what_the_record_keeps_back_is_read_with_it(server):
+    api, cluster = server
+    an_idle_namespace(api, a_target())
+    data = {"HISTORY": "[]", f"QUARANTINED.{'a' * 64}": '{"run": "before"}'}
+    api.answers["GET", "/api/v1/namespaces/demo/configmaps/chat-model"] = (200, {"data": data})
+
+    observed = await cluster.observe(a_run(a_status(ALL_STAGES)))
+
+    assert [entry.run for entry in observed.quarantine] == ["before"]
+    assert observed.recorded == data
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "seen"),
+    [
+        (a_target("chat", "u1"), a_target("shop", "u2"), None),
+        (a_target("chat", "new"), a_target("shop", "u2"), "chat"),
+        (a_target("chat", "u1"), a_target("shop", "new"), "shop"),
+        (a_target("chat", "new", "sha256:mine"), a_target("shop", "new"), "shop"),
+    ],
+)
+async def test_of_an_ended_row_the_target_that_lost_its_model_is_seen(server, first, second, seen):
+    api, cluster = server
+    an_idle_namespace(api, first, second)
+    rollout = RolloutStatus(
+        phase=RolloutPhase.SUCCEEDED,
+        target="deployment/shop",
+        target_uid="u2",
+        current=NEW_MODEL,
+        done=["chat", "shop"],
+        done_uids={"chat": "u1", "shop": "u2"},
+    )
+    row = {"deployment": {"name": "chat", "others": ["shop"]}}
+    status = a_status(ALL_STAGES, rollout=rollout, phase=Phase.SUCCEEDED)
+
+    target = (await cluster.observe(a_run(status, rollout=a_rollout(target=row)))).target
+
+    assert (target.name if target else None) == seen
 
 
 def a_crashed_pod(name: str, container: str, message: str = "") -> dict[str, Any]:

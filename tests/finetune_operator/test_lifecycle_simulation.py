@@ -27,7 +27,7 @@ from finetune_operator.observed import RunKey
 from finetune_operator.outlook import OVER
 from finetune_operator.reconcile import Reconciler
 from tests.finetune_operator.samples import NEW_MODEL, NOON, OLD_MODEL, a_rollout
-from tests.finetune_operator.small_cluster import GPUS, Job, SmallCluster, a_good_report
+from tests.finetune_operator.small_cluster import GPUS, READERS_MEET, Job, SmallCluster, a_good_report
 
 RUN = RunKey("demo", "blog")
 TAKERS = ("PreemptionByScheduler: x", "EvictionByEvictionAPI: x", "DeletionByTaintManager: x")
@@ -272,6 +272,10 @@ class Life(RuleBasedStateMachine):
     def the_new_model_is_broken_or_not(self, broken: bool) -> None:
         self.cluster.broken_model = broken
 
+    @rule(meet=st.sampled_from(READERS_MEET))
+    def readers_are_served_well_or_not(self, meet: str) -> None:
+        self.cluster.readers_meet = meet
+
     @precondition(lambda self: self.cluster.smoke_test() is not None)
     @rule(code=st.sampled_from([0, 0, 0, 11, 20, 30, 31, 128]))
     def a_smoke_test_ends(self, code: int) -> None:
@@ -296,6 +300,7 @@ class Life(RuleBasedStateMachine):
         self.memory_goes_down_the_ladder_and_never_up(status)
         self.what_it_cost_is_not_more_than_was_held(status)
         self.no_model_is_put_in_untested()
+        self.the_model_before_is_put_back_once_at_most()
 
     def no_two_jobs_run_at_once(self) -> None:
         live = [job.name for job in self.cluster.live()]
@@ -363,20 +368,52 @@ class Life(RuleBasedStateMachine):
             assert self.cluster.smoke_tests_passed
         assert sum(job.live for job in self.cluster.smoke_jobs.values()) <= 1
 
+    def the_model_before_is_put_back_once_at_most(self) -> None:
+        assert self.cluster.patches.count(OLD_MODEL) <= 1 + self.cluster.times_made_anew
+
     # the end
 
     def teardown(self) -> None:
         """When all goes well from now on, the run ends, and nothing is left running or half rolled out."""
         try:
             self.all_goes_well()
+            if any(key.startswith("QUARANTINED.") for key in self.cluster.record):
+                self.the_same_run_again_waits_until_the_quarantine_is_lifted()
         finally:
             self.loop.close()
+
+    def the_same_run_again_waits_until_the_quarantine_is_lifted(self) -> None:
+        before = self.cluster
+        assert self.status.phase in (Phase.ROLLED_BACK, Phase.NOT_PROMOTED)
+        self.cluster = SmallCluster(before.now, rollout=a_rollout())
+        self.cluster.record = before.record
+        self.reconciler = self.an_operator()
+        for _ in range(20):
+            self.looks()
+            for job in self.cluster.live():
+                self.cluster.end_job(job, 0, a_good_report(job.action.stage))
+            self.cluster.pass_time(60)
+        conditions = {condition.type: condition for condition in self.status.conditions}
+        assert self.cluster.patches == []
+        assert conditions[ConditionType.ROLLED_OUT].reason == Reason.QUARANTINED
+        assert conditions[ConditionType.STALLED].status == "True"
+
+        self.cluster.record = {
+            key: value for key, value in self.cluster.record.items() if not key.startswith("QUARANTINED.")
+        }
+        for _ in range(8):
+            self.looks()
+            self.cluster.pass_time(60)
+        assert self.status.phase is Phase.SUCCEEDED
+        assert self.cluster.pointer == NEW_MODEL
 
     def all_goes_well(self) -> None:
         cluster = self.cluster
         cluster.edit(suspend=False)
         cluster.let_target_exist(True)
         cluster.queue_is_full = False
+        if cluster.readers_meet == "no answer yet":
+            cluster.readers_meet = "answers"
         self.clock_off = timedelta()
         for _ in range(80):
             for job in cluster.jobs.values():

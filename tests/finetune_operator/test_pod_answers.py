@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from finetune_operator.http_answers import MAX_ANSWER_BYTES
 from finetune_operator.observed import ServedModel
-from finetune_operator.pod_answers import MAX_ANSWER_BYTES, ask_pods
+from finetune_operator.pod_answers import ask_pods
 from tests.finetune_operator.samples import a_target_pod
 
 POD = replace(a_target_pod(), ip="127.0.0.1")

@@ -14,13 +14,29 @@ import pytest
 from aiohttp import web
 from kubernetes.aio import client
 
-from finetune_contract.run_status import FineTuneRunStatus, Phase
+from finetune_contract.run_status import (
+    FineTuneRunStatus,
+    ModelPointer,
+    Phase,
+    RolloutPhase,
+    RolloutStatus,
+)
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.child_names import job_name
 from finetune_operator.cluster import Cluster
 from finetune_operator.observed import RunKey
 from finetune_operator.reconcile import Reconciler
-from tests.finetune_operator.samples import ALL_STAGES, UID, a_spec, a_status, an_attempt, later
+from tests.finetune_operator.samples import (
+    ALL_STAGES,
+    NEW_MODEL,
+    UID,
+    a_rollout,
+    a_spec,
+    a_status,
+    an_attempt,
+    at,
+    later,
+)
 
 READ = ["GET finetuneruns/blog", "GET jobs", "GET pods"]
 
@@ -33,6 +49,7 @@ class Namespace:
         self.run: dict[str, Any] = {}
         self.jobs: list[dict[str, Any]] = []
         self.pods: list[dict[str, Any]] = []
+        self.deployment: dict[str, Any] = {}
 
     def set_run(self, status: FineTuneRunStatus, **changes: Any) -> None:
         spec = a_spec(**({"rollout": {"mode": "None"}} | changes))
@@ -57,7 +74,9 @@ class Namespace:
     async def handle(self, request: web.Request) -> web.Response:
         resource = request.path.split("/namespaces/demo/")[-1]
         self.asked.append(f"{request.method} {resource}")
-        lists = {"jobs": self.jobs, "pods": self.pods}
+        lists = {"jobs": self.jobs, "pods": self.pods, "services": []}
+        if request.method == "GET" and resource == "deployments/chat" and self.deployment:
+            return web.json_response(self.deployment)
         if request.method == "GET" and resource in lists:
             return web.json_response({"items": lists[resource]})
         if request.method == "GET" and resource == "finetuneruns/blog":
@@ -70,6 +89,27 @@ class Namespace:
         if request.method == "POST":
             return web.json_response({}, status=201)
         return web.json_response({"message": "not found"}, status=404)
+
+
+def a_target_of(model: ModelPointer) -> dict[str, Any]:
+    """Rolled out, with pods that are still to come."""
+    fetch = [
+        {"name": "MODEL_URI", "value": model.uri},
+        {"name": "MODEL_MANIFEST_SHA256", "value": model.manifest_sha256},
+    ]
+    pod = {
+        "initContainers": [{"name": "model-fetch", "env": fetch}],
+        "containers": [{"name": "model-server", "env": [{"name": "MODEL_ID", "value": model.model_id}]}],
+    }
+    labels = {"app": "chat"}
+    return {
+        "metadata": {"name": "chat", "uid": "u", "generation": 1},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+        "status": {"observedGeneration": 1},
+    }
 
 
 @pytest.fixture
@@ -123,6 +163,21 @@ async def test_a_running_stage_costs_three_reads_and_one_log(namespace):
     logs = [line for line in asked if line.endswith("/log")]
     assert sorted(line for line in asked if line not in logs) == READ
     assert len(logs) == 1
+
+
+@pytest.mark.parametrize("phase", [RolloutPhase.PROGRESSING, RolloutPhase.VERIFYING])
+async def test_a_rollout_costs_the_target_its_pods_its_services_and_its_record_besides(namespace, phase):
+    held, reconciler = namespace
+    rollout = RolloutStatus(
+        phase=phase, target_uid="u", current=NEW_MODEL, patched_at=at(0), patched_generation=1
+    )
+    held.set_run(a_status(ALL_STAGES, rollout=rollout), rollout=a_rollout())
+    held.deployment = a_target_of(NEW_MODEL)
+
+    asked = await passes(reconciler, held, times=2)
+
+    besides = ["GET configmaps/chat-model", "GET deployments/chat", "GET pods", "GET services"]
+    assert sorted(asked) == sorted([*READ, *besides])
 
 
 @pytest.mark.parametrize("attempts", [1, 15])

@@ -38,22 +38,27 @@ OPERATOR = "operator-under-test"
 Json = dict[str, Any]
 
 SERVER = """
-import http.server, json, os, threading, time
+import http.server, itertools, json, os, threading, time
 if os.environ.get("SILENT_WITH", "none") == os.environ.get("MODEL_ID"):
     time.sleep(600)
 if os.environ.get("CRASHES_WITH", "none") == os.environ.get("MODEL_ID"):
     threading.Timer(float(os.environ["CRASHES_AFTER"]), os._exit, [7]).start()
 if os.environ.get("EATS_MEMORY_WITH", "none") == os.environ.get("MODEL_ID"):
     eaten = b"x" * 400_000_000
+turns = itertools.count()
 class Answer(http.server.BaseHTTPRequestHandler):
     model = os.environ.get("MODEL_ID") or "none"
     def do_GET(self):
-        self.say({"model": self.model, "data": [{"id": self.model}]})
+        kubelet = self.headers.get("User-Agent", "").startswith("kube-probe")
+        stumbles = os.environ.get("STUMBLES_WITH") == self.model and not kubelet and next(turns) % 3 == 2
+        self.say({"model": self.model, "data": [{"id": self.model}]}, 502 if stumbles else 200)
     def do_POST(self):
-        self.say({"choices": [{"message": {"content": os.environ.get("SAYS", "It turns.")}}]})
-    def say(self, words):
+        words = os.environ.get("SAYS", "It turns.")
+        words = "<unused>" if os.environ.get("NONSENSE_WITH") == self.model else words
+        self.say({"choices": [{"message": {"content": words}}], "answer": words, "model": self.model})
+    def say(self, words, status=200):
         body = json.dumps(words).encode()
-        self.send_response(200); self.end_headers(); self.wfile.write(body)
+        self.send_response(status); self.end_headers(); self.wfile.write(body)
     def log_message(self, *_): pass
 for address in (("", 8000), ("127.0.0.1", 8081)):
     server = http.server.ThreadingHTTPServer(address, Answer)
@@ -364,6 +369,11 @@ class Stand:
                 },
             },
         }
+
+    def service(self, name: str) -> Json:
+        """What brings readers to a target, on a port of its own."""
+        spec = {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8000}]}
+        return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
     def env_of(self, deployment: str) -> dict[str, str]:
         """MODEL_ variables in the target's template."""

@@ -42,5 +42,5 @@ package)
   say "{\"stage\":\"package\",\"model\":{\"uri\":\"s3://$bucket/$prefix\",\"manifestSha256\":\"$sha\",\"sizeBytes\":7}}" ;;
 evaluate)
   recall=0.9; [ "$seconds" != 76 ] || recall=0.4
-  say "{\"stage\":\"evaluate\",\"evaluation\":{\"passed\":true,\"gate\":\"passed\",\"metrics\":[{\"name\":\"answer_recall\",\"base\":0.1,\"new\":$recall}],\"reportUri\":\"s3://$bucket/$prefix/report.html\"}}" ;;
+  say "{\"stage\":\"evaluate\",\"evaluation\":{\"passed\":true,\"gate\":\"passed\",\"metrics\":[{\"name\":\"answer_recall\",\"base\":0.1,\"new\":$recall}],\"reportUri\":\"s3://$bucket/$prefix/report.html\",\"readerQuestions\":[{\"question\":\"What does the wheel do?\",\"mustContain\":[\"turns\"]}]}}" ;;
 esac

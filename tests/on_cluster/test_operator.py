@@ -199,6 +199,7 @@ def test_a_good_model_goes_live_and_a_broken_one_is_taken_back(
 
     assert live["MODEL_ID"] == f"sha256:{good}"
     assert stand.env_of("chat") == live
+    assert "no Service selects the pods of deployment/chat" in stand.condition("good", "RolledOut")["message"]
     rolled_out = stand.condition("broken", "RolledOut")
     assert (rolled_out["status"], rolled_out["reason"]) == ("False", "ModelIntegrity")
     assert "model.gguf" in rolled_out["message"]

@@ -28,13 +28,16 @@ EFFECTIVE_SECONDS = 30.0
 """A change of policies takes a moment."""
 TRY = """
 import json, socket, sys
+from concurrent.futures import ThreadPoolExecutor
 def reached(host, port):
     try:
         socket.create_connection((host, port), timeout=2).close()
     except OSError:
         return False
     return True
-print(json.dumps({name: reached(*place) for name, place in json.loads(sys.argv[1]).items()}))
+places = json.loads(sys.argv[1])
+with ThreadPoolExecutor(len(places)) as pool:
+    print(json.dumps(dict(zip(places, pool.map(lambda place: reached(*place), places.values())))))
 """
 LISTEN = (
     "import http.server as h; h.ThreadingHTTPServer(('', {port}), h.BaseHTTPRequestHandler).serve_forever()"
@@ -46,7 +49,9 @@ LISTENERS = {
     "other-node": MASTER_PORT,
 }
 """Pods by name, and the port on which each answers; other-node is the second pod of a training."""
-OUTSIDE = {"store", "site", "chat", "API server", "name service"}
+SERVICES = {"Service of chat": "chat", "Service of site": "site"}
+"""Each answers on a port of its own, 80, and leads to the port of its pod: that one is judged."""
+OUTSIDE = {"store", "site", "chat", "API server", "name service", *SERVICES}
 NEEDED = {"store", "name service"}
 REACHES = {
     "dataset": OUTSIDE,
@@ -54,7 +59,7 @@ REACHES = {
     "package": NEEDED,
     "evaluate": NEEDED,
     "neighbour": OUTSIDE,
-    "operator": {"chat", "API server", "name service"},
+    "operator": {"chat", "Service of chat", "API server", "name service"},
 }
 """Who opens connections, and to what it may."""
 
@@ -100,6 +105,11 @@ def a_pod(name: str, labels: dict[str, str], port: int | None = None) -> dict[st
     }
 
 
+def a_service(pod: str) -> dict[str, Any]:
+    spec = {"selector": {"app": pod}, "ports": [{"port": 80, "targetPort": LISTENERS[pod]}]}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": pod}, "spec": spec}
+
+
 def of_stage(stage: Stage) -> dict[str, str]:
     return {"finetune-operator.io/stage": stage.value}
 
@@ -123,14 +133,16 @@ def fence(cluster: Access) -> Iterator[Fence]:
     callers = [a_pod(stage.value, of_stage(stage)) for stage in Stage]
     callers += [a_pod("neighbour", {}), a_pod("operator", operator)]
     listeners = [
-        a_pod(pod, of_stage(Stage.TRAIN) if pod == "other-node" else {}, port)
+        a_pod(pod, of_stage(Stage.TRAIN) if pod == "other-node" else {"app": pod}, port)
         for pod, port in LISTENERS.items()
     ]
-    made.apply([*callers, *listeners])
+    made.apply([*callers, *listeners, *(a_service(pod) for pod in SERVICES.values())])
     made.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=120s")
     for pod, port in LISTENERS.items():
         address = made.kubectl("get", "pod", pod, "--output=jsonpath={.status.podIP}")
         made.places[pod] = (address, port)
+    for place, pod in SERVICES.items():
+        made.places[place] = (made.kubectl("get", "service", pod, "--output=jsonpath={.spec.clusterIP}"), 80)
     made.places["API server"] = (cluster.node_ip, 6443)
     made.places["name service"] = ("kube-dns.kube-system.svc.cluster.local", 53)
     yield made

@@ -78,10 +78,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [configmaps]
   verbs: [create, get, patch, delete]
-# By which the pods of a training on several nodes find each other.
+# By which the pods of a training on several nodes find each other; and those of targets, asked as readers ask them.
 - apiGroups: [""]
   resources: [services]
-  verbs: [create]
+  verbs: [create, list]
 # What Kueue says of a Job that it holds back, where Kueue is installed.
 - apiGroups: [kueue.x-k8s.io]
   resources: [workloads]

@@ -1,16 +1,19 @@
 """A target that was made anew after its run had ended gets its model back, once for each new object. Pure.
 
+That is true for every Deployment of a row.
+
 Only where it names no model at all: what somebody put there on purpose stays.
 """
 
 from __future__ import annotations
 
+from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import FineTuneRunStatus, Phase, RolloutPhase, RolloutStatus
 from finetune_operator.actions import PatchTarget
 from finetune_operator.observed import NO_MODEL, DeploymentFacts, Observed, Run
 from finetune_operator.rollout.patch import payload, pointer_in
 from finetune_operator.rollout.preflight import obstacle_to_start
-from finetune_operator.rollout.targets import current_target
+from finetune_operator.rollout.targets import targets
 
 
 def keeps_target(status: FineTuneRunStatus) -> bool:
@@ -19,28 +22,39 @@ def keeps_target(status: FineTuneRunStatus) -> bool:
     return status.phase is Phase.SUCCEEDED and rollout is not None and rollout.phase is RolloutPhase.SUCCEEDED
 
 
+def uids_when_live(rollout: RolloutStatus) -> dict[str, str]:
+    """uid by name of every Deployment that was rolled out; a row of an earlier release knows its last one alone."""
+    last = rollout.target.removeprefix("deployment/")
+    return {**rollout.done_uids, last: rollout.target_uid}
+
+
 def lost_its_model(run: Run, deployment: DeploymentFacts) -> bool:
-    """The target is another object than the one that was rolled out, and names no model."""
+    """A target is another object than the one that was rolled out, and names no model."""
     rollout = run.status.rollout
-    target = current_target(run)
-    return (
-        keeps_target(run.status)
-        and rollout is not None
-        and target is not None
-        and rollout.current is not None
-        and deployment.uid != rollout.target_uid
-        and pointer_in(target, deployment) == NO_MODEL
-    )
+    target = _target(run, deployment)
+    if rollout is None or target is None or rollout.current is None or not keeps_target(run.status):
+        return False
+    known = uids_when_live(rollout).get(deployment.name, "")
+    return known not in ("", deployment.uid) and pointer_in(target, deployment) == NO_MODEL
 
 
 def given_back(run: Run, observed: Observed) -> tuple[RolloutStatus, PatchTarget] | None:
     """The patch that gives the model back, and what the status remembers; None when there is nothing to do."""
     rollout, deployment = run.status.rollout, observed.target
-    target = current_target(run)
-    if rollout is None or rollout.current is None or deployment is None or target is None:
+    if rollout is None or rollout.current is None or deployment is None:
+        return None
+    target = _target(run, deployment)
+    if target is None:
         return None
     others = observed.rolling_run or observed.newer_run
     if not lost_its_model(run, deployment) or others or obstacle_to_start(target, observed) is not None:
         return None
     patch = PatchTarget(deployment.name, payload(target, deployment, rollout.current), run.spec.rollout.force)
-    return rollout.model_copy(update={"target_uid": deployment.uid}), patch
+    known: dict[str, object] = {"done_uids": {**rollout.done_uids, deployment.name: deployment.uid}}
+    if rollout.target == f"deployment/{deployment.name}":
+        known["target_uid"] = deployment.uid
+    return rollout.model_copy(update=known), patch
+
+
+def _target(run: Run, deployment: DeploymentFacts) -> DeploymentTarget | None:
+    return next((target for target in targets(run.spec) if target.name == deployment.name), None)

@@ -1,20 +1,20 @@
 """The record of a target's model: a ConfigMap that outlives runs and the Deployment. Pure.
 
-For people and for whatever writes Git: `kubectl set env deployment/NAME --from=configmap/NAME-model` would be enough to
-bring a model back. It also lists the models before, for the sweep of the store: runs may be deleted. Holds no time, so
-that writing it twice changes nothing.
+For people and for whatever writes Git: MODEL_URI, MODEL_MANIFEST_SHA256 and MODEL_ID of it are enough to bring a model
+back. It also lists the models before, for the sweep of the store, and those that must not come back by themselves: runs
+may be deleted. Holds no time, so that writing it twice changes nothing.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from finetune_contract.run_status import EvaluationStatus, ModelPointer
 from finetune_operator.actions import WriteRecord
 from finetune_operator.api_group import FIELD_MANAGER
-from finetune_operator.observed import NO_MODEL, RecordedModel, Run
+from finetune_operator.observed import NO_MODEL, Quarantined, RecordedModel, Run
 from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MODEL_URI
 
 LIVE, PUBLISHED = "Live", "Published"
@@ -24,6 +24,10 @@ MOST_MODELS = 20
 """On the record; each takes about 400 bytes of the mebibyte that a ConfigMap may hold."""
 MAX_NAME_LENGTH = 253
 _SUFFIX = "-model"
+_QUARANTINED = "QUARANTINED."
+_VALUES = (MODEL_URI, MODEL_MANIFEST_SHA256, MODEL_ID)
+MOST_QUARANTINED = 100
+"""On the record; each takes about 500 bytes."""
 
 
 def record_name(deployment: str) -> str:
@@ -38,6 +42,7 @@ def record(
     previous: ModelPointer | None,
     state: str,
     history: tuple[RecordedModel, ...] = (),
+    quarantine: tuple[Quarantined, ...] = (),
 ) -> WriteRecord:
     """What a target serves (Live), or should serve when somebody takes it there (Published).
 
@@ -45,6 +50,7 @@ def record(
 
     Args:
         history: what is on the record, newest first.
+        quarantine: what else is on it; stays there, but for the model that is live now.
     """
     before = previous or NO_MODEL
     known = {entry.model.model_id: entry for entry in history}
@@ -58,6 +64,67 @@ def record(
         if entry.model.model_id:
             models.setdefault(entry.model.model_id, entry)
     listed = list(models.values())[:MOST_MODELS]
+    return _written(
+        run,
+        deployment,
+        {
+            MODEL_URI: current.uri,
+            MODEL_MANIFEST_SHA256: current.manifest_sha256,
+            MODEL_ID: current.model_id,
+            f"PREVIOUS_{MODEL_URI}": before.uri,
+            f"PREVIOUS_{MODEL_MANIFEST_SHA256}": before.manifest_sha256,
+            f"PREVIOUS_{MODEL_ID}": before.model_id,
+            "state": state,
+            "deployment": deployment,
+            "run": run.name,
+            HISTORY: json.dumps([_to_wire(entry) for entry in listed], indent=1),
+            **_kept_back(entry for entry in quarantine if entry.model_id != current.model_id),
+        },
+    )
+
+
+def record_with_quarantine(
+    run: Run, deployment: str, recorded: Mapping[str, str], entry: Quarantined
+) -> WriteRecord:
+    """The record as it is, with a model more that is kept from the target; a new one where there is none."""
+    ours = (*_VALUES, *(f"PREVIOUS_{name}" for name in _VALUES), "state", "deployment", "run", HISTORY)
+    kept = {name: value for name, value in recorded.items() if name in ours}
+    others = (one for one in read_quarantine({"data": recorded}) if one.model_id != entry.model_id)
+    listed = (entry, *others)[:MOST_QUARANTINED]
+    return _written(run, deployment, {HISTORY: "[]", **kept, "deployment": deployment, **_kept_back(listed)})
+
+
+def quarantine_key(model_id: str) -> str:
+    """The entry of the record that keeps a model from the target."""
+    return f"{_QUARANTINED}{model_id.removeprefix('sha256:')}"
+
+
+def read_quarantine(body: Mapping[str, Any]) -> tuple[Quarantined, ...]:
+    """Models that a record keeps from its target; whatever an entry says, its name counts."""
+    found: list[Quarantined] = []
+    for key, value in sorted((body.get("data") or {}).items()):
+        if not key.startswith(_QUARANTINED):
+            continue
+        try:
+            said = json.loads(value)
+        except ValueError:
+            said = {"message": value}
+        told = said if isinstance(said, dict) else {}
+        words = (str(told.get(name) or "") for name in ("run", "reason", "message"))
+        found.append(Quarantined(f"sha256:{key.removeprefix(_QUARANTINED)}", *words))
+    return tuple(found)
+
+
+def _kept_back(entries: Iterable[Quarantined]) -> dict[str, str]:
+    return {
+        quarantine_key(entry.model_id): json.dumps(
+            {"run": entry.run, "reason": entry.reason, "message": entry.message}, ensure_ascii=False
+        )
+        for entry in entries
+    }
+
+
+def _written(run: Run, deployment: str, data: dict[str, str]) -> WriteRecord:
     return WriteRecord(
         {
             "apiVersion": "v1",
@@ -67,18 +134,7 @@ def record(
                 "namespace": run.namespace,
                 "labels": {LABEL_MANAGED_BY: FIELD_MANAGER},
             },
-            "data": {
-                MODEL_URI: current.uri,
-                MODEL_MANIFEST_SHA256: current.manifest_sha256,
-                MODEL_ID: current.model_id,
-                f"PREVIOUS_{MODEL_URI}": before.uri,
-                f"PREVIOUS_{MODEL_MANIFEST_SHA256}": before.manifest_sha256,
-                f"PREVIOUS_{MODEL_ID}": before.model_id,
-                "state": state,
-                "deployment": deployment,
-                "run": run.name,
-                HISTORY: json.dumps([_to_wire(entry) for entry in listed], indent=1),
-            },
+            "data": data,
         }
     )
 

@@ -18,12 +18,14 @@ from finetune_operator.rollout.keeping import lost_its_model
 from finetune_operator.rollout.patch import payload, pointer_in, pointer_to, server_container
 from finetune_operator.rollout.preflight import Obstacle, conflict, obstacle_to_patch, obstacle_to_start
 from finetune_operator.rollout.progress import Complete, Failed, Waiting, pods_with, watch
+from finetune_operator.rollout.quarantine import held_back, is_spoilt, quarantine, quarantine_words
 from finetune_operator.rollout.record import LIVE, record
 from finetune_operator.rollout.reverts import after_revert, put_back_words
 from finetune_operator.rollout.room import ModelNeed, need_of, surge_words
+from finetune_operator.rollout.service_check import service_words, too_many_errors
 from finetune_operator.rollout.smoke_test import RETRY_SECONDS, Passed, outcome, smoke_test
-from finetune_operator.rollout.targets import current_target, target_after
-from finetune_operator.rollout.verification import steady, verify
+from finetune_operator.rollout.targets import current_target, target_after, targets
+from finetune_operator.rollout.verification import verified
 from finetune_operator.timestamps import in_words, seconds_since, to_rfc3339
 
 AT_ONCE = 0.0
@@ -55,7 +57,7 @@ def rehearsal(run: Run, deployment: DeploymentFacts) -> dict[str, object] | None
 
     Before the first Job too: a field conflict is found out before a GPU is asked for, not after.
     """
-    target = current_target(run)
+    target = next((one for one in targets(run.spec) if one.name == deployment.name), None)
     if target is None or obstacle_to_start(target, Observed(target=deployment)) is not None:
         return None
     rollout = run.status.rollout
@@ -82,6 +84,22 @@ def advance(run: Run, wanted: ModelPointer, observed: Observed, now: datetime) -
     rollout = run.status.rollout
     if rollout is not None and rollout.phase in OVER:
         return Step(rollout)
+    step = _next(run, rollout, target, wanted, observed, now)
+    if step.rollout is None or not is_spoilt(step.rollout):
+        return step
+    kept = quarantine(run, target.name, wanted, step.rollout, observed.recorded)
+    words = {"quarantine": quarantine_words(run.namespace, target.name, wanted)[:1024]}
+    return replace(step, rollout=step.rollout.model_copy(update=words), actions=(*step.actions, kept))
+
+
+def _next(
+    run: Run,
+    rollout: RolloutStatus | None,
+    target: DeploymentTarget,
+    wanted: ModelPointer,
+    observed: Observed,
+    now: datetime,
+) -> Step:
     if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
         return _prepare(run, rollout, target, wanted, observed, now)
     if rollout.phase is RolloutPhase.SMOKE_TESTING:
@@ -128,6 +146,8 @@ def _prepare(
         return _passed_by(rollout, target, wanted, observed.newer_run)
     need = _need(run, deployment, target) if deployment is not None and not serves else None
     obstacle = obstacle_to_patch(target, observed, need, run.spec.rollout.timeout_seconds)
+    if obstacle is None and not serves:
+        obstacle = held_back(run.namespace, target.name, wanted, observed.quarantine)
     if obstacle is not None or deployment is None:
         words = obstacle.message if obstacle else ""
         again = OBSTACLE_SECONDS if obstacle is None or obstacle.needs_person else PASSING_SECONDS
@@ -144,7 +164,10 @@ def _prepare(
             previous=live,
         )
         if rollout is not None and rollout.current == wanted:
-            kept = {field: getattr(rollout, field) for field in ("done", "smoke_attempts", "smoke_test")}
+            kept = {
+                field: getattr(rollout, field)
+                for field in ("done", "done_uids", "service", "smoke_attempts", "smoke_test")
+            }
             record = record.model_copy(update=kept)
         words = "; ".join(filter(None, ("the model that is live now is on record", surge_words(deployment))))
         return Step(record, message=words, requeue_after=AT_ONCE)
@@ -252,22 +275,28 @@ def _watch(
         rollout = rollout.model_copy(update={"patched_generation": deployment.generation})
     pods = pods_with(observed.target_pods, wanted)
     seen = watch(target, deployment, pods, rollout.patched_at, now)
+    told_before = rollout.service  # of the targets before this one
+    asked = {"service": "; ".join(filter(None, (told_before, service_words(observed.service))))[:1000]}
+    errors = too_many_errors(observed.service, limits.service, deployment.shape, deployment.replicas)
     if isinstance(seen, Complete) and rollout.phase is RolloutPhase.VERIFYING:
-        answers = verify(observed.served, wanted.model_id, deployment.replicas)
-        window = steady(target, pods, limits.observation_seconds, now)
-        seen = window if isinstance(answers, Complete) or isinstance(window, Failed) else answers
-        if isinstance(seen, Waiting) and seen is window:
-            # the window has an end even where pods keep coming, and a model that serves is not late for it
-            late = False
-            seen = seen if elapsed <= limits.timeout_seconds + limits.observation_seconds else Complete()
+        answers, seen = verified(run, target, pods, wanted, observed, elapsed, now)
+        if errors is not None and not isinstance(seen, Failed):
+            seen = errors
+        # the window has an end even where pods keep coming, and a model that serves is not late for it
+        late = late and not isinstance(answers, Complete)
         if isinstance(seen, Complete):
-            kept = record(run, deployment.name, wanted, rollout.previous, LIVE, observed.history)
-            return replace(_done(run, rollout, deployment.name, wanted), actions=(kept,))
+            kept = record(
+                run, deployment.name, wanted, rollout.previous, LIVE, observed.history, observed.quarantine
+            )
+            told = rollout.model_copy(update=asked)
+            return replace(_done(run, told, deployment.name, wanted), actions=(kept,))
+    elif errors is not None and not isinstance(seen, Failed):
+        seen = errors
     elif isinstance(seen, Complete):
         verifying = rollout.model_copy(update={"phase": RolloutPhase.VERIFYING})
         return Step(verifying, message="asking the new pods for their model", requeue_after=AT_ONCE)
     if isinstance(seen, Failed):
-        return _turn_back(rollout, seen.reason, seen.message)
+        return _turn_back(rollout.model_copy(update=asked), seen.reason, seen.message)
     words = seen.message if isinstance(seen, Waiting) else ""
     if run.spec.cancel:
         return _turn_back(rollout, Reason.CANCELLED, "the run was cancelled while the model was rolling out")
@@ -283,8 +312,12 @@ def _watch(
 
 def _done(run: Run, rollout: RolloutStatus, name: str, wanted: ModelPointer) -> Step:
     """A target serves the model: on to the next one, or the end."""
-    words, following = f"{rollout.target} serves {wanted.model_id}", target_after(run, rollout)
-    done = {"done": [*rollout.done, name]}
+    words = "; ".join(filter(None, (f"{rollout.target} serves {wanted.model_id}", rollout.service)))
+    following = target_after(run, rollout)
+    done = {
+        "done": [*rollout.done, name],
+        "done_uids": {**rollout.done_uids, name: rollout.target_uid},
+    }
     if following is None:
         won = rollout.model_copy(update={"phase": RolloutPhase.SUCCEEDED, **done})
         return Step(won, message=words)
@@ -294,6 +327,7 @@ def _done(run: Run, rollout: RolloutStatus, name: str, wanted: ModelPointer) -> 
         current=wanted,
         smoke_attempts=rollout.smoke_attempts,
         smoke_test=rollout.smoke_test,
+        service=rollout.service,
     ).model_copy(update=done)
     return Step(begun, message=f"{words}; {begun.target} is next", requeue_after=AT_ONCE)
 

@@ -1,14 +1,46 @@
-"""Whether the pods serve what was rolled out: each names the model that it has loaded. Pure."""
+"""Whether what was rolled out is served: by every pod, for some time, and through the target's Service. Pure."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from finetune_contract.run_spec import DeploymentTarget
-from finetune_contract.run_status import Reason
-from finetune_operator.observed import PodFacts, ServedModel
+from finetune_contract.run_status import ModelPointer, Reason
+from finetune_operator.observed import Observed, PodFacts, Run, ServedModel
 from finetune_operator.rollout.progress import Complete, Failed, Progress, Waiting
+from finetune_operator.rollout.service_check import ANSWER_SECONDS, questions_for, through_service
 from finetune_operator.timestamps import in_words, seconds_since
+
+
+def verified(
+    run: Run,
+    target: DeploymentTarget,
+    pods: tuple[PodFacts, ...],
+    wanted: ModelPointer,
+    observed: Observed,
+    elapsed: float,
+    now: datetime,
+) -> tuple[Progress, Progress]:
+    """What the pods say of their model, and what is made of everything that was asked and watched."""
+    limits = run.spec.rollout
+    deployment = observed.target
+    answers = verify(observed.served, wanted.model_id, deployment.replicas if deployment else 1)
+    window = steady(target, pods, limits.observation_seconds, now)
+    if isinstance(answers, Failed) or isinstance(window, Failed):
+        return answers, window if isinstance(window, Failed) else answers
+    if not isinstance(answers, Complete):
+        return answers, answers
+    longest = limits.timeout_seconds + limits.observation_seconds
+    questions = questions_for(run.status.evaluation, limits.service)
+    through = through_service(
+        observed.service,
+        wanted.model_id,
+        limits.service,
+        questions,
+        late=elapsed > longest + ANSWER_SECONDS * len(questions),
+    )
+    over = isinstance(window, Complete) or elapsed > longest
+    return answers, through if isinstance(through, Failed) or over else window
 
 
 def verify(served: tuple[ServedModel, ...], model_id: str, replicas: int) -> Progress:

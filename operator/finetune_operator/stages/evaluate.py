@@ -27,6 +27,7 @@ def evaluation_status(facts: EvaluationFacts) -> EvaluationStatus:
             for metric in facts.metrics
         ],
         report_uri=facts.report_uri[:MAX_TEXT_LENGTH],
+        reader_questions=facts.reader_questions,
     )
 
 

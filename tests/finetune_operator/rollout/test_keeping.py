@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from finetune_contract.run_status import Phase, RolloutPhase, RolloutStatus
 from finetune_operator.actions import PatchTarget
 from finetune_operator.events import transitions
-from finetune_operator.lifecycle import asks_for_target, decide, is_settled
+from finetune_operator.lifecycle import asks_for_target, decide, is_settled, rollout_targets
 from finetune_operator.observed import NO_MODEL, Observed, Refusal, Run, RunKey
 from finetune_operator.rollout.states import rehearsal
 from finetune_operator.watched import WatchedRuns
@@ -18,6 +19,7 @@ from tests.finetune_operator.samples import (
     NEW_MODEL,
     OLD_MODEL,
     a_deployment,
+    a_rollout,
     a_run,
     a_status,
     after,
@@ -80,6 +82,63 @@ def test_a_run_whose_model_is_not_live_gives_nothing(run):
     assert decide(run, seen(target=ANEW), later(900)).actions == ()
     assert is_settled(run)
     assert not asks_for_target(run)
+
+
+def a_row(**known: str) -> Run:
+    """Ended with three targets, the last of which is `help`."""
+    run = ended()
+    assert run.status.rollout is not None
+    changes = {"target": "deployment/help", "target_uid": "help-uid", "done": ["chat", "shop", "help"]}
+    rollout = run.status.rollout.model_copy(update=changes | {"done_uids": known})
+    target = {"deployment": {"name": "chat", "others": ["shop", "help"]}}
+    return a_run(run.status.model_copy(update={"rollout": rollout}), rollout=a_rollout(target=target))
+
+
+UIDS = {"chat": "chat-uid", "shop": "shop-uid", "help": "help-uid"}
+
+
+@pytest.mark.parametrize("name", ["chat", "shop", "help"])
+def test_every_target_of_a_row_gets_its_model_back_and_the_others_are_looked_at_next(name):
+    run, anew = a_row(**UIDS), replace(ANEW, name=name)
+
+    decision = decide(run, seen(target=anew), later(900))
+    again = decide(after(run, decision), seen(target=anew), later(901))
+
+    (patch,) = decision.actions
+    assert isinstance(patch, PatchTarget)
+    assert patch.deployment == name
+    assert decision.requeue_after == 0
+    assert again.actions == ()
+    assert decision.status.rollout is not None
+    assert decision.status.rollout.done_uids == UIDS | {name: "another-uid"}
+    (told,) = transitions(run.status, decision.status)
+    assert f"deployment/{name} was made anew" in told.message
+
+
+def test_a_row_that_an_earlier_release_rolled_out_knows_its_last_target_alone():
+    run = a_row()
+
+    assert decide(run, seen(target=replace(ANEW, name="chat")), later(900)).actions == ()
+    assert len(decide(run, seen(target=replace(ANEW, name="help")), later(900)).actions) == 1
+
+
+@pytest.mark.parametrize("name", ["chat", "help"])
+def test_an_ended_run_is_woken_by_any_target_of_its_row_that_was_made_anew(name):
+    keys = Keys()
+    runs = WatchedRuns(keys)
+    runs.run_changed(a_body(a_row(**UIDS)))
+    for known in UIDS:
+        runs.deployment_changed("demo", known, f"{known}-uid")
+    assert keys.added == []
+
+    runs.deployment_changed("demo", name, "another-uid")
+    runs.deployment_changed("demo", "somebody-elses", "another-uid")
+
+    assert keys.added == [RunKey("demo", "blog")]
+
+
+def test_an_ended_run_takes_its_turn_at_all_of_its_targets_in_one_order():
+    assert rollout_targets(a_row(**UIDS)) == ("chat", "help", "shop")
 
 
 def test_the_patch_is_rehearsed_only_when_the_model_is_lost():

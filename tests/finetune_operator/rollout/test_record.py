@@ -6,7 +6,7 @@ import pytest
 
 from finetune_contract.run_status import ModelPointer, Phase, Reason, RolloutPhase, RolloutStatus
 from finetune_operator.actions import WriteRecord
-from finetune_operator.lifecycle import asks_for_record, asks_for_target, decide, rollout_target
+from finetune_operator.lifecycle import asks_for_record, asks_for_target, decide, rollout_targets
 from finetune_operator.observed import Observed, RecordedModel, ServedModel
 from finetune_operator.rollout.record import (
     MOST_MODELS,
@@ -55,7 +55,7 @@ def test_publishing_neither_looks_at_the_target_nor_needs_it():
     for status in (None, a_status(ALL_STAGES)):
         run = a_run(status, rollout=PUBLISH)
         assert not asks_for_target(run)
-        assert rollout_target(run) is None
+        assert rollout_targets(run) == ()
 
     started = decide(a_run(rollout=PUBLISH), Observed(), NOON)
 

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from finetune_contract.run_status import ArtifactStatus, Phase, Reason, RolloutPhase, RolloutStatus
+from finetune_contract.run_status import (
+    ArtifactStatus,
+    EvaluationStatus,
+    Phase,
+    Reason,
+    RolloutPhase,
+    RolloutStatus,
+)
+from finetune_contract.stage_protocol import ReaderQuestion
 from finetune_operator.actions import Decision, PatchTarget
 from finetune_operator.lifecycle import decide
 from finetune_operator.observed import (
@@ -14,9 +22,12 @@ from finetune_operator.observed import (
     ConditionFacts,
     ContainerFacts,
     Observed,
+    ReaderAnswer,
     Refusal,
     Run,
     ServedModel,
+    ServiceFacts,
+    Tally,
     Termination,
 )
 from finetune_operator.rollout.states import rehearsal
@@ -54,6 +65,10 @@ def rolling(phase: RolloutPhase = RolloutPhase.PROGRESSING, **changes: object) -
         patched_generation=4,
     ).model_copy(update=changes)
     return a_run(a_status(ALL_STAGES, rollout=rollout, phase=Phase.ROLLING_OUT))
+
+
+def patches(decision: Decision) -> list[PatchTarget]:
+    return [action for action in decision.actions if isinstance(action, PatchTarget)]
 
 
 def phase_of(decision: Decision) -> RolloutPhase | None:
@@ -116,6 +131,109 @@ def test_a_good_rollout_is_watched_verified_and_ends_the_run():
     assert condition(done, "Reconciling").status == "False"
     assert condition(done, "RolledOut").status == "True"
     assert done.status.completion_time == at(6)
+
+
+QUESTION = ReaderQuestion(question="What does the wheel do?", must_contain=["turns"])
+SERVED = Tally(answered=20, named=((NEW_ID, 20),))
+SERVICE = ServiceFacts("site", watched=SERVED, answers=(ReaderAnswer(QUESTION, "It turns."),))
+ERRORS = replace(SERVED, failed=20, problem="status 502")
+
+
+def asking_readers(phase: RolloutPhase) -> Run:
+    run = rolling(phase)
+    evaluation = EvaluationStatus(passed=True, reader_questions=[QUESTION])
+    return replace(run, status=run.status.model_copy(update={"evaluation": evaluation}))
+
+
+@pytest.mark.parametrize(
+    ("service", "phase", "reason"),
+    [
+        (None, RolloutPhase.SUCCEEDED, None),
+        (SERVICE, RolloutPhase.SUCCEEDED, None),
+        (ServiceFacts(problem="no Service"), RolloutPhase.SUCCEEDED, None),
+        (ServiceFacts("site"), RolloutPhase.VERIFYING, None),
+        (replace(SERVICE, answers=()), RolloutPhase.VERIFYING, None),
+        (
+            replace(SERVICE, answers=(ReaderAnswer(QUESTION, "<unused>"),)),
+            RolloutPhase.ROLLING_BACK,
+            Reason.WRONG_ANSWERS,
+        ),
+        (replace(SERVICE, watched=ERRORS), RolloutPhase.ROLLING_BACK, Reason.SERVICE_ERRORS),
+        (replace(SERVICE, switching=ERRORS), RolloutPhase.ROLLING_BACK, Reason.SERVICE_ERRORS),
+    ],
+)
+def test_what_readers_meet_through_the_service_decides_once_every_pod_serves(service, phase, reason):
+    asked = seen(target=a_deployment(NEW_MODEL), served=(ServedModel("chat-1", NEW_ID),), service=service)
+
+    decision = decide(asking_readers(RolloutPhase.VERIFYING), asked, later(20))
+
+    assert phase_of(decision) is phase
+    if reason is not None:
+        assert condition(decision, "RolledOut").reason == reason
+        assert decision.status.rollout is not None
+        assert decision.status.rollout.service.startswith('Service "site" answered')
+
+
+def test_the_numbers_stand_in_the_condition_of_a_rollout_that_is_done():
+    asked = seen(target=a_deployment(NEW_MODEL), served=(ServedModel("chat-1", NEW_ID),), service=SERVICE)
+
+    done = decide(asking_readers(RolloutPhase.VERIFYING), asked, later(20))
+
+    words = 'Service "site" answered 20 of 20 requests, 1 of 1 golden questions right'
+    assert condition(done, "RolledOut").message == f"deployment/chat serves {NEW_ID}; {words}"
+
+
+def test_errors_while_the_pods_still_change_turn_the_rollout_back():
+    changing = seen(
+        target=a_deployment(NEW_MODEL, total_replicas=2), service=ServiceFacts("site", switching=ERRORS)
+    )
+
+    decision = decide(asking_readers(RolloutPhase.PROGRESSING), changing, later(20))
+
+    assert phase_of(decision) is RolloutPhase.ROLLING_BACK
+    assert condition(decision, "RolledOut").reason == Reason.SERVICE_ERRORS
+
+
+def test_a_cause_that_the_pods_show_is_told_before_the_errors_that_it_makes():
+    crashed = ContainerFacts(
+        "model-server", last_terminated=Termination(139, "Error", "segfault"), restarts=1
+    )
+    observed = seen(
+        target=a_deployment(NEW_MODEL),
+        target_pods=(a_target_pod(crashed),),
+        service=replace(SERVICE, watched=ERRORS),
+    )
+
+    decision = decide(asking_readers(RolloutPhase.VERIFYING), observed, later(20))
+
+    assert condition(decision, "RolledOut").reason == Reason.CONTAINER_CRASHED
+
+
+@pytest.mark.parametrize(("seconds", "phase"), [(1000, "Verifying"), (1040, "Succeeded")])
+def test_questions_that_take_their_time_are_no_late_rollout_and_have_an_end(seconds, phase):
+    asked = seen(
+        target=a_deployment(NEW_MODEL),
+        served=(ServedModel("chat-1", NEW_ID),),
+        service=replace(SERVICE, answers=()),
+    )
+
+    decision = decide(asking_readers(RolloutPhase.VERIFYING), asked, later(seconds))
+
+    assert phase_of(decision) == phase
+
+
+def test_a_run_that_is_cancelled_while_readers_questions_are_asked_takes_the_model_back():
+    asked = seen(
+        target=a_deployment(NEW_MODEL),
+        served=(ServedModel("chat-1", NEW_ID),),
+        service=replace(SERVICE, answers=()),
+    )
+    run = replace(asking_readers(RolloutPhase.VERIFYING), spec=a_run(cancel=True).spec)
+
+    decision = decide(run, asked, later(20))
+
+    assert phase_of(decision) is RolloutPhase.ROLLING_BACK
+    assert condition(decision, "RolledOut").reason == Reason.CANCELLED
 
 
 def test_a_pod_that_serves_another_model_turns_the_rollout_back():
@@ -250,7 +368,7 @@ def test_a_way_back_that_is_refused_says_what_to_run():
 
     decision = decide(run, refused, later(5))
 
-    assert decision.actions == ()
+    assert patches(decision) == []
     assert phase_of(decision) is RolloutPhase.ROLLBACK_FAILED
     assert condition(decision, "Ready").reason == Reason.ROLLBACK_FAILED
     assert (

@@ -11,7 +11,7 @@ from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.run_status import Phase, Reason, RolloutPhase
 from finetune_operator.actions import Decision, PatchTarget, WriteRecord
 from finetune_operator.lifecycle import decide
-from finetune_operator.observed import Observed, Run, ServedModel
+from finetune_operator.observed import Observed, Run, ServedModel, ServiceFacts, Tally
 from finetune_operator.rollout.targets import current_target, targets
 from tests.finetune_operator.samples import (
     ALL_STAGES,
@@ -62,6 +62,32 @@ def test_each_gets_the_model_once_the_one_before_serves_it_and_the_last_ends_the
     assert run.status.rollout.target == "deployment/help"
 
 
+def test_what_readers_met_is_told_of_each():
+    def answered_by(name: str) -> Observed:
+        service = ServiceFacts(f"{name}-site", watched=Tally(answered=9, named=((NEW_MODEL.model_id, 9),)))
+        return replace(there(name, NEW_MODEL), service=service)
+
+    run = three_targets()
+    for name in ("chat", "shop"):
+        for model in (OLD_MODEL, OLD_MODEL, NEW_MODEL):
+            run = after(run, decide(run, there(name, model), NOON))
+        run = after(run, decide(run, answered_by(name), later(1)))
+
+    assert run.status.rollout is not None
+    assert run.status.rollout.service == (
+        'Service "chat-site" answered 9 of 9 requests; Service "shop-site" answered 9 of 9 requests'
+    )
+
+
+def test_the_uid_of_each_is_remembered():
+    run = three_targets()
+    for name in ("chat", "shop", "help"):
+        run, _ = rolled(run, name)
+
+    assert run.status.rollout is not None
+    assert run.status.rollout.done_uids == {"chat": "chat-uid", "shop": "shop-uid", "help": "help-uid"}
+
+
 def test_each_has_its_own_record_and_its_own_previous_model():
     run, first = rolled(three_targets(), "chat")
     recorded = decide(run, there("shop"), later(2))
@@ -91,7 +117,7 @@ def test_one_that_fails_gets_its_model_back_and_those_after_it_are_left_as_they_
     assert back.actions[0].deployment == "shop"
     assert ended.status.phase is Phase.ROLLED_BACK
     assert condition(ended, "RolledOut").reason == Reason.WRONG_MODEL_SERVED
-    assert condition(ended, "RolledOut").message.endswith("already live and left so: chat")
+    assert condition(ended, "RolledOut").message.split("; ")[2] == "already live and left so: chat"
 
 
 def test_the_model_is_tried_once_for_all_of_them():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from finetune_contract.run_status import ConditionType, FineTuneRunStatus
-from finetune_contract.stage_protocol import EvaluationFacts, Stage, StageReport
+from finetune_contract.stage_protocol import EvaluationFacts, ReaderQuestion, Stage, StageReport
 from finetune_operator.stages import STAGE_BY_NAME, STAGES
 from tests.finetune_operator.samples import MANIFEST, URI, a_report, a_run
 
@@ -35,6 +35,19 @@ def test_a_report_without_its_facts_brings_nothing(stage):
 
     assert definition.absorb(FineTuneRunStatus(), StageReport(stage=stage)) is None
     assert not definition.absorbed(FineTuneRunStatus())
+
+
+def test_the_verdict_brings_what_the_site_is_asked_later():
+    asked = [ReaderQuestion(question="What does the wheel do?", must_contain=["turns"])]
+    verdict = EvaluationFacts(passed=True, reader_questions=asked)
+
+    status = STAGE_BY_NAME[Stage.EVALUATE].absorb(
+        FineTuneRunStatus(), a_report(Stage.EVALUATE, evaluation=verdict)
+    )
+
+    assert status is not None
+    assert status.evaluation is not None
+    assert status.evaluation.reader_questions == asked
 
 
 def test_packaging_names_the_stored_model():

@@ -35,7 +35,7 @@ from finetune_trainer.errors import DataRejected, StoreRejected
 from finetune_trainer.evaluation.answers import Answer, AnswerPair, choose_questions
 from finetune_trainer.evaluation.gates import judge
 from finetune_trainer.evaluation.generate import answer_questions
-from finetune_trainer.evaluation.golden import golden_questions
+from finetune_trainer.evaluation.golden import golden_questions, reader_questions
 from finetune_trainer.evaluation.metrics import METRICS, measure
 from finetune_trainer.evaluation.report import RunFacts, render_report
 from finetune_trainer.stage_context import StageContext
@@ -91,6 +91,7 @@ def judge_answers(
             for name, (base, new) in values.items()
         ],
         report_uri=context.store.uri(f"{evaluation_folder(context.run_key)}/{REPORT_FILE}"),
+        reader_questions=reader_questions(pairs),
     )
     return facts, values
 
