@@ -72,7 +72,8 @@ class Process:
             monotonic=time.monotonic,
             clock=_now,
         )
-        reconciler = Reconciler(cluster, _now, Prices(settings.gpu_prices, settings.currency))
+        prices = Prices(settings.gpu_prices, settings.currency)
+        reconciler = Reconciler(cluster, _now, prices, call=lambda key: self._queue.add(key))
         self._queue = WorkQueue(reconciler.reconcile, concurrency=settings.concurrency)
         self._runs = WatchedRuns(self._queue)
         self._watches = WatchKeeper(self._watch, self._runs, begun=self._take_signals)

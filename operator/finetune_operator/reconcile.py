@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
 
 from finetune_contract.run_status import ConditionStatus, ConditionType, FineTuneRunStatus, Phase, Reason
 from finetune_operator import reading
@@ -19,6 +16,7 @@ from finetune_operator.events import RunEvent, transitions
 from finetune_operator.lifecycle import decide, is_settled, refused, rollout_target
 from finetune_operator.observed import Observed, Run, RunKey
 from finetune_operator.timestamps import to_rfc3339
+from finetune_operator.turns import AGAIN_SECONDS, Turns
 from finetune_operator.usage import NO_PRICES, Prices
 
 logger = logging.getLogger(__name__)
@@ -44,12 +42,17 @@ class Reconciler:
     """Brings one run a step further."""
 
     def __init__(
-        self, cluster: RunCluster, clock: Callable[[], datetime], prices: Prices = NO_PRICES
+        self,
+        cluster: RunCluster,
+        clock: Callable[[], datetime],
+        prices: Prices = NO_PRICES,
+        call: Callable[[RunKey], None] = lambda key: None,
     ) -> None:
+        """`call` has a run worked on soon: one that waited for its turn at a target."""
         self._cluster = cluster
         self._clock = clock
         self._prices = prices
-        self._targets: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns(call)
 
     async def reconcile(self, key: RunKey) -> float | None:
         """One pass over one run.
@@ -69,8 +72,7 @@ class Reconciler:
             return await self._say_invalid(key, body, str(error))
         if run.deleting or is_settled(run):
             return None
-        async with self._turn(run):
-            return await self._one_pass(run)
+        return await self._in_turn(run)
 
     async def _one_pass(self, run: Run) -> float | None:
         try:
@@ -85,19 +87,18 @@ class Reconciler:
             decision = refused(run, str(error), self._clock())
         return await self._write(run, decision)
 
-    @asynccontextmanager
-    async def _turn(self, run: Run) -> AsyncIterator[None]:
+    async def _in_turn(self, run: Run) -> float | None:
         """Runs that roll out to one target take turns from seeing it to writing what they did to it."""
         target = rollout_target(run)
         if target is None:
-            yield
-            return
-        name = f"{run.namespace}/{target}"
-        lock = self._targets.get(name)
-        if lock is None:
-            lock = self._targets[name] = asyncio.Lock()
-        async with lock:
-            yield
+            return await self._one_pass(run)
+        place = f"{run.namespace}/{target}"
+        if not self._turns.take(place, run.key):
+            return AGAIN_SECONDS
+        try:
+            return await self._one_pass(run)
+        finally:
+            self._turns.end(place)
 
     async def _write(self, run: Run, decision: Decision) -> float | None:
         """One status write a pass, only when it says something new; events only after it."""

@@ -164,25 +164,65 @@ async def test_a_run_that_was_deleted_meanwhile_is_no_failure():
     assert "publish" not in cluster.calls
 
 
-async def test_runs_with_one_target_take_turns():
-    inside, most = 0, 0
+class Gated(Recorder):
+    """Looks take as long as the test likes, and several are counted."""
 
-    class Slow(Recorder):
-        async def observe(self, run: Run) -> Observed:
-            nonlocal inside, most
-            inside += 1
-            most = max(most, inside)
-            await asyncio.sleep(0)
-            inside -= 1
-            return self.observed
+    def __init__(self, status: FineTuneRunStatus) -> None:
+        super().__init__(status=status.to_wire())
+        self.gate = asyncio.Event()
+        self.inside, self.most = 0, 0
 
-    rolling = Slow(status=a_status(ALL_STAGES).to_wire())
-    training = Slow(status=a_status().to_wire())
-    for cluster, expected in ((rolling, 1), (training, 2)):
-        most = 0
-        reconciler = Reconciler(cluster, lambda: NOON)
-        await asyncio.gather(reconciler.reconcile(KEY), reconciler.reconcile(KEY))
-        assert most == expected
+    async def observe(self, run: Run) -> Observed:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await self.gate.wait()
+        self.inside -= 1
+        return self.observed
+
+
+async def run_until_quiet() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("status", "most"), [(a_status(ALL_STAGES), 1), (a_status(), 3)], ids=["roll", "train"]
+)
+async def test_runs_with_one_target_take_turns(status, most):
+    cluster = Gated(status)
+    reconciler = Reconciler(cluster, lambda: NOON)
+    passes = [asyncio.create_task(reconciler.reconcile(KEY)) for _ in range(3)]
+    await run_until_quiet()
+    cluster.gate.set()
+    await asyncio.gather(*passes)
+
+    assert cluster.most == most
+
+
+async def test_a_run_that_waits_for_its_turn_holds_no_worker_and_is_called_when_it_comes():
+    called: list[RunKey] = []
+    cluster = Gated(a_status(ALL_STAGES))
+    reconciler = Reconciler(cluster, lambda: NOON, call=called.append)
+    first = asyncio.create_task(reconciler.reconcile(KEY))
+    await run_until_quiet()
+
+    again = await asyncio.wait_for(reconciler.reconcile(KEY), 1)
+
+    assert again == 10, "should nobody call it"
+    assert called == []
+    cluster.gate.set()
+    await first
+    assert called == [KEY]
+
+
+async def test_a_turn_ends_with_a_pass_that_fails():
+    cluster = Recorder(status=a_status(ALL_STAGES).to_wire())
+    cluster.apply_error = ClusterUnavailable("no answer")
+    reconciler = Reconciler(cluster, lambda: NOON)
+
+    for _ in range(2):
+        with pytest.raises(ClusterUnavailable):
+            await reconciler.reconcile(KEY)
 
 
 async def test_a_status_that_is_refused_is_told_in_the_status_that_was_there():
