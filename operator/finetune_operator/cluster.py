@@ -49,6 +49,7 @@ from finetune_operator.api_group import (
 )
 from finetune_operator.api_server import APPLY, ApiServer
 from finetune_operator.attempts import RUNNING
+from finetune_operator.children import Children, children_of, version_of
 from finetune_operator.errors import (
     AlreadyThere,
     ClusterRefused,
@@ -122,6 +123,31 @@ class Cluster:
             return await self._server.list(f"/apis/{GROUP}/{VERSION}/{PLURAL}")
         return await self._server.list(_runs(namespace))
 
+    def run_pages(self, namespace: str) -> AsyncIterator[list[Json]]:
+        """The same page by page, for whoever needs not hold them all."""
+        everywhere = namespace == ALL_NAMESPACES
+        return self._server.pages(f"/apis/{GROUP}/{VERSION}/{PLURAL}" if everywhere else _runs(namespace))
+
+    def job_pages(self, namespace: str) -> AsyncIterator[list[Json]]:
+        """Jobs of all runs, without most of those that ended well: of them there are more and more."""
+        query = {"labelSelector": LABEL_RUN_UID, "fieldSelector": "status.successful=0"}
+        return self._server.pages(f"/apis/batch/v1{_within(namespace)}/jobs", query)
+
+    def pod_pages(self, namespace: str) -> AsyncIterator[list[Json]]:
+        """Pods of all runs that have not ended."""
+        query = {
+            "labelSelector": LABEL_RUN_UID,
+            "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed",
+        }
+        return self._server.pages(f"/api/v1{_within(namespace)}/pods", query)
+
+    async def may_list_runs(self, namespace: str) -> None:
+        """Raises what is in the way of listing the runs of a namespace, or of every one."""
+        async for _ in self._server.pages(
+            f"/apis/{GROUP}/{VERSION}/{PLURAL}" if namespace == ALL_NAMESPACES else _runs(namespace)
+        ):
+            return
+
     async def read_run(self, key: RunKey) -> Json | None:
         """The run as JSON; None when it is gone."""
         try:
@@ -129,13 +155,17 @@ class Cluster:
         except NotFound:
             return None
 
-    async def write_status(self, run: Run, status: FineTuneRunStatus) -> None:
-        """Write the whole status; refused as stale when the run changed since it was read."""
-        await self.write_status_of(run.key, run.resource_version, status.to_wire())
+    async def write_status(self, run: Run, status: FineTuneRunStatus) -> str:
+        """Write the whole status; refused as stale when the run changed since it was read.
+
+        Returns:
+            The run's new version.
+        """
+        return await self.write_status_of(run.key, run.resource_version, status.to_wire())
 
     async def write_status_of(
         self, key: RunKey, resource_version: str, status: Json | dict[str, object]
-    ) -> None:
+    ) -> str:
         """The same for a run that could not be read into a Run."""
         body = {
             "apiVersion": API_VERSION,
@@ -144,7 +174,9 @@ class Cluster:
             "status": status,
         }
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        await self._server.call("PATCH", f"{_runs(key.namespace)}/{key.name}/status", query, body, APPLY)
+        path = f"{_runs(key.namespace)}/{key.name}/status"
+        written = await self._server.call("PATCH", path, query, body, APPLY)
+        return version_of(written)
 
     async def publish(self, run: Run, events: Sequence[RunEvent], now: str) -> None:
         """Write Kubernetes Events. They are news, not state: one that is lost is only logged."""
@@ -177,13 +209,19 @@ class Cluster:
 
     # observing
 
-    async def observe(self, run: Run) -> Observed:
-        """Everything that the next decision needs, and nothing else."""
+    async def read_children(self, run: Run) -> Children:
+        """The run's Jobs and pods as they are now."""
         selector = {"labelSelector": f"{LABEL_RUN_UID}={run.uid}"}
-        jobs, pods = await asyncio.gather(
-            self._server.list(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", selector),
-            self._server.list(f"/api/v1/namespaces/{run.namespace}/pods", selector),
+        return children_of(
+            *await asyncio.gather(
+                self._server.list(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", selector),
+                self._server.list(f"/api/v1/namespaces/{run.namespace}/pods", selector),
+            )
         )
+
+    async def observe(self, run: Run, children: Children) -> Observed:
+        """Everything that the next decision needs besides, and nothing else."""
+        jobs, pods = children.jobs_and_pods()
         facts, smoke = await asyncio.gather(self._jobs(run, jobs, pods), self._smoke_jobs(run, jobs, pods))
         observed = await self._observe_target(run, facts) if asks_for_target(run) else Observed(jobs=facts)
         observed = replace(observed, smoke_jobs=smoke)
@@ -207,7 +245,7 @@ class Cluster:
         async def facts_of(body: Json) -> JobFacts | None:
             name = body["metadata"]["name"]
             pod_facts = tuple(reading.pod(pod) for pod in reading.pods_of(body, pods))
-            asks = name in open_jobs or name not in known
+            asks = (name in open_jobs or name not in known) and not reading.succeeded(body)
             log_tail = await self._log_tail(run.namespace, pod_facts) if asks else None
             job = reading.job(body, pod_facts, log_tail)
             if job is not None and job.suspended and not job.over and run.spec.scheduling.queue_name:
@@ -471,6 +509,10 @@ def with_message(container: ContainerFacts, words: str) -> ContainerFacts:
 
 def _runs(namespace: str) -> str:
     return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
+
+
+def _within(namespace: str) -> str:
+    return "" if namespace == ALL_NAMESPACES else f"/namespaces/{namespace}"
 
 
 def _leases(namespace: str) -> str:

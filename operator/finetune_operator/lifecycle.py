@@ -43,13 +43,9 @@ def is_over(status: FineTuneRunStatus) -> bool:
     return status.phase in OVER
 
 
-def is_settled(run: Run) -> bool:
-    """Nothing is to be done and the status says so: the cluster need not be looked at.
-
-    A run whose model is live is only woken when its target was made anew.
-    """
-    seen = run.status.observed_generation == run.generation
-    return is_over(run.status) and seen and not keeps_target(run.status)
+def children_tell_all(run: Run) -> bool:
+    """The next decision needs the run, its Jobs and their pods, and nothing else that may change."""
+    return not (is_over(run.status) or asks_for_target(run) or asks_for_record(run))
 
 
 def asks_for_target(run: Run) -> bool:
@@ -84,7 +80,19 @@ def decide(run: Run, observed: Observed, now: datetime, prices: Prices = NO_PRIC
         return _decide_nothing(run, observed, now)
     book = read_book(run, observed, now)
     book, outlook = _look(run, book, observed, now)
-    return Decision(status_of(run, book, outlook, now, prices), outlook.actions, outlook.requeue_after)
+    status = status_of(run, book, outlook, now, prices)
+    return Decision(status, outlook.actions, outlook.requeue_after, outlook.unhurried)
+
+
+def only_notes(before: FineTuneRunStatus, decision: Decision) -> bool:
+    """Nothing is to be done and nothing was decided: what is new is only how far the run is, or what it waits for."""
+    after = decision.status
+    return (
+        not decision.actions
+        and after.phase is before.phase
+        and after.rollout == before.rollout
+        and [(a.job, a.result) for a in after.attempts] == [(a.job, a.result) for a in before.attempts]
+    )
 
 
 def refused(run: Run, message: str, now: datetime) -> Decision:
@@ -261,7 +269,7 @@ def _roll_out(step: Step) -> Outlook:
             (wanted,),
             step.actions,
             step.requeue_after,
-            rollout,
+            rollout=rollout,
         )
     reason = step.obstacle.reason if step.obstacle else Reason.PROGRESSING
     person = step.obstacle is not None and step.obstacle.needs_person
@@ -273,7 +281,7 @@ def _roll_out(step: Step) -> Outlook:
         (unknown(ConditionType.ROLLED_OUT, reason, step.message),),
         step.actions,
         step.requeue_after,
-        rollout,
+        rollout=rollout,
     )
 
 

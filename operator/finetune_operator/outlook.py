@@ -45,4 +45,6 @@ class Outlook:
     conditions: tuple[Wanted, ...] = ()
     actions: tuple[Action, ...] = ()
     requeue_after: float | None = None
+    unhurried: bool = False
+    """The next look is for progress and for limits of time: with many runs it may come later."""
     rollout: RolloutStatus | None = None

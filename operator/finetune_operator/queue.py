@@ -72,6 +72,10 @@ class WorkQueue:
         self._cancel_timer(key)
         self._timers[key] = loop.call_at(due, self._due, key)
 
+    def expects(self, key: RunKey) -> bool:
+        """The key is worked on now or later, without anybody adding it."""
+        return key in self._queued or key in self._working or key in self._timers
+
     def forget(self, key: RunKey) -> None:
         """The key's object is gone: no timer and no memory of failures."""
         self._cancel_timer(key)

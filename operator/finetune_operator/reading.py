@@ -138,6 +138,11 @@ def is_smoke_test(job: Json) -> bool:
     return (job["metadata"].get("labels") or {}).get(LABEL_STAGE) == SMOKE_TEST
 
 
+def succeeded(job: Json) -> bool:
+    """The Job ended well: its report tells everything, and nobody needs its log."""
+    return bool(_job_state(job)["complete"])
+
+
 def smoke_job(body: Json, pods: tuple[PodFacts, ...]) -> SmokeJob:
     """A Job that tries a model."""
     return SmokeJob(body["metadata"]["name"], pods=pods, **_job_state(body))

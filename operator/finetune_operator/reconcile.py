@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from finetune_contract.run_status import ConditionStatus, ConditionType, FineTuneRunStatus, Phase, Reason
 from finetune_operator import reading
@@ -13,7 +14,8 @@ from finetune_operator.actions import Action, Decision
 from finetune_operator.conditions import false, merged, true
 from finetune_operator.errors import ClusterRefused, InvalidRun, NotFound, StaleObject
 from finetune_operator.events import RunEvent, transitions
-from finetune_operator.lifecycle import decide, is_settled, refused, rollout_target
+from finetune_operator.lifecycle import children_tell_all, decide, only_notes, refused, rollout_target
+from finetune_operator.memory import Memory, Sight
 from finetune_operator.observed import Observed, Run, RunKey
 from finetune_operator.timestamps import to_rfc3339
 from finetune_operator.turns import AGAIN_SECONDS, Turns
@@ -23,35 +25,53 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 0.0
 INVALID_SECONDS = 300.0
+LOOKS_A_SECOND = 25.0
+"""At runs of which only progress is expected; where there are more, each is looked at less often."""
+
+Children = TypeVar("Children")
 
 
-class RunCluster(Protocol):
+class RunCluster(Protocol[Children]):
     """What reconciling needs of the cluster."""
 
     async def read_run(self, key: RunKey) -> dict[str, Any] | None: ...
-    async def observe(self, run: Run) -> Observed: ...
+    async def read_children(self, run: Run) -> Children: ...
+    async def observe(self, run: Run, children: Children) -> Observed: ...
     async def apply(self, run: Run, actions: tuple[Action, ...]) -> None: ...
-    async def write_status(self, run: Run, status: FineTuneRunStatus) -> None: ...
+    async def write_status(self, run: Run, status: FineTuneRunStatus) -> str: ...
     async def write_status_of(
         self, key: RunKey, resource_version: str, status: dict[str, object]
-    ) -> None: ...
+    ) -> object: ...
     async def publish(self, run: Run, events: tuple[RunEvent, ...], now: str) -> None: ...
 
 
-class Reconciler:
+@dataclass(frozen=True)
+class _NotWritten:
+    """The status write was refused: when to look again instead."""
+
+    look_again: float | None
+
+
+class Reconciler(Generic[Children]):
     """Brings one run a step further."""
 
     def __init__(
         self,
-        cluster: RunCluster,
+        cluster: RunCluster[Children],
         clock: Callable[[], datetime],
         prices: Prices = NO_PRICES,
+        memory: Memory[Children] | None = None,
         call: Callable[[RunKey], None] = lambda key: None,
     ) -> None:
-        """`call` has a run worked on soon: one that waited for its turn at a target."""
+        """`call` has a run worked on soon: one that waited for its turn at a target.
+
+        Args:
+            memory: whoever hears that something happened to a run makes it forget the run.
+        """
         self._cluster = cluster
         self._clock = clock
         self._prices = prices
+        self.memory: Memory[Children] = Memory() if memory is None else memory
         self._turns = Turns(call)
 
     async def reconcile(self, key: RunKey) -> float | None:
@@ -63,6 +83,11 @@ class Reconciler:
         Raises:
             ClusterUnavailable: nothing was decided, or not all of it was done; try again.
         """
+        sight = self.memory.recall(key)
+        if sight is not None and (decision := await self._from_memory(key, sight)) is not None:
+            return self._delay(decision)
+        self.memory.forget(key)
+        look = self.memory.begin(key)
         body = await self._cluster.read_run(key)
         if body is None:
             return None
@@ -70,13 +95,49 @@ class Reconciler:
             run = reading.run(body)
         except InvalidRun as error:
             return await self._say_invalid(key, body, str(error))
-        if run.deleting or is_settled(run):
+        if run.deleting:
             return None
-        return await self._in_turn(run)
+        return await self._in_turn(run, body, look)
 
-    async def _one_pass(self, run: Run) -> float | None:
+    async def _from_memory(self, key: RunKey, sight: Sight[Children]) -> Decision | None:
+        """Nothing was heard of the run since it was read: note what its log and the clock say. None: look anew."""
+        look = self.memory.begin(key)
+        run = reading.run(sight.run)
+        observed = await self._cluster.observe(run, sight.children)
+        decision = decide(run, observed, self._clock(), self._prices)
+        if not only_notes(run.status, decision):
+            return None
+        if decision.status != run.status:
+            try:
+                version = await self._cluster.write_status(run, decision.status)
+            except (StaleObject, NotFound, ClusterRefused):
+                return None
+            await self._tell(run, decision)
+            self.memory.keep(key, look, _as_written(sight.run, decision, version), sight.children)
+        return decision
+
+    def _delay(self, decision: Decision) -> float | None:
+        """When the next look is due. There is a limit to what looking for progress may cost."""
+        delay = decision.requeue_after
+        return max(delay, len(self.memory) / LOOKS_A_SECOND) if delay and decision.unhurried else delay
+
+    async def _in_turn(self, run: Run, body: dict[str, Any], look: object) -> float | None:
+        """Runs that roll out to one target take turns from seeing it to writing what they did to it."""
+        target = rollout_target(run)
+        if target is None:
+            return await self._one_pass(run, body, look)
+        place = f"{run.namespace}/{target}"
+        if not self._turns.take(place, run.key):
+            return AGAIN_SECONDS
         try:
-            observed = await self._cluster.observe(run)
+            return await self._one_pass(run, body, look)
+        finally:
+            self._turns.end(place)
+
+    async def _one_pass(self, run: Run, body: dict[str, Any], look: object) -> float | None:
+        try:
+            children = await self._cluster.read_children(run)
+            observed = await self._cluster.observe(run, children)
             decision = decide(run, observed, self._clock(), self._prices)
             await self._cluster.apply(run, decision.actions)
         except StaleObject as error:
@@ -85,34 +146,34 @@ class Reconciler:
         except ClusterRefused as error:
             logger.warning("action refused: run=%s: %s", run.key, error)
             decision = refused(run, str(error), self._clock())
-        return await self._write(run, decision)
+            written = await self._write(run, decision)
+            return written.look_again if isinstance(written, _NotWritten) else decision.requeue_after
+        written = await self._write(run, decision)
+        if isinstance(written, _NotWritten):
+            return written.look_again
+        seen = _as_written(body, decision, written)
+        if not decision.actions and children_tell_all(reading.run(seen)):
+            self.memory.keep(run.key, look, seen, children)
+        return self._delay(decision)
 
-    async def _in_turn(self, run: Run) -> float | None:
-        """Runs that roll out to one target take turns from seeing it to writing what they did to it."""
-        target = rollout_target(run)
-        if target is None:
-            return await self._one_pass(run)
-        place = f"{run.namespace}/{target}"
-        if not self._turns.take(place, run.key):
-            return AGAIN_SECONDS
-        try:
-            return await self._one_pass(run)
-        finally:
-            self._turns.end(place)
-
-    async def _write(self, run: Run, decision: Decision) -> float | None:
-        """One status write a pass, only when it says something new; events only after it."""
+    async def _write(self, run: Run, decision: Decision) -> str | _NotWritten:
+        """One status write a pass, only when it says something new; events only after it. The run's version."""
         if decision.status == run.status:
-            return decision.requeue_after
+            return run.resource_version
         try:
-            await self._cluster.write_status(run, decision.status)
+            version = await self._cluster.write_status(run, decision.status)
         except StaleObject:
-            return AT_ONCE
+            return _NotWritten(AT_ONCE)
         except NotFound:
-            return None
+            return _NotWritten(None)
         except ClusterRefused as error:
             logger.warning("status refused: run=%s: %s", run.key, error)
-            return await self._say_refused(run, str(error))
+            return _NotWritten(await self._say_refused(run, str(error)))
+        await self._tell(run, decision)
+        return version
+
+    async def _tell(self, run: Run, decision: Decision) -> None:
+        """What a status write was news of."""
         if decision.status.phase is not run.status.phase:
             logger.info(
                 "run moved: run=%s phase=%s from=%s", run.key, decision.status.phase, run.status.phase or "-"
@@ -120,7 +181,6 @@ class Reconciler:
         events = transitions(run.status, decision.status)
         if events:
             await self._cluster.publish(run, events, to_rfc3339(self._clock()))
-        return decision.requeue_after
 
     async def _say_refused(self, run: Run, message: str) -> float | None:
         """Tell in the status that is there that the newest one cannot be written; what was done is found again."""
@@ -161,3 +221,9 @@ class Reconciler:
         if after != before:
             await self._cluster.write_status_of(key, str(metadata["resourceVersion"]), after.to_wire())
         return INVALID_SECONDS
+
+
+def _as_written(body: dict[str, Any], decision: Decision, version: str) -> dict[str, Any]:
+    """The run as it is read again once the decision's status is written."""
+    metadata = body["metadata"] | {"resourceVersion": version}
+    return body | {"metadata": metadata, "status": decision.status.to_wire()}

@@ -220,6 +220,7 @@ def _follow(
             (unknown(definition.condition, reason, words),),
             (),
             _waiting_seconds(judgement, job, now),
+            unhurried=judgement is not None,
         )
     log_tail = job.log_tail if job else None
     progress = read_progress(book.status.progress, definition.stage, log_tail, now)
@@ -245,4 +246,5 @@ def _follow(
         (unknown(definition.condition, judgement.reason, words),),
         (),
         RUNNING_SECONDS,
+        unhurried=True,
     )

@@ -25,7 +25,7 @@ from finetune_operator.errors import (
     StaleObject,
 )
 from finetune_operator.events import RunEvent
-from finetune_operator.observed import Run, RunKey
+from finetune_operator.observed import Observed, Run, RunKey
 from tests.finetune_operator.samples import (
     ALL_STAGES,
     DIGEST,
@@ -38,6 +38,12 @@ from tests.finetune_operator.samples import (
     an_attempt,
     at,
 )
+
+
+async def observed_by(cluster: Cluster, run: Run) -> Observed:
+    """A look with nothing remembered."""
+    return await cluster.observe(run, await cluster.read_children(run))
+
 
 RUNS = "/apis/finetune-operator.io/v1alpha1/namespaces/demo/finetuneruns"
 Answer = tuple[int, Any]
@@ -82,10 +88,11 @@ async def server() -> AsyncIterator[tuple[ApiServer, Cluster]]:
 
 async def test_a_status_is_applied_whole_and_guarded(server):
     api, cluster = server
-    api.answers["PATCH", f"{RUNS}/blog/status"] = (200, {})
+    api.answers["PATCH", f"{RUNS}/blog/status"] = (200, {"metadata": {"resourceVersion": "8"}})
 
-    await cluster.write_status(a_run(), FineTuneRunStatus(phase=Phase.TRAINING))
+    version = await cluster.write_status(a_run(), FineTuneRunStatus(phase=Phase.TRAINING))
 
+    assert version == "8"
     ((_, _, query, content_type, body),) = api.requests
     assert query == {"fieldManager": "finetune-operator", "force": "true"}
     assert content_type == "application/apply-patch+yaml"
@@ -182,7 +189,7 @@ async def test_observing_reads_the_runs_children_by_uid_and_the_log_of_a_running
     api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
     api.answers["GET", "/api/v1/namespaces/demo/pods/p/log"] = (200, "one\ntwo\n")
 
-    observed = await cluster.observe(a_run(a_status(attempts=[attempt])))
+    observed = await observed_by(cluster, a_run(a_status(attempts=[attempt])))
 
     assert observed.jobs[0].log_tail == ("one", "two")
     selectors = {query["labelSelector"] for _, _, query, *_ in api.requests if "labelSelector" in query}
@@ -221,7 +228,7 @@ async def test_a_job_that_kueue_holds_back_says_why_in_kueues_words(server):
     api.answers["GET", "/apis/kueue.x-k8s.io"] = (200, {"preferredVersion": {"version": "v1beta2"}})
     api.answers["GET", WORKLOADS] = (200, {"items": [workload]})
 
-    first, second = await cluster.observe(a_queued_run()), await cluster.observe(a_queued_run())
+    first, second = await observed_by(cluster, a_queued_run()), await observed_by(cluster, a_queued_run())
 
     assert first.jobs[0].suspended
     assert first.jobs[0].queue_words == second.jobs[0].queue_words == "Pending: 1 more needed"
@@ -238,7 +245,7 @@ async def test_without_kueue_or_the_right_to_ask_it_the_job_is_only_suspended(se
     api.answers["GET", "/apis/kueue.x-k8s.io"] = (200, {"preferredVersion": {"version": "v1beta2"}})
     api.answers["GET", WORKLOADS] = answer
 
-    observed = await cluster.observe(a_queued_run())
+    observed = await observed_by(cluster, a_queued_run())
 
     assert observed.jobs[0].suspended
     assert observed.jobs[0].queue_words == ""
@@ -248,8 +255,8 @@ async def test_a_run_without_a_queue_never_asks_for_kueue(server):
     api, cluster = server
     a_suspended_job(api)
 
-    await cluster.observe(
-        a_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]), rollout={"mode": "None"})
+    await observed_by(
+        cluster, a_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]), rollout={"mode": "None"})
     )
 
     assert not any("kueue" in path for path in api.paths())
@@ -272,7 +279,7 @@ async def test_more_of_the_log_is_read_once_the_container_has_ended(server):
     api.answers["GET", "/api/v1/namespaces/demo/pods/p/log"] = (200, "")
     run = a_run(a_status(attempts=[an_attempt(Stage.TRAIN)]), rollout={"mode": "None"})
 
-    await cluster.observe(run)
+    await observed_by(cluster, run)
 
     (query,) = [query for _, path, query, *_ in api.requests if path.endswith("/log")]
     assert query["tailLines"] == "200"
@@ -291,7 +298,7 @@ async def test_a_log_that_cannot_be_read_does_not_stop_the_pass(server):
     api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
     api.answers["GET", "/api/v1/namespaces/demo/pods/p/log"] = (500, {"message": "kubelet is down"})
 
-    observed = await cluster.observe(a_run(a_status(attempts=[attempt])))
+    observed = await observed_by(cluster, a_run(a_status(attempts=[attempt])))
 
     assert observed.jobs[0].log_tail is None
 
@@ -316,7 +323,7 @@ async def test_before_the_first_job_the_patch_is_rehearsed_and_a_conflict_seen(s
     }
     api.answers["PATCH", chat] = (409, {"message": "Apply failed", "details": {"causes": [cause]}})
 
-    observed = await cluster.observe(a_run())
+    observed = await observed_by(cluster, a_run())
 
     assert api.requests[-1][2]["dryRun"] == "All"
     assert observed.refusal is not None
@@ -340,9 +347,9 @@ async def test_a_sibling_that_is_rolling_out_to_the_same_target_is_seen(server):
     run = a_run(a_status(ALL_STAGES))
 
     api.answers["GET", RUNS] = (200, {"items": [done, elsewhere, myself]})
-    assert (await cluster.observe(run)).rolling_run == ""
+    assert (await observed_by(cluster, run)).rolling_run == ""
     api.answers["GET", RUNS] = (200, {"items": [done, rolling]})
-    assert (await cluster.observe(run)).rolling_run == "c"
+    assert (await observed_by(cluster, run)).rolling_run == "c"
 
 
 def a_crashed_pod(name: str, container: str, message: str = "") -> dict[str, Any]:
@@ -379,7 +386,7 @@ async def test_a_model_server_that_crashed_without_a_message_is_quoted_from_its_
     )
     api.answers["GET", "/api/v1/namespaces/demo/pods/mute/log"] = (200, "loading\nno such file\n")
 
-    observed = await cluster.observe(run)
+    observed = await observed_by(cluster, run)
 
     said = [pod.containers[0].last_terminated for pod in observed.target_pods]
     assert [end.message if end else None for end in said] == ["loading | no such file", "", "why"]
@@ -415,7 +422,7 @@ async def test_the_claim_that_models_are_put_into_is_read_before_the_patch_where
     )
     api.answers["GET", "/api/v1/namespaces/demo/persistentvolumeclaims/cache"] = answer
 
-    observed = await cluster.observe(a_run(a_status(ALL_STAGES)))
+    observed = await observed_by(cluster, a_run(a_status(ALL_STAGES)))
 
     assert observed.target is not None
     assert [volume.limit_bytes for volume in observed.target.shape.volumes] == [bytes_]
@@ -443,7 +450,7 @@ async def test_a_missing_target_is_seen_with_what_is_there_instead(server):
         {"items": [{"metadata": {"name": "shop"}}]},
     )
 
-    observed = await cluster.observe(a_run())
+    observed = await observed_by(cluster, a_run())
 
     assert observed.target is None
     assert observed.deployments == ("shop",)
@@ -536,7 +543,7 @@ async def test_a_node_that_does_not_answer_is_not_asked_for_a_log(server):
     api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
 
     run = a_run(a_status(attempts=[an_attempt(Stage.DATASET)]), rollout={"mode": "None"})
-    observed = await cluster.observe(run)
+    observed = await observed_by(cluster, run)
 
     assert observed.jobs[0].log_tail is None
     assert not [path for path in api.paths() if path.endswith("/log")]

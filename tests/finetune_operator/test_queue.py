@@ -167,3 +167,25 @@ async def test_an_event_ends_a_delay():
         queue.forget(A)
 
     assert seen == [A, A]
+
+
+async def test_a_key_is_expected_while_it_waits_is_worked_on_or_has_its_time():
+    gate, steps = asyncio.Event(), []
+
+    async def work(key: RunKey) -> float | None:
+        await gate.wait()
+        return 3600.0 if len(steps) == 2 else None
+
+    async with running(work) as queue:
+        steps.append(queue.expects(A))
+        queue.add(A)
+        steps.append(queue.expects(A))
+        await quiet()
+        assert queue.expects(A), "worked on"
+        gate.set()
+        await quiet()
+        assert queue.expects(A), "later"
+        queue.forget(A)
+        assert not queue.expects(A)
+
+    assert steps == [False, True]

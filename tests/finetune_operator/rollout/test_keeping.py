@@ -9,10 +9,10 @@ import pytest
 from finetune_contract.run_status import Phase, RolloutPhase, RolloutStatus
 from finetune_operator.actions import PatchTarget
 from finetune_operator.events import transitions
-from finetune_operator.lifecycle import asks_for_target, decide, is_settled
+from finetune_operator.lifecycle import asks_for_target, decide
 from finetune_operator.observed import NO_MODEL, Observed, Refusal, Run, RunKey
+from finetune_operator.reading import is_settled
 from finetune_operator.rollout.states import rehearsal
-from finetune_operator.watched import WatchedRuns
 from tests.finetune_operator.samples import (
     ALL_STAGES,
     NEW_MODEL,
@@ -24,6 +24,7 @@ from tests.finetune_operator.samples import (
     later,
     seen,
 )
+from tests.finetune_operator.small_queue import Keys, watched
 
 ANEW = a_deployment(NO_MODEL, uid="another-uid")
 
@@ -78,24 +79,13 @@ def test_what_is_not_lost_or_not_ours_to_give_is_left_alone(observed):
 )
 def test_a_run_whose_model_is_not_live_gives_nothing(run):
     assert decide(run, seen(target=ANEW), later(900)).actions == ()
-    assert is_settled(run)
+    assert is_settled(a_body(run))
     assert not asks_for_target(run)
 
 
 def test_the_patch_is_rehearsed_only_when_the_model_is_lost():
     assert rehearsal(ended(), ANEW) is not None
     assert rehearsal(ended(), a_deployment(NEW_MODEL)) is None
-
-
-class Keys:
-    def __init__(self) -> None:
-        self.added: list[RunKey] = []
-
-    def add(self, key: RunKey) -> None:
-        self.added.append(key)
-
-    def forget(self, key: RunKey) -> None:
-        """Nothing waits here."""
 
 
 def a_body(run: Run) -> dict[str, Any]:
@@ -105,7 +95,7 @@ def a_body(run: Run) -> dict[str, Any]:
 
 def test_an_ended_run_is_woken_only_by_a_target_that_was_made_anew():
     keys = Keys()
-    runs = WatchedRuns(keys)
+    runs = watched(keys)
     runs.run_changed(a_body(ended()))
     for uid in ("chat-uid", "chat-uid", "", "another-uid", "another-uid"):
         runs.deployment_changed("demo", "chat", uid)
@@ -115,7 +105,7 @@ def test_an_ended_run_is_woken_only_by_a_target_that_was_made_anew():
 
 def test_it_does_not_matter_whether_the_run_or_its_target_is_seen_first():
     keys = Keys()
-    runs = WatchedRuns(keys)
+    runs = watched(keys)
     runs.deployment_changed("demo", "chat", "another-uid")
     for _ in range(3):
         runs.run_changed(a_body(ended()))
