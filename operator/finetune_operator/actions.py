@@ -71,5 +71,3 @@ class Decision:
     status: FineTuneRunStatus
     actions: tuple[Action, ...] = ()
     requeue_after: float | None = None
-    unhurried: bool = False
-    """That look is for progress and for limits of time: with many runs it may come later."""

@@ -80,8 +80,7 @@ def decide(run: Run, observed: Observed, now: datetime, prices: Prices = NO_PRIC
         return _decide_nothing(run, observed, now)
     book = read_book(run, observed, now)
     book, outlook = _look(run, book, observed, now)
-    status = status_of(run, book, outlook, now, prices)
-    return Decision(status, outlook.actions, outlook.requeue_after, outlook.unhurried)
+    return Decision(status_of(run, book, outlook, now, prices), outlook.actions, outlook.requeue_after)
 
 
 def only_notes(before: FineTuneRunStatus, decision: Decision) -> bool:
@@ -269,7 +268,7 @@ def _roll_out(step: Step) -> Outlook:
             (wanted,),
             step.actions,
             step.requeue_after,
-            rollout=rollout,
+            rollout,
         )
     reason = step.obstacle.reason if step.obstacle else Reason.PROGRESSING
     person = step.obstacle is not None and step.obstacle.needs_person
@@ -281,7 +280,7 @@ def _roll_out(step: Step) -> Outlook:
         (unknown(ConditionType.ROLLED_OUT, reason, step.message),),
         step.actions,
         step.requeue_after,
-        rollout=rollout,
+        rollout,
     )
 
 

@@ -17,6 +17,7 @@ from finetune_operator.events import RunEvent, transitions
 from finetune_operator.lifecycle import children_tell_all, decide, only_notes, refused, rollout_target
 from finetune_operator.memory import Memory, Sight
 from finetune_operator.observed import Observed, Run, RunKey
+from finetune_operator.outlook import Unhurried
 from finetune_operator.timestamps import to_rfc3339
 from finetune_operator.turns import AGAIN_SECONDS, Turns
 from finetune_operator.usage import NO_PRICES, Prices
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE = 0.0
 INVALID_SECONDS = 300.0
-LOOKS_A_SECOND = 25.0
+LOOKS_A_SECOND = 20.0
 """At runs of which only progress is expected; where there are more, each is looked at less often."""
 
 Children = TypeVar("Children")
@@ -119,7 +120,9 @@ class Reconciler(Generic[Children]):
     def _delay(self, decision: Decision) -> float | None:
         """When the next look is due. There is a limit to what looking for progress may cost."""
         delay = decision.requeue_after
-        return max(delay, len(self.memory) / LOOKS_A_SECOND) if delay and decision.unhurried else delay
+        if isinstance(delay, Unhurried):
+            return Unhurried(max(delay, len(self.memory) / LOOKS_A_SECOND))
+        return delay
 
     async def _in_turn(self, run: Run, body: dict[str, Any], look: object) -> float | None:
         """Runs that roll out to one target take turns from seeing it to writing what they did to it."""

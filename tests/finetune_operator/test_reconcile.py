@@ -266,7 +266,7 @@ async def test_a_status_that_is_refused_is_told_in_the_status_that_was_there():
 
 
 @pytest.mark.parametrize(
-    ("others", "again"), [(0, 5), (100, 5), (1_000, 40), (5_000, 200)], ids=lambda value: str(value)
+    ("others", "again"), [(0, 5), (100, 5), (1_000, 50), (5_000, 250)], ids=lambda value: str(value)
 )
 async def test_the_more_runs_are_followed_the_less_often_each_is_looked_at(others, again):
     cluster = Recorder(
