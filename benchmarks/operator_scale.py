@@ -45,6 +45,7 @@ from benchmarks.operator_scale_jobs import JOBS, LABEL_RUN, PODS, RUNS, Api, Pha
 from devcluster.progress import Progress
 from finetune_contract.crd_schema import API_VERSION, KIND
 from finetune_contract.stage_protocol import Stage
+from finetune_operator.outlook import OVER
 
 ROOT = Path(__file__).parents[1]
 PART = "scale"
@@ -62,6 +63,7 @@ class Figures:
     rate: float
     timed_out: bool = False
     reached: str = ""
+    failed_runs: int = 0
     reaction_p50: float = 0.0
     reaction_p95: float = 0.0
     reactions: int = 0
@@ -223,9 +225,10 @@ class Benchmark:
         await self._start_anew()
         self.figures.reached = "operator started anew"
         ending = asyncio.create_task(self._end())
-        await self._until("runs succeeded", runs, lambda: self._in("Succeeded"))
+        await self._until("runs ended", runs, lambda: sum(self._in(phase) for phase in OVER))
         await ending
-        self.figures.reached = "all succeeded"
+        self.figures.reached = "all ended"
+        self.figures.failed_runs = runs - self._in("Succeeded")
         await asyncio.sleep(2)  # what the last of them is asked for
 
     def _in(self, phase: str) -> int:
@@ -270,18 +273,22 @@ class Benchmark:
     async def _start_anew(self) -> None:
         self.progress.say(PART, "kill the operator and start it anew")
         self.operator.end(signal.SIGKILL)
-        began = time.time()
+        began, before = time.time(), self.plane.audit_log.stat().st_size
         self.operator.start()
-        done = 0.0
-        while True:
-            metrics = await self.operator.metrics()
-            busy = metrics.get("queue_depth", 1) or metrics.get("working", 1)
-            done = metrics.get("passes_total", 0)
-            if done >= self.options.runs and not busy:
-                break
-            await asyncio.sleep(0.5)
-        self._restart = (began, time.time())
-        self.progress.say(PART, f"{done:.0f} passes after {time.time() - began:.0f} s")
+        looked: dict[str, float] = {}
+        while len(looked) < self.options.runs:
+            await asyncio.sleep(1)
+            looked = audit.looked_at(self._requests(before), began)
+            self.progress.moving(PART, f"{len(looked)} of {self.options.runs} runs were looked at")
+        self._restart = (began, max(looked.values()))
+        self.figures.restart_seconds = self._restart[1] - began
+        self.progress.say(PART, f"all were looked at after {self.figures.restart_seconds:.0f} s")
+
+    def _requests(self, offset: int = 0) -> list[audit.Request]:
+        """What the audit log holds after so many bytes."""
+        with self.plane.audit_log.open("rb") as log:
+            log.seek(offset)
+            return audit.read(line.decode() for line in log if line.endswith(b"\n"))
 
     async def _soak(self, seconds: float) -> None:
         began, number = time.monotonic(), 0
@@ -313,8 +320,7 @@ class Benchmark:
 
     def _read_audit(self) -> None:
         figures = self.figures
-        with self.plane.audit_log.open() as lines:
-            requests = audit.read(line for line in lines if line.endswith("\n"))
+        requests = self._requests()
         seconds = audit.reactions(requests)
         figures.reactions = len(seconds)
         figures.reaction_p50, figures.reaction_p95 = (audit.percentile(seconds, p) for p in (0.5, 0.95))
@@ -333,9 +339,6 @@ class Benchmark:
             figures.rest_requests = _each(at_rest, length)
             figures.rest_requests_per_second = sum(at_rest.values()) / length
         if anew:
-            looked = audit.looked_at(anew, self._restart[0])
-            if len(looked) >= figures.runs:
-                figures.restart_seconds = max(looked.values()) - self._restart[0]
             figures.restart_requests_per_run = sum(restarting.values()) / max(1, figures.runs)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Json = Mapping[str, Any]
+JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 ENDED_PHASES = frozenset({"Succeeded", "Failed"})
 ENDS = frozenset({"Complete", "Failed"})
 
@@ -56,6 +57,22 @@ def pod_ended(pod: Json) -> bool:
 def may_begin(job: Json) -> bool:
     """The Job has not ended and was not told to stop: it makes pods, now or later."""
     return not job_ended(job) and "deletionTimestamp" not in job["metadata"]
+
+
+def pods_may_be_older(jobs: Iterable[Json], pods: Iterable[Json]) -> bool:
+    """Jobs and pods were read at once, and a Job has ended by whose pods one would not know it.
+
+    Its pods must be read again: how the Job ended stands in them.
+    """
+    going_on = {name_of_job(pod) for pod in pods if not pod_ended(pod)}
+    ended = {name_of_job(pod) for pod in pods if pod_ended(pod)}
+    over = (job["metadata"]["name"] for job in jobs if job_ended(job))
+    return any(name in going_on or name not in ended for name in over)
+
+
+def name_of_job(pod: Json) -> str:
+    """Of the Job that made the pod."""
+    return str((pod["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) or "")
 
 
 def _without_template(body: Json) -> dict[str, Any]:

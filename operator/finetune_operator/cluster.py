@@ -49,7 +49,7 @@ from finetune_operator.api_group import (
 )
 from finetune_operator.api_server import APPLY, ApiServer
 from finetune_operator.attempts import RUNNING
-from finetune_operator.children import Children, children_of, version_of
+from finetune_operator.children import Children, children_of, pods_may_be_older, version_of
 from finetune_operator.errors import (
     AlreadyThere,
     ClusterRefused,
@@ -210,14 +210,17 @@ class Cluster:
     # observing
 
     async def read_children(self, run: Run) -> Children:
-        """The run's Jobs and pods as they are now."""
+        """The run's Jobs and pods as they are now, with the pods never older than the Jobs that count."""
         selector = {"labelSelector": f"{LABEL_RUN_UID}={run.uid}"}
-        return children_of(
-            *await asyncio.gather(
-                self._server.list(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", selector),
-                self._server.list(f"/api/v1/namespaces/{run.namespace}/pods", selector),
-            )
+        pods_of_run = f"/api/v1/namespaces/{run.namespace}/pods"
+        jobs, pods = await asyncio.gather(
+            self._server.list(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", selector),
+            self._server.list(pods_of_run, selector),
         )
+        closed = {a.job for a in run.status.attempts if a.result != RUNNING}
+        if pods_may_be_older([job for job in jobs if job["metadata"]["name"] not in closed], pods):
+            pods = await self._server.list(pods_of_run, selector)
+        return children_of(jobs, pods)
 
     async def observe(self, run: Run, children: Children) -> Observed:
         """Everything that the next decision needs besides, and nothing else."""

@@ -18,6 +18,7 @@ from finetune_operator.api_group import (
     LABEL_STAGE,
     SMOKE_TEST,
 )
+from finetune_operator.children import name_of_job
 from finetune_operator.errors import InvalidRun
 from finetune_operator.observed import (
     ConditionFacts,
@@ -37,7 +38,6 @@ from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MOD
 from finetune_operator.rollout.target_shape import target_shape
 
 Json = Mapping[str, Any]
-JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 
 
@@ -179,7 +179,7 @@ def pods_of(job: Json, pods: Iterable[Json]) -> list[Json]:
         created = str(metadata.get("creationTimestamp") or "")
         return f"/{metadata['name']} " in blamed, first, created, metadata["name"]
 
-    mine = (pod for pod in pods if (pod["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == name)
+    mine = (pod for pod in pods if name_of_job(pod) == name)
     return sorted(mine, key=weight)
 
 

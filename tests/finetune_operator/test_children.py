@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from finetune_operator import reading
-from finetune_operator.children import children_of, job_ended, may_begin
+from finetune_operator.children import JOB_NAME_LABEL, children_of, job_ended, may_begin, pods_may_be_older
 
 LABELS = {"finetune-operator.io/stage": "train", "finetune-operator.io/attempt": "1"}
 
@@ -21,7 +21,7 @@ def a_pod(version: str, phase: str) -> dict[str, Any]:
     containers = [{"name": "stage", "state": {"running": {"startedAt": "2026-03-01T12:00:00Z"}}}]
     metadata = {
         "name": f"pod-{version}",
-        "labels": {reading.JOB_NAME_LABEL: "job-1"},
+        "labels": {JOB_NAME_LABEL: "job-1"},
         "resourceVersion": version,
     }
     return {
@@ -75,3 +75,33 @@ def test_templates_and_who_wrote_what_are_not_kept():
 def test_a_job_ends_by_its_conditions_and_begins_nothing_once_it_is_told_to_stop(job, has_ended, begins):
     assert job_ended(job) is has_ended
     assert may_begin(job) is begins
+
+
+OVER = a_job("1", conditions=ended("Complete"))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "pods", "again"),
+    [
+        ([OVER], [a_pod("2", "Succeeded")], False),
+        ([OVER], [a_pod("2", "Failed"), a_pod("3", "Succeeded")], False),
+        ([a_job("1")], [a_pod("2", "Running")], False),
+        ([a_job("1")], [a_pod("2", "Succeeded")], False),
+        ([OVER], [a_pod("2", "Running")], True),
+        ([OVER], [a_pod("2", "Failed"), a_pod("3", "Running")], True),
+        ([OVER], [], True),
+        ([], [], False),
+    ],
+    ids=[
+        "both ended",
+        "the second of two ended",
+        "both go on",
+        "the Job will end",
+        "the pod had not ended yet",
+        "one of two had not",
+        "the pod was not there yet",
+        "nothing there",
+    ],
+)
+def test_pods_are_older_than_their_job_where_the_job_has_ended_and_they_have_not(jobs, pods, again):
+    assert pods_may_be_older(jobs, pods) is again

@@ -197,6 +197,41 @@ async def test_observing_reads_the_runs_children_by_uid_and_the_log_of_a_running
     assert not any("deployments" in path for path in api.paths())
 
 
+async def test_a_job_that_ended_while_its_pod_was_read_is_judged_by_the_pod_as_it_is_now(server):
+    """Both are asked for at once, and a busy API server may answer them seconds apart."""
+    api, cluster = server
+    attempt = an_attempt(Stage.DATASET)
+    labels = {"finetune-operator.io/stage": "dataset", "finetune-operator.io/attempt": "0"}
+    conditions = [{"type": "Complete", "status": "True"}]
+    job = {"metadata": {"name": attempt.job, "labels": labels}, "status": {"conditions": conditions}}
+    states = [{"running": {}}, {"terminated": {"exitCode": 0, "message": "the report"}}]
+
+    def pods(request: web.Request) -> Answer:
+        state = states[min(len([path for path in api.paths() if path.endswith("/pods")]), 2) - 1]
+        return 200, {
+            "items": [
+                {
+                    "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": attempt.job}},
+                    "status": {
+                        "phase": "Running" if "running" in state else "Succeeded",
+                        "containerStatuses": [{"name": "stage", "state": state}],
+                    },
+                }
+            ]
+        }
+
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": [job]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = pods
+
+    observed = await observed_by(cluster, a_run(a_status(attempts=[attempt])))
+
+    container = observed.jobs[0].pods[0].container("stage")
+    assert container is not None
+    assert container.terminated is not None
+    assert container.terminated.message == "the report"
+    assert observed.jobs[0].log_tail is None, "nobody needs the log of what ended well"
+
+
 def a_suspended_job(api: ApiServer) -> None:
     labels = {"finetune-operator.io/stage": "train", "finetune-operator.io/attempt": "0"}
     job = {
