@@ -74,15 +74,17 @@ class Process:
             monotonic=time.monotonic,
             clock=_now,
         )
-        memory: Memory[Children] = Memory()
+        self._memory: Memory[Children] = Memory()
         prices = Prices(settings.gpu_prices, settings.currency)
-        reconciler = Reconciler(cluster, _now, prices, memory, lambda key: self._queue.add(key))
+        reconciler = Reconciler(cluster, _now, prices, self._memory, lambda key: self._queue.add(key))
         self._queue = WorkQueue(reconciler.reconcile, concurrency=settings.concurrency)
-        self._runs = WatchedRuns(self._queue, memory)
+        self._runs = WatchedRuns(self._queue, self._memory)
         self._watches = WatchKeeper(self._watch, self._runs, begun=self._take_signals)
         self._began = time.monotonic()
         self._resync_tried_at: float | None = None
         self._resyncs = 0
+        self._has_read = asyncio.Event()
+        """Everything was listed once, or tried to: events tell of what comes after it."""
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -136,11 +138,23 @@ class Process:
             loop.add_signal_handler(number, self._stop.set)
 
     async def _watch(self, started: asyncio.Event, stop: asyncio.Event) -> None:
+        await self._has_read.wait()
         namespaces = await listable(self._cluster.may_list_runs, self._settings.watch_namespaces)
         await watch(self._runs, namespaces, started=started, stop=stop)
 
+    async def _read_everything(self) -> None:
+        """So that the first look at each run asks for nothing. Where that fails, each look reads for itself."""
+        for namespace in self._settings.watch_namespaces:
+            try:
+                await resync.read_everything(self._cluster, self._memory, namespace)
+            except OperatorError as error:
+                logger.warning("not all could be listed: namespace=%s: %s", namespace, error)
+        self._has_read.set()
+
     async def _resync(self) -> None:
-        """List everything from time to time: finds what no event told. At first all runs are to be looked at anyway."""
+        """List everything from time to time: finds what no event told."""
+        self._resync_tried_at = time.monotonic()
+        await self._read_everything()
         while True:
             self._resync_tried_at = time.monotonic()
             for namespace in self._settings.watch_namespaces:

@@ -38,6 +38,18 @@ def children_of(jobs: Iterable[Json], pods: Iterable[Json]) -> Children:
     return Children(zlib.compress(json.dumps(bodies).encode(), 1), versions, versions - ended)
 
 
+def pack(body: Json) -> bytes:
+    """One child by itself, while those of all runs are gathered from a list."""
+    return zlib.compress(json.dumps(_without_template(body)).encode(), 1)
+
+
+def children_of_packed(jobs: Iterable[bytes], pods: Iterable[bytes]) -> Children:
+    """The children of a run that were packed one by one."""
+    return children_of(
+        (json.loads(zlib.decompress(job)) for job in jobs), (json.loads(zlib.decompress(pod)) for pod in pods)
+    )
+
+
 def version_of(body: Json) -> str:
     """Changes whenever the object does."""
     return str(body["metadata"].get("resourceVersion") or "")

@@ -128,17 +128,19 @@ class Cluster:
         everywhere = namespace == ALL_NAMESPACES
         return self._server.pages(f"/apis/{GROUP}/{VERSION}/{PLURAL}" if everywhere else _runs(namespace))
 
-    def job_pages(self, namespace: str) -> AsyncIterator[list[Json]]:
-        """Jobs of all runs, without most of those that ended well: of them there are more and more."""
-        query = {"labelSelector": LABEL_RUN_UID, "fieldSelector": "status.successful=0"}
+    def job_pages(self, namespace: str, *, ended: bool = False) -> AsyncIterator[list[Json]]:
+        """Jobs of all runs.
+
+        Args:
+            ended: those too that ended well; there are more and more of them.
+        """
+        query = {"labelSelector": LABEL_RUN_UID} | ({} if ended else {"fieldSelector": "status.successful=0"})
         return self._server.pages(f"/apis/batch/v1{_within(namespace)}/jobs", query)
 
-    def pod_pages(self, namespace: str) -> AsyncIterator[list[Json]]:
-        """Pods of all runs that have not ended."""
-        query = {
-            "labelSelector": LABEL_RUN_UID,
-            "fieldSelector": "status.phase!=Succeeded,status.phase!=Failed",
-        }
+    def pod_pages(self, namespace: str, *, ended: bool = False) -> AsyncIterator[list[Json]]:
+        """Pods of all runs, those that have ended only where they are asked for."""
+        going_on = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+        query = {"labelSelector": LABEL_RUN_UID} | ({} if ended else going_on)
         return self._server.pages(f"/api/v1{_within(namespace)}/pods", query)
 
     async def may_list_runs(self, namespace: str) -> None:
@@ -222,10 +224,16 @@ class Cluster:
             pods = await self._server.list(pods_of_run, selector)
         return children_of(jobs, pods)
 
-    async def observe(self, run: Run, children: Children) -> Observed:
-        """Everything that the next decision needs besides, and nothing else."""
+    async def observe(self, run: Run, children: Children, *, logs: bool = True) -> Observed:
+        """Everything that the next decision needs besides, and nothing else.
+
+        Args:
+            logs: whether the ends of logs are wanted, and what Kueue says.
+        """
         jobs, pods = children.jobs_and_pods()
-        facts, smoke = await asyncio.gather(self._jobs(run, jobs, pods), self._smoke_jobs(run, jobs, pods))
+        facts, smoke = await asyncio.gather(
+            self._jobs(run, jobs, pods, logs=logs), self._smoke_jobs(run, jobs, pods)
+        )
         observed = await self._observe_target(run, facts) if asks_for_target(run) else Observed(jobs=facts)
         observed = replace(observed, smoke_jobs=smoke)
         return replace(observed, history=await self._history(run)) if asks_for_record(run) else observed
@@ -241,17 +249,19 @@ class Cluster:
         except NotFound:
             return ()
 
-    async def _jobs(self, run: Run, jobs: list[Json], pods: list[Json]) -> tuple[JobFacts, ...]:
+    async def _jobs(
+        self, run: Run, jobs: list[Json], pods: list[Json], *, logs: bool
+    ) -> tuple[JobFacts, ...]:
         open_jobs = {a.job for a in run.status.attempts if a.result == RUNNING}
         known = {a.job for a in run.status.attempts}
 
         async def facts_of(body: Json) -> JobFacts | None:
             name = body["metadata"]["name"]
             pod_facts = tuple(reading.pod(pod) for pod in reading.pods_of(body, pods))
-            asks = (name in open_jobs or name not in known) and not reading.succeeded(body)
+            asks = logs and (name in open_jobs or name not in known) and not reading.succeeded(body)
             log_tail = await self._log_tail(run.namespace, pod_facts) if asks else None
             job = reading.job(body, pod_facts, log_tail)
-            if job is not None and job.suspended and not job.over and run.spec.scheduling.queue_name:
+            if logs and job is not None and job.suspended and not job.over and run.spec.scheduling.queue_name:
                 return replace(job, queue_words=await self._queue_words(body))
             return job
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from finetune_operator.children import version_of
 from finetune_operator.observed import RunKey
 
 Json = Mapping[str, Any]
@@ -24,12 +25,16 @@ class Sight(Generic[Children]):
 
     run: dict[str, Any]
     children: Children
+    listed: bool = False
+    """They come from lists of everything: nobody has looked at the run yet."""
 
 
 @dataclass(frozen=True)
 class _Kept(Generic[Children]):
     run: bytes
+    version: str
     children: Children
+    listed: bool
 
 
 class Memory(Generic[Children]):
@@ -51,17 +56,25 @@ class Memory(Generic[Children]):
         look = self._looking[key] = object()
         return look
 
-    def keep(self, key: RunKey, look: object, run: Json, children: Children) -> None:
+    def keep(self, key: RunKey, look: object, run: Json, children: Children, *, listed: bool = False) -> None:
         """The look is over; it is remembered unless something happened in the meantime."""
         if self._looking.pop(key, None) is look:
             body = {name: part for name, part in run.items() if name != "metadata"}
             body["metadata"] = {n: part for n, part in run["metadata"].items() if n != "managedFields"}
-            self._kept[key] = _Kept(zlib.compress(json.dumps(body).encode(), 1), children)
+            packed = zlib.compress(json.dumps(body).encode(), 1)
+            self._kept[key] = _Kept(packed, version_of(run), children, listed)
 
     def recall(self, key: RunKey) -> Sight[Children] | None:
         """What was read last; None when something has happened since, or nothing was read."""
         kept = self._kept.get(key)
-        return None if kept is None else Sight(json.loads(zlib.decompress(kept.run)), kept.children)
+        if kept is None:
+            return None
+        return Sight(json.loads(zlib.decompress(kept.run)), kept.children, kept.listed)
+
+    def version(self, key: RunKey) -> str:
+        """Of the run, as it was read last; empty when nothing is remembered."""
+        kept = self._kept.get(key)
+        return kept.version if kept is not None else ""
 
     def children(self, key: RunKey) -> Children | None:
         """The same without the run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from finetune_operator.events import RunEvent, transitions
 from finetune_operator.lifecycle import children_tell_all, decide, only_notes, refused, rollout_target
 from finetune_operator.memory import Memory, Sight
 from finetune_operator.observed import Observed, Run, RunKey
-from finetune_operator.outlook import Unhurried
+from finetune_operator.outlook import RUNNING_SECONDS, Unhurried
 from finetune_operator.timestamps import to_rfc3339
 from finetune_operator.turns import AGAIN_SECONDS, Turns
 from finetune_operator.usage import NO_PRICES, Prices
@@ -37,13 +38,17 @@ class RunCluster(Protocol[Children]):
 
     async def read_run(self, key: RunKey) -> dict[str, Any] | None: ...
     async def read_children(self, run: Run) -> Children: ...
-    async def observe(self, run: Run, children: Children) -> Observed: ...
+    async def observe(self, run: Run, children: Children, *, logs: bool = True) -> Observed: ...
     async def apply(self, run: Run, actions: tuple[Action, ...]) -> None: ...
     async def write_status(self, run: Run, status: FineTuneRunStatus) -> str: ...
     async def write_status_of(
         self, key: RunKey, resource_version: str, status: dict[str, object]
     ) -> object: ...
     async def publish(self, run: Run, events: tuple[RunEvent, ...], now: str) -> None: ...
+
+
+class _LookAnew(Exception):
+    """What is remembered does not do."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Reconciler(Generic[Children]):
         prices: Prices = NO_PRICES,
         memory: Memory[Children] | None = None,
         call: Callable[[RunKey], None] = lambda key: None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """`call` has a run worked on soon: one that waited for its turn at a target.
 
@@ -72,6 +78,7 @@ class Reconciler(Generic[Children]):
         self._cluster = cluster
         self._clock = clock
         self._prices = prices
+        self._chance = chance
         self.memory: Memory[Children] = Memory() if memory is None else memory
         self._turns = Turns(call)
 
@@ -85,9 +92,11 @@ class Reconciler(Generic[Children]):
             ClusterUnavailable: nothing was decided, or not all of it was done; try again.
         """
         sight = self.memory.recall(key)
-        if sight is not None and (decision := await self._from_memory(key, sight)) is not None:
-            return self._delay(decision)
-        self.memory.forget(key)
+        if sight is not None:
+            try:
+                return await (self._first_look(key, sight) if sight.listed else self._from_memory(key, sight))
+            except _LookAnew:
+                self.memory.forget(key)
         look = self.memory.begin(key)
         body = await self._cluster.read_run(key)
         if body is None:
@@ -100,22 +109,40 @@ class Reconciler(Generic[Children]):
             return None
         return await self._in_turn(run, body, look)
 
-    async def _from_memory(self, key: RunKey, sight: Sight[Children]) -> Decision | None:
-        """Nothing was heard of the run since it was read: note what its log and the clock say. None: look anew."""
+    async def _first_look(self, key: RunKey, sight: Sight[Children]) -> float:
+        """After a start everything was listed: where nothing is to be done, the logs are read by and by."""
         look = self.memory.begin(key)
-        run = reading.run(sight.run)
-        observed = await self._cluster.observe(run, sight.children)
-        decision = decide(run, observed, self._clock(), self._prices)
+        run, decision = await self._decided(sight)
         if not only_notes(run.status, decision):
-            return None
+            raise _LookAnew
+        self.memory.keep(key, look, sight.run, sight.children)
+        return Unhurried(max(RUNNING_SECONDS, len(self.memory) / LOOKS_A_SECOND) * self._chance())
+
+    async def _from_memory(self, key: RunKey, sight: Sight[Children]) -> float | None:
+        """Nothing was heard of the run since it was read: note what its log and the clock say."""
+        look = self.memory.begin(key)
+        run, decision = await self._decided(sight)
+        if not only_notes(run.status, decision):
+            raise _LookAnew
         if decision.status != run.status:
             try:
                 version = await self._cluster.write_status(run, decision.status)
-            except (StaleObject, NotFound, ClusterRefused):
-                return None
+            except (StaleObject, NotFound, ClusterRefused) as error:
+                raise _LookAnew from error
             await self._tell(run, decision)
             self.memory.keep(key, look, _as_written(sight.run, decision, version), sight.children)
-        return decision
+        return self._delay(decision)
+
+    async def _decided(self, sight: Sight[Children]) -> tuple[Run, Decision]:
+        """What would be decided if all were still as it was read."""
+        try:
+            run = reading.run(sight.run)
+        except InvalidRun as error:
+            raise _LookAnew from error
+        if run.deleting or not children_tell_all(run):
+            raise _LookAnew
+        observed = await self._cluster.observe(run, sight.children, logs=not sight.listed)
+        return run, decide(run, observed, self._clock(), self._prices)
 
     def _delay(self, decision: Decision) -> float | None:
         """When the next look is due. There is a limit to what looking for progress may cost."""

@@ -12,7 +12,15 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from finetune_operator import reading
-from finetune_operator.children import job_ended, pod_ended, version_of
+from finetune_operator.children import (
+    Children,
+    children_of_packed,
+    job_ended,
+    pack,
+    pod_ended,
+    version_of,
+)
+from finetune_operator.memory import Memory
 from finetune_operator.observed import RunKey
 from finetune_operator.watched import Versions
 
@@ -27,8 +35,8 @@ class Lists(Protocol):
     """What is listed."""
 
     def run_pages(self, namespace: str) -> Pages: ...
-    def job_pages(self, namespace: str) -> Pages: ...
-    def pod_pages(self, namespace: str) -> Pages: ...
+    def job_pages(self, namespace: str, *, ended: bool = False) -> Pages: ...
+    def pod_pages(self, namespace: str, *, ended: bool = False) -> Pages: ...
 
 
 class Watched(Protocol):
@@ -37,6 +45,31 @@ class Watched(Protocol):
     def listed_run(self, body: Json, within_seconds: float) -> RunKey: ...
     def not_listed(self, namespace: str, seen: set[RunKey]) -> None: ...
     def listed_children(self, namespace: str, jobs: Versions, pods: Versions) -> None: ...
+
+
+async def read_everything(lists: Lists, memory: Memory[Children], namespace: str) -> None:
+    """After a start: what a look at each run would read, in as many requests as there are pages.
+
+    Runs are read last and pods after Jobs: what comes later may be newer than what it is held against, never older.
+    """
+    jobs: dict[RunKey, list[bytes]] = defaultdict(list)
+    pods: dict[RunKey, list[bytes]] = defaultdict(list)
+    for found, pages in (
+        (jobs, lists.job_pages(namespace, ended=True)),
+        (pods, lists.pod_pages(namespace, ended=True)),
+    ):
+        async for page in pages:
+            for body in page:
+                if (key := reading.owning_run(body)) is not None:
+                    found[key].append(pack(body))
+            await asyncio.sleep(0)
+    async for page in lists.run_pages(namespace):
+        for body in page:
+            if not reading.is_settled(body):
+                key = reading.run_key(body)
+                children = children_of_packed(jobs.pop(key, ()), pods.pop(key, ()))
+                memory.keep(key, memory.begin(key), body, children, listed=True)
+        await asyncio.sleep(0)
 
 
 async def list_runs(lists: Lists, watched: Watched, namespace: str, within_seconds: float) -> None:

@@ -37,6 +37,7 @@ class RunMemory(Protocol):
     """What is remembered of runs to which nothing happened."""
 
     def children(self, key: RunKey) -> Children | None: ...
+    def version(self, key: RunKey) -> str: ...
     def __iter__(self) -> Iterator[RunKey]: ...
     def forget(self, key: RunKey) -> None: ...
 
@@ -95,7 +96,7 @@ class WatchedRuns:
             self._kept.pop(key, None)
             self._targets[key] = targets
             if wake:
-                self._news(key)
+                self._news(key, version_of(body))
             return
         last = targets[-1] if targets else ""
         self._targets[key] = (last,) if kept_as else ()
@@ -106,9 +107,10 @@ class WatchedRuns:
         if kept_as and first and found != kept_as:
             self._news(key)
 
-    def _news(self, key: RunKey) -> None:
-        """Something happened: what was read before is worth nothing."""
-        self._memory.forget(key)
+    def _news(self, key: RunKey, version: str = "") -> None:
+        """Something happened: what was read before is worth nothing, unless the run was read in that very version."""
+        if not version or self._memory.version(key) != version:
+            self._memory.forget(key)
         self._queue.add(key)
 
     def run_gone(self, key: RunKey) -> None:

@@ -206,9 +206,9 @@ class SmallCluster:
     async def read_children(self, run: Run) -> tuple[JobFacts, ...]:
         return self.seen_before if self.now < self.stale_until else self.facts()
 
-    async def observe(self, run: Run, children: tuple[JobFacts, ...]) -> Observed:
-        logs = {job.name: job.log_tail for job in self.facts()}
-        jobs = tuple(replace(job, log_tail=logs.get(job.name)) for job in children)
+    async def observe(self, run: Run, children: tuple[JobFacts, ...], *, logs: bool = True) -> Observed:
+        tails = {job.name: job.log_tail for job in self.facts()} if logs else {}
+        jobs = tuple(replace(job, log_tail=tails.get(job.name)) for job in children)
         smoke = tuple(self.smoke_jobs.values())
         if not self.target_exists:
             return Observed(jobs=jobs, smoke_jobs=smoke)

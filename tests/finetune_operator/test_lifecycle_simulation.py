@@ -140,6 +140,16 @@ class Life(RuleBasedStateMachine):
         self.cluster.dies_before_writing = False
         self.reconciler = self.an_operator()
 
+    @rule(number=small)
+    def another_operator_takes_over(self, number: int) -> None:
+        """It begins with lists of everything, which may be old when it comes to look at the run."""
+        self.reconciler = self.an_operator()
+        body = self.loop.run_until_complete(self.cluster.read_run(RUN))
+        assert body is not None
+        self.memory.keep(RUN, self.memory.begin(RUN), body, self.cluster.facts(), listed=True)
+        self.cluster.pass_time([0, 1, 11, 70][number % 4])
+        self.looks(told=False)
+
     @rule()
     def the_operator_sees_the_jobs_as_they_were(self) -> None:
         self.cluster.seen_before = self.cluster.facts()

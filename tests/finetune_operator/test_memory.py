@@ -9,7 +9,7 @@ from finetune_operator.observed import RunKey
 
 BLOG = RunKey("demo", "blog")
 BODY: dict[str, Any] = {
-    "metadata": {"name": "blog"},
+    "metadata": {"name": "blog", "resourceVersion": "7"},
     "spec": {"suspend": False},
     "status": {"phase": "Training"},
 }
@@ -17,7 +17,7 @@ BODY: dict[str, Any] = {
 
 def test_what_was_read_is_recalled_without_what_nobody_needs():
     memory = Memory[str]()
-    managed = BODY | {"metadata": {"name": "blog", "managedFields": [{"manager": "x"}]}}
+    managed = BODY | {"metadata": BODY["metadata"] | {"managedFields": [{"manager": "x"}]}}
 
     memory.keep(BLOG, memory.begin(BLOG), managed, "children")
 
@@ -53,3 +53,12 @@ def test_a_look_that_was_given_up_does_not_speak_for_the_next_one():
     memory.keep(BLOG, given_up, BODY, "children")
 
     assert memory.recall(BLOG) is None
+
+
+def test_the_version_of_a_run_is_known_while_it_is_remembered():
+    memory = Memory[str]()
+    memory.keep(BLOG, memory.begin(BLOG), BODY, "children", listed=True)
+    assert memory.version(BLOG) == "7"
+
+    memory.forget(BLOG)
+    assert memory.version(BLOG) == ""

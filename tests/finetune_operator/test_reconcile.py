@@ -59,7 +59,7 @@ class Recorder:
         self.calls.append("children")
         return "as read"
 
-    async def observe(self, run: Run, children: str) -> Observed:
+    async def observe(self, run: Run, children: str, *, logs: bool = True) -> Observed:
         assert children == "as read"
         self.calls.append("observe")
         return self.observed
@@ -193,7 +193,7 @@ class Gated(Recorder):
         self.gate = asyncio.Event()
         self.inside, self.most = 0, 0
 
-    async def observe(self, run: Run, children: str) -> Observed:
+    async def observe(self, run: Run, children: str, *, logs: bool = True) -> Observed:
         self.inside += 1
         self.most = max(self.most, self.inside)
         await self.gate.wait()

@@ -17,11 +17,11 @@ from kubernetes.aio import client
 from finetune_contract.run_status import FineTuneRunStatus, Phase
 from finetune_contract.stage_protocol import ProgressLine, Stage
 from finetune_operator.child_names import job_name
-from finetune_operator.children import Children
+from finetune_operator.children import Children, children_of
 from finetune_operator.cluster import Cluster
 from finetune_operator.observed import RunKey
 from finetune_operator.reconcile import Reconciler
-from tests.finetune_operator.samples import ALL_STAGES, UID, a_spec, a_status, an_attempt, at, later
+from tests.finetune_operator.samples import ALL_STAGES, UID, a_report, a_spec, a_status, an_attempt, at, later
 
 BLOG = RunKey("demo", "blog")
 READ = ["GET finetuneruns/blog", "GET jobs", "GET pods"]
@@ -229,3 +229,35 @@ async def test_a_run_that_somebody_else_changed_is_read_again_before_anything_is
     refused = asked.index("PATCH finetuneruns/blog/status")
     assert sorted(asked[refused + 1 : refused + 4]) == READ
     assert held.run["status"]["progress"]["step"] == 3
+
+
+async def test_after_a_start_the_first_look_at_a_run_on_its_way_asks_for_nothing(namespace):
+    held, reconciler = namespace
+    held.set_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]))
+    held.add_job(Stage.TRAIN)
+    await passes(reconciler, held)
+    listed(reconciler, held)
+
+    assert await one_of_time(reconciler, held) == []
+    assert [line.rsplit("/", 1)[1] for line in await one_of_time(reconciler, held)] == ["log"]
+
+
+async def test_after_a_start_a_stage_that_ended_meanwhile_is_read_anew_before_the_next_begins(namespace):
+    held, reconciler = namespace
+    held.set_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]))
+    held.add_job(Stage.TRAIN)
+    held.jobs[0]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    ended = {"terminated": {"exitCode": 0, "message": a_report(Stage.TRAIN).to_message()}}
+    held.pods[0]["status"] = {"phase": "Succeeded", "containerStatuses": [{"name": "stage", "state": ended}]}
+    listed(reconciler, held)
+
+    asked = await one_of_time(reconciler, held)
+
+    assert sorted(asked[:3]) == READ
+    assert "POST jobs" in asked
+
+
+def listed(reconciler: Reconciler[Children], held: Namespace) -> None:
+    """As lists of everything leave it."""
+    look = reconciler.memory.begin(BLOG)
+    reconciler.memory.keep(BLOG, look, held.run, children_of(held.jobs, held.pods), listed=True)

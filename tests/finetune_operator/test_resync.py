@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from finetune_operator import resync
+from finetune_operator.children import Children
 from finetune_operator.errors import ClusterUnavailable
+from finetune_operator.memory import Memory
 from finetune_operator.observed import RunKey
 from finetune_operator.watched import Versions
 
@@ -31,6 +33,7 @@ class Lists:
     def __init__(self, *, runs: list[Page] = [], jobs: list[Page] = [], pods: list[Page] = []) -> None:  # noqa: B006
         self.runs, self.jobs, self.pods = runs, jobs, pods
         self.falls_silent = False
+        self.with_ended: list[bool] = []
 
     async def _pages(self, pages: list[Page]) -> AsyncIterator[Page]:
         for page in pages:
@@ -41,10 +44,12 @@ class Lists:
     def run_pages(self, namespace: str) -> AsyncIterator[Page]:
         return self._pages(self.runs)
 
-    def job_pages(self, namespace: str) -> AsyncIterator[Page]:
+    def job_pages(self, namespace: str, *, ended: bool = False) -> AsyncIterator[Page]:
+        self.with_ended.append(ended)
         return self._pages(self.jobs)
 
-    def pod_pages(self, namespace: str) -> AsyncIterator[Page]:
+    def pod_pages(self, namespace: str, *, ended: bool = False) -> AsyncIterator[Page]:
+        self.with_ended.append(ended)
         return self._pages(self.pods)
 
 
@@ -106,3 +111,29 @@ async def test_children_are_told_of_by_run_where_they_go_on():
     a, b = RunKey("demo", "a"), RunKey("demo", "b")
     assert told.jobs == {a: {"1"}, b: {"3"}}
     assert told.pods == {a: {"5"}, b: {"7"}}
+
+
+async def test_after_a_start_everything_is_remembered_but_runs_that_ended():
+    memory = Memory[Children]()
+    over = run("over") | {"status": {"phase": "Failed", "observedGeneration": 1}}
+    over["metadata"]["generation"] = 1
+    complete = child("a", "1", conditions=[{"type": "Complete", "status": "True"}])
+    lists = Lists(
+        runs=[[run("a"), over], [run("b")]],
+        jobs=[[complete, child("a", "2")], [child("over", "3"), child("", "4")]],
+        pods=[[child("a", "5", phase="Running")]],
+    )
+
+    await resync.read_everything(lists, memory, "demo")
+
+    a, b = RunKey("demo", "a"), RunKey("demo", "b")
+    assert set(memory) == {a, b}
+    sight, empty = memory.recall(a), memory.recall(b)
+    assert sight is not None
+    assert empty is not None
+    assert sight.listed
+    assert sight.run["metadata"]["name"] == "a"
+    assert sight.children.versions == {"1", "2", "5"}
+    assert sight.children.open_versions == {"2", "5"}
+    assert empty.children.versions == frozenset()
+    assert lists.with_ended == [True, True], "attempts that ended count too"

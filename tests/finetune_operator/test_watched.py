@@ -316,3 +316,21 @@ def test_a_run_that_comes_back_under_its_name_is_new():
     runs.run_changed(a_training_body("2"))
 
     assert queue.added == [BLOG]
+
+
+@pytest.mark.parametrize(("version", "kept"), [("1", True), ("2", False)])
+@pytest.mark.parametrize("told_by", ["list", "event"])
+def test_after_a_start_a_run_is_looked_at_and_what_was_read_of_that_very_version_holds(
+    version, kept, told_by
+):
+    queue, memory = Keys(), Memory[Children]()
+    runs = watched(queue, memory)
+    memory.keep(BLOG, memory.begin(BLOG), versioned("blog", "1"), children_of([], []), listed=True)
+
+    if told_by == "list":
+        listed(runs, "demo", [versioned("blog", version)])
+    else:
+        runs.run_changed(versioned("blog", version))
+
+    assert queue.added == [BLOG]
+    assert (memory.recall(BLOG) is not None) is kept
