@@ -113,16 +113,6 @@ def asked(requests: Iterable[Request]) -> Counter[str]:
     )
 
 
-def looked_at(requests: Iterable[Request], since: float) -> dict[str, float]:
-    """When each run was first looked at after a moment."""
-    found: dict[str, float] = {}
-    for request in requests:
-        first = request.user == OPERATOR and request.began >= since and bool(request.run)
-        if first and request.kind != "list finetuneruns (all)":
-            found.setdefault(request.run, request.ended)
-    return found
-
-
 def percentile(values: Iterable[float], share: float) -> float:
     """The value that so large a share does not exceed; 0 without values."""
     ordered = sorted(values)
