@@ -20,3 +20,15 @@ def test_only_watching_handlers_are_registered_so_kopf_needs_no_finalizer_and_no
     assert len(registry._watching.get_all_handlers()) == 4
     assert registry._changing.get_all_handlers() == []
     assert registry._spawning.get_all_handlers() == []
+
+
+def test_only_jobs_and_pods_of_runs_are_asked_for_and_first_lists_come_in_pieces():
+    watching = handlers.settings().watching
+
+    assert {
+        selector.plural or selector.any_name: label for selector, label in watching.label_selectors.items()
+    } == {
+        "jobs": "finetune-operator.io/run",
+        "pods": "finetune-operator.io/run",
+    }
+    assert watching.chunk_size == 250
