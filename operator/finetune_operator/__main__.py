@@ -11,14 +11,16 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from finetune_operator import health, operator_log
+from finetune_operator import health, operator_log, resync
 from finetune_operator.api_group import LEASE_NAME
 from finetune_operator.api_server import load_access
+from finetune_operator.children import Children
 from finetune_operator.cluster import Cluster, connected
 from finetune_operator.errors import InvalidSettings, OperatorError
 from finetune_operator.handlers import watch
 from finetune_operator.leadership import Leadership
 from finetune_operator.listable import listable
+from finetune_operator.memory import Memory
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.settings import Settings, read_settings
@@ -72,13 +74,17 @@ class Process:
             monotonic=time.monotonic,
             clock=_now,
         )
-        reconciler = Reconciler(cluster, _now, Prices(settings.gpu_prices, settings.currency))
+        self._memory: Memory[Children] = Memory()
+        prices = Prices(settings.gpu_prices, settings.currency)
+        reconciler = Reconciler(cluster, _now, prices, self._memory, lambda key: self._queue.add(key))
         self._queue = WorkQueue(reconciler.reconcile, concurrency=settings.concurrency)
-        self._runs = WatchedRuns(self._queue)
+        self._runs = WatchedRuns(self._queue, self._memory)
         self._watches = WatchKeeper(self._watch, self._runs, begun=self._take_signals)
         self._began = time.monotonic()
         self._resync_tried_at: float | None = None
         self._resyncs = 0
+        self._has_read = asyncio.Event()
+        """Everything was listed once, or tried to: events tell of what comes after it."""
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -132,16 +138,32 @@ class Process:
             loop.add_signal_handler(number, self._stop.set)
 
     async def _watch(self, started: asyncio.Event, stop: asyncio.Event) -> None:
-        namespaces = await listable(self._cluster.list_runs, self._settings.watch_namespaces)
+        await self._has_read.wait()
+        namespaces = await listable(self._cluster.may_list_runs, self._settings.watch_namespaces)
         await watch(self._runs, namespaces, started=started, stop=stop)
 
+    async def _read_everything(self) -> None:
+        """So that the first look at each run asks for nothing. Where that fails, each look reads for itself."""
+        for namespace in self._settings.watch_namespaces:
+            try:
+                await resync.read_everything(self._cluster, self._memory, namespace)
+            except OperatorError as error:
+                logger.warning("not all could be listed: namespace=%s: %s", namespace, error)
+        self._has_read.set()
+
     async def _resync(self) -> None:
-        """List all runs from time to time: finds what no event told."""
+        """List everything from time to time: finds what no event told."""
+        self._resync_tried_at = time.monotonic()
+        await self._read_everything()
         while True:
             self._resync_tried_at = time.monotonic()
             for namespace in self._settings.watch_namespaces:
                 try:
-                    self._runs.listed(namespace, await self._cluster.list_runs(namespace))
+                    await resync.list_runs(
+                        self._cluster, self._runs, namespace, self._settings.resync_seconds
+                    )
+                    if self._resyncs:
+                        await resync.list_children(self._cluster, self._runs, namespace)
                 except OperatorError as error:
                     logger.warning("resync failed: namespace=%s: %s", namespace, error)
             self._resyncs += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,9 +25,10 @@ from finetune_operator.errors import (
 JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 REQUEST_SECONDS = 30
-PAGE_SIZE = 500
+PAGE_SIZE = 250
 
 Json = dict[str, Any]
+Items = list[Json]
 
 
 async def load_access() -> None:
@@ -50,17 +52,20 @@ class ApiServer:
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
 
-    async def list(self, path: str, query: dict[str, str] | None = None) -> list[Json]:
-        """All items, page by page."""
-        items: list[Json] = []
+    async def list(self, path: str, query: dict[str, str] | None = None) -> Items:
+        """All items, asked for page by page."""
+        return [item async for page in self.pages(path, query) for item in page]
+
+    async def pages(self, path: str, query: dict[str, str] | None = None) -> AsyncIterator[Items]:
+        """The items of each page, asked for when it is wanted."""
         token = ""
         while True:
             page = {**(query or {}), "limit": str(PAGE_SIZE)} | ({"continue": token} if token else {})
             answer = await self.call("GET", path, page)
-            items += answer.get("items") or []
+            yield answer.get("items") or []
             token = (answer.get("metadata") or {}).get("continue") or ""
             if not token:
-                return items
+                return
 
     async def call(
         self,

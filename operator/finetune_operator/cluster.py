@@ -49,6 +49,7 @@ from finetune_operator.api_group import (
 )
 from finetune_operator.api_server import APPLY, ApiServer
 from finetune_operator.attempts import RUNNING
+from finetune_operator.children import Children, children_of, pods_may_be_older, version_of
 from finetune_operator.errors import (
     AlreadyThere,
     ClusterRefused,
@@ -135,6 +136,33 @@ class Cluster:
             return await self._server.list(f"/apis/{GROUP}/{VERSION}/{PLURAL}")
         return await self._server.list(_runs(namespace))
 
+    def run_pages(self, namespace: str) -> AsyncIterator[list[Json]]:
+        """The same page by page, for whoever needs not hold them all."""
+        everywhere = namespace == ALL_NAMESPACES
+        return self._server.pages(f"/apis/{GROUP}/{VERSION}/{PLURAL}" if everywhere else _runs(namespace))
+
+    def job_pages(self, namespace: str, *, ended: bool = False) -> AsyncIterator[list[Json]]:
+        """Jobs of all runs.
+
+        Args:
+            ended: those too that ended well; there are more and more of them.
+        """
+        query = {"labelSelector": LABEL_RUN_UID} | ({} if ended else {"fieldSelector": "status.successful=0"})
+        return self._server.pages(f"/apis/batch/v1{_within(namespace)}/jobs", query)
+
+    def pod_pages(self, namespace: str, *, ended: bool = False) -> AsyncIterator[list[Json]]:
+        """Pods of all runs, those that have ended only where they are asked for."""
+        going_on = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
+        query = {"labelSelector": LABEL_RUN_UID} | ({} if ended else going_on)
+        return self._server.pages(f"/api/v1{_within(namespace)}/pods", query)
+
+    async def may_list_runs(self, namespace: str) -> None:
+        """Raises what is in the way of listing the runs of a namespace, or of every one."""
+        async for _ in self._server.pages(
+            f"/apis/{GROUP}/{VERSION}/{PLURAL}" if namespace == ALL_NAMESPACES else _runs(namespace)
+        ):
+            return
+
     async def read_run(self, key: RunKey) -> Json | None:
         """The run as JSON; None when it is gone."""
         try:
@@ -142,13 +170,17 @@ class Cluster:
         except NotFound:
             return None
 
-    async def write_status(self, run: Run, status: FineTuneRunStatus) -> None:
-        """Write the whole status; refused as stale when the run changed since it was read."""
-        await self.write_status_of(run.key, run.resource_version, status.to_wire())
+    async def write_status(self, run: Run, status: FineTuneRunStatus) -> str:
+        """Write the whole status; refused as stale when the run changed since it was read.
+
+        Returns:
+            The run's new version.
+        """
+        return await self.write_status_of(run.key, run.resource_version, status.to_wire())
 
     async def write_status_of(
         self, key: RunKey, resource_version: str, status: Json | dict[str, object]
-    ) -> None:
+    ) -> str:
         """The same for a run that could not be read into a Run."""
         body = {
             "apiVersion": API_VERSION,
@@ -157,7 +189,9 @@ class Cluster:
             "status": status,
         }
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        await self._server.call("PATCH", f"{_runs(key.namespace)}/{key.name}/status", query, body, APPLY)
+        path = f"{_runs(key.namespace)}/{key.name}/status"
+        written = await self._server.call("PATCH", path, query, body, APPLY)
+        return version_of(written)
 
     async def publish(self, run: Run, events: Sequence[RunEvent], now: str) -> None:
         """Write Kubernetes Events. They are news, not state: one that is lost is only logged."""
@@ -190,14 +224,29 @@ class Cluster:
 
     # observing
 
-    async def observe(self, run: Run) -> Observed:
-        """Everything that the next decision needs, and nothing else."""
+    async def read_children(self, run: Run) -> Children:
+        """The run's Jobs and pods as they are now, with the pods never older than the Jobs that count."""
         selector = {"labelSelector": f"{LABEL_RUN_UID}={run.uid}"}
+        pods_of_run = f"/api/v1/namespaces/{run.namespace}/pods"
         jobs, pods = await asyncio.gather(
             self._server.list(f"/apis/batch/v1/namespaces/{run.namespace}/jobs", selector),
-            self._server.list(f"/api/v1/namespaces/{run.namespace}/pods", selector),
+            self._server.list(pods_of_run, selector),
         )
-        facts, smoke = await asyncio.gather(self._jobs(run, jobs, pods), self._smoke_jobs(run, jobs, pods))
+        closed = {a.job for a in run.status.attempts if a.result != RUNNING}
+        if pods_may_be_older([job for job in jobs if job["metadata"]["name"] not in closed], pods):
+            pods = await self._server.list(pods_of_run, selector)
+        return children_of(jobs, pods)
+
+    async def observe(self, run: Run, children: Children, *, logs: bool = True) -> Observed:
+        """Everything that the next decision needs besides, and nothing else.
+
+        Args:
+            logs: whether the ends of logs are wanted, and what Kueue says.
+        """
+        jobs, pods = children.jobs_and_pods()
+        facts, smoke = await asyncio.gather(
+            self._jobs(run, jobs, pods, logs=logs), self._smoke_jobs(run, jobs, pods)
+        )
         observed = await self._observe_target(run, facts) if asks_for_target(run) else Observed(jobs=facts)
         observed = replace(observed, smoke_jobs=smoke)
         return await self._with_record(run, observed) if asks_for_record(run) else observed
@@ -219,17 +268,19 @@ class Cluster:
             recorded=body.get("data") or {},
         )
 
-    async def _jobs(self, run: Run, jobs: list[Json], pods: list[Json]) -> tuple[JobFacts, ...]:
+    async def _jobs(
+        self, run: Run, jobs: list[Json], pods: list[Json], *, logs: bool
+    ) -> tuple[JobFacts, ...]:
         open_jobs = {a.job for a in run.status.attempts if a.result == RUNNING}
         known = {a.job for a in run.status.attempts}
 
         async def facts_of(body: Json) -> JobFacts | None:
             name = body["metadata"]["name"]
             pod_facts = tuple(reading.pod(pod) for pod in reading.pods_of(body, pods))
-            asks = name in open_jobs or name not in known
+            asks = logs and (name in open_jobs or name not in known) and not reading.succeeded(body)
             log_tail = await self._log_tail(run.namespace, pod_facts) if asks else None
             job = reading.job(body, pod_facts, log_tail)
-            if job is not None and job.suspended and not job.over and run.spec.scheduling.queue_name:
+            if logs and job is not None and job.suspended and not job.over and run.spec.scheduling.queue_name:
                 return replace(job, queue_words=await self._queue_words(body))
             return job
 
@@ -537,6 +588,10 @@ def with_message(container: ContainerFacts, words: str) -> ContainerFacts:
 
 def _runs(namespace: str) -> str:
     return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
+
+
+def _within(namespace: str) -> str:
+    return "" if namespace == ALL_NAMESPACES else f"/namespaces/{namespace}"
 
 
 def _leases(namespace: str) -> str:

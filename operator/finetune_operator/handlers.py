@@ -16,6 +16,11 @@ from finetune_operator.api_group import ALL_NAMESPACES, GROUP, LABEL_RUN, PLURAL
 from finetune_operator.observed import RunKey
 from finetune_operator.watched import WatchedRuns
 
+JOBS, PODS = ("batch", "v1", "jobs"), ("", "v1", "pods")
+"""The API server tells only of those that belong to a run: a namespace may hold many others."""
+CHUNK_SIZE = 250
+"""The first list is read in pieces: of many Jobs, with their templates, it would be hundreds of MiB at once."""
+
 
 def registry(runs: WatchedRuns) -> kopf.OperatorRegistry:
     """Handlers that tell `runs` what happened."""
@@ -32,13 +37,13 @@ def registry(runs: WatchedRuns) -> kopf.OperatorRegistry:
         else:
             runs.run_changed(body)
 
-    @kopf.on.event("batch", "v1", "jobs", registry=handlers, labels={LABEL_RUN: kopf.PRESENT})
-    async def job_event(body: kopf.Body, **_: Any) -> None:
-        runs.child_changed(body)
+    @kopf.on.event(*JOBS, registry=handlers, labels={LABEL_RUN: kopf.PRESENT})
+    async def job_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+        runs.job_changed(body, gone=type == "DELETED")
 
-    @kopf.on.event("", "v1", "pods", registry=handlers, labels={LABEL_RUN: kopf.PRESENT})
-    async def pod_event(body: kopf.Body, **_: Any) -> None:
-        runs.child_changed(body)
+    @kopf.on.event(*PODS, registry=handlers, labels={LABEL_RUN: kopf.PRESENT})
+    async def pod_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+        runs.pod_changed(body, gone=type == "DELETED")
 
     @kopf.on.event("apps", "v1", "deployments", registry=handlers)
     async def deployment_event(
@@ -62,6 +67,9 @@ def settings() -> kopf.OperatorSettings:
     chosen.peering.standalone = True
     chosen.watching.server_timeout = 300
     chosen.watching.connect_timeout = 5
+    chosen.watching.chunk_size = CHUNK_SIZE
+    for kind in (JOBS, PODS):
+        chosen.watching.label_selectors[kind] = LABEL_RUN
     chosen.watching.inactivity_timeout = 75  # bookmarks come every minute: without one the connection is dead
     chosen.networking.request_timeout = 30
     return chosen

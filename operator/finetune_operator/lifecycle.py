@@ -52,13 +52,9 @@ def is_over(status: FineTuneRunStatus) -> bool:
     return status.phase in OVER
 
 
-def is_settled(run: Run) -> bool:
-    """Nothing is to be done and the status says so: the cluster need not be looked at.
-
-    A run whose model is live is only woken when its target was made anew.
-    """
-    seen = run.status.observed_generation == run.generation
-    return is_over(run.status) and seen and not keeps_target(run.status)
+def children_tell_all(run: Run) -> bool:
+    """The next decision needs the run, its Jobs and their pods, and nothing else that may change."""
+    return not (is_over(run.status) or asks_for_target(run) or asks_for_record(run))
 
 
 def asks_for_target(run: Run) -> bool:
@@ -97,6 +93,17 @@ def decide(run: Run, observed: Observed, now: datetime, prices: Prices = NO_PRIC
     book = read_book(run, observed, now)
     book, outlook = _look(run, book, observed, now)
     return Decision(status_of(run, book, outlook, now, prices), outlook.actions, outlook.requeue_after)
+
+
+def only_notes(before: FineTuneRunStatus, decision: Decision) -> bool:
+    """Nothing is to be done and nothing was decided: what is new is only how far the run is, or what it waits for."""
+    after = decision.status
+    return (
+        not decision.actions
+        and after.phase is before.phase
+        and after.rollout == before.rollout
+        and [(a.job, a.result) for a in after.attempts] == [(a.job, a.result) for a in before.attempts]
+    )
 
 
 def refused(run: Run, message: str, now: datetime) -> Decision:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from finetune_operator.errors import ClusterRefused, OperatorError
 
@@ -13,10 +12,10 @@ logger = logging.getLogger(__name__)
 
 MISSING_SECONDS = 5.0
 
-ListRuns = Callable[[str], Awaitable[list[dict[str, Any]]]]
+TryToList = Callable[[str], Awaitable[object]]
 
 
-async def listable(list_runs: ListRuns, namespaces: Sequence[str]) -> list[str]:
+async def listable(try_to_list: TryToList, namespaces: Sequence[str]) -> list[str]:
     """The namespaces whose runs may be listed; waits until there is one, and the resource is there.
 
     A watch would end for good, or watch nothing for ever, where that is not so. A namespace whose rights went with it
@@ -27,7 +26,7 @@ async def listable(list_runs: ListRuns, namespaces: Sequence[str]) -> list[str]:
         found, unanswered = [], False
         for namespace in namespaces:
             try:
-                await list_runs(namespace)
+                await try_to_list(namespace)
                 found.append(namespace)
             except ClusterRefused as error:
                 logger.warning("not watched: namespace=%s: %s", namespace, error)

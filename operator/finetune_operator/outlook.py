@@ -18,6 +18,11 @@ QUEUED_SECONDS = 60.0
 STOPPING_SECONDS = 3.0
 REFUSED_SECONDS = 60.0
 
+
+class Unhurried(float):
+    """Seconds until a look for progress and for limits of time: with many runs it may come later."""
+
+
 OVER = frozenset({Phase.SUCCEEDED, Phase.NOT_PROMOTED, Phase.ROLLED_BACK, Phase.FAILED, Phase.CANCELLED})
 
 

@@ -1,6 +1,7 @@
 """A queue of keys: one worker a key, no key twice, delays, backoff with jitter. Must not know what a key means.
 
-An event only says that a key is worth looking at. A key that is added while it is worked on is worked on again.
+An event only says that a key is worth looking at. A key that is added while it is worked on is worked on again. Looks
+that are in no hurry give way to all others, and never hold more than half of the workers.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 from finetune_operator.errors import OperatorError
 from finetune_operator.observed import RunKey
+from finetune_operator.outlook import Unhurried
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +32,11 @@ class WorkQueue:
         self._work = work
         self._concurrency = concurrency
         self._chance = chance
-        self._ready: asyncio.Queue[RunKey] = asyncio.Queue()
-        self._queued: set[RunKey] = set()
+        self._urgent: deque[RunKey] = deque()
+        self._unhurried: deque[RunKey] = deque()
+        self._arrived = asyncio.Event()
+        self._queued: dict[RunKey, deque[RunKey]] = {}
+        """In which of the two a key waits. The entry that it left behind in the other one counts for nothing."""
         self._working: set[RunKey] = set()
         self._again: set[RunKey] = set()
         self._timers: dict[RunKey, asyncio.TimerHandle] = {}
@@ -53,9 +59,26 @@ class WorkQueue:
         self._cancel_timer(key)
         if key in self._working:
             self._again.add(key)
-        elif key not in self._queued:
-            self._queued.add(key)
-            self._ready.put_nowait(key)
+        else:
+            self._put(key, self._urgent)
+
+    def _put(self, key: RunKey, ready: deque[RunKey]) -> None:
+        now = self._queued.get(key)
+        if now is ready or now is self._urgent:
+            return
+        self._queued[key] = ready
+        ready.append(key)
+        self._arrived.set()
+
+    def _take(self, *readies: deque[RunKey]) -> RunKey | None:
+        """The key that has waited longest in the first that has one."""
+        for ready in readies:
+            while ready:
+                key = ready.popleft()
+                if self._queued.get(key) is ready:
+                    del self._queued[key]
+                    return key
+        return None
 
     def add_after(self, key: RunKey, seconds: float) -> None:
         """Have the key worked on later, unless it is earlier anyway."""
@@ -70,7 +93,12 @@ class WorkQueue:
         if timer is not None and timer.when() <= due:
             return
         self._cancel_timer(key)
-        self._timers[key] = loop.call_at(due, self._due, key)
+        ready = self._unhurried if isinstance(seconds, Unhurried) else self._urgent
+        self._timers[key] = loop.call_at(due, self._due, key, ready)
+
+    def expects(self, key: RunKey) -> bool:
+        """The key is worked on now or later, without anybody adding it."""
+        return key in self._queued or key in self._working or key in self._timers
 
     def forget(self, key: RunKey) -> None:
         """The key's object is gone: no timer and no memory of failures."""
@@ -80,13 +108,18 @@ class WorkQueue:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._concurrency):
-                group.create_task(self._worker())
+            for number in range(self._concurrency):
+                for_urgent_alone = number < self._concurrency // 2
+                readies = (self._urgent,) if for_urgent_alone else (self._urgent, self._unhurried)
+                group.create_task(self._worker(*readies))
 
-    async def _worker(self) -> None:
+    async def _worker(self, *readies: deque[RunKey]) -> None:
         while True:
-            key = await self._ready.get()
-            self._queued.discard(key)
+            key = self._take(*readies)
+            if key is None:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
             self._working.add(key)
             delay: float | None
             try:
@@ -117,9 +150,9 @@ class WorkQueue:
         seconds = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
         return seconds * (1 + JITTER * self._chance())
 
-    def _due(self, key: RunKey) -> None:
+    def _due(self, key: RunKey, ready: deque[RunKey]) -> None:
         self._timers.pop(key, None)
-        self.add(key)
+        self._put(key, ready)
 
     def _cancel_timer(self, key: RunKey) -> None:
         timer = self._timers.pop(key, None)

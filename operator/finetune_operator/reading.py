@@ -18,6 +18,7 @@ from finetune_operator.api_group import (
     LABEL_STAGE,
     SMOKE_TEST,
 )
+from finetune_operator.children import name_of_job
 from finetune_operator.errors import InvalidRun
 from finetune_operator.observed import (
     ConditionFacts,
@@ -37,7 +38,6 @@ from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MOD
 from finetune_operator.rollout.target_shape import target_shape
 
 Json = Mapping[str, Any]
-JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 
 
@@ -142,6 +142,11 @@ def is_smoke_test(job: Json) -> bool:
     return (job["metadata"].get("labels") or {}).get(LABEL_STAGE) == SMOKE_TEST
 
 
+def succeeded(job: Json) -> bool:
+    """The Job ended well: its report tells everything, and nobody needs its log."""
+    return bool(_job_state(job)["complete"])
+
+
 def smoke_job(body: Json, pods: tuple[PodFacts, ...]) -> SmokeJob:
     """A Job that tries a model."""
     return SmokeJob(body["metadata"]["name"], pods=pods, **_job_state(body))
@@ -178,7 +183,7 @@ def pods_of(job: Json, pods: Iterable[Json]) -> list[Json]:
         created = str(metadata.get("creationTimestamp") or "")
         return f"/{metadata['name']} " in blamed, first, created, metadata["name"]
 
-    mine = (pod for pod in pods if (pod["metadata"].get("labels") or {}).get(JOB_NAME_LABEL) == name)
+    mine = (pod for pod in pods if name_of_job(pod) == name)
     return sorted(mine, key=weight)
 
 

@@ -30,7 +30,7 @@ class Settings:
     trainer_image: str
     """FINETUNE_TRAINER_IMAGE: image of the stages of runs that name none."""
     resync_seconds: float = 60.0
-    """FINETUNE_RESYNC_SECONDS: every run is looked at again this often."""
+    """FINETUNE_RESYNC_SECONDS: everything is listed this often, to find what no event told."""
     concurrency: int = 16
     """FINETUNE_CONCURRENCY: runs that are worked on at once."""
     log_level: str = "INFO"

@@ -25,6 +25,7 @@ from finetune_operator.outlook import (
     WAITING_SECONDS,
     Mood,
     Outlook,
+    Unhurried,
 )
 from finetune_operator.progress import idle_seconds, read_progress, started
 from finetune_operator.rollout.preflight import obstacle_to_start
@@ -146,8 +147,8 @@ def _waiting_seconds(judgement: Judgement | None, job: JobFacts | None, now: dat
         return STOPPING_SECONDS  # no event tells that it never came
     refused = not job.pods and seconds_since(job.created_at, now) > PODLESS_SECONDS
     if job.suspended or refused or any(pod.unschedulable for pod in job.pods):
-        return QUEUED_SECONDS
-    return WAITING_SECONDS
+        return Unhurried(QUEUED_SECONDS)
+    return Unhurried(WAITING_SECONDS)
 
 
 def _reason(result: str) -> Reason:
@@ -244,5 +245,5 @@ def _follow(
         words,
         (unknown(definition.condition, judgement.reason, words),),
         (),
-        RUNNING_SECONDS,
+        Unhurried(RUNNING_SECONDS),
     )

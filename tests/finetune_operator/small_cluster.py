@@ -228,8 +228,12 @@ class SmallCluster:
         }
         return {"metadata": metadata, "spec": self.spec, "status": self.status}
 
-    async def observe(self, run: Run) -> Observed:
-        jobs = self.seen_before if self.now < self.stale_until else self.facts()
+    async def read_children(self, run: Run) -> tuple[JobFacts, ...]:
+        return self.seen_before if self.now < self.stale_until else self.facts()
+
+    async def observe(self, run: Run, children: tuple[JobFacts, ...], *, logs: bool = True) -> Observed:
+        tails = {job.name: job.log_tail for job in self.facts()} if logs else {}
+        jobs = tuple(replace(job, log_tail=tails.get(job.name)) for job in children)
         smoke = tuple(self.smoke_jobs.values())
         body = {"data": self.record}
         kept = {
@@ -304,13 +308,14 @@ class SmallCluster:
             self.dies_before_writing = False
             raise ClusterUnavailable("killed")
 
-    async def write_status(self, run: Run, status: FineTuneRunStatus) -> None:
+    async def write_status(self, run: Run, status: FineTuneRunStatus) -> str:
         if run.resource_version != str(self.version):
             raise StaleObject("changed")
         self.status = status.to_wire()
         self.version += 1
+        return str(self.version)
 
-    async def write_status_of(self, key: RunKey, resource_version: str, status: dict[str, object]) -> None:
+    async def write_status_of(self, key: RunKey, resource_version: str, status: dict[str, object]) -> str:
         raise AssertionError("the run is always readable here")
 
     async def publish(self, run: Run, events: tuple[RunEvent, ...], now: str) -> None:

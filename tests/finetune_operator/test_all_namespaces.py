@@ -11,19 +11,7 @@ from finetune_operator.api_group import ALL_NAMESPACES
 from finetune_operator.errors import InvalidSettings
 from finetune_operator.observed import RunKey
 from finetune_operator.settings import Settings, read_settings
-from finetune_operator.watched import WatchedRuns
-
-
-class Keys:
-    """A queue that only remembers."""
-
-    def __init__(self) -> None:
-        self.forgotten: list[RunKey] = []
-
-    def add(self, key: RunKey) -> None: ...
-
-    def forget(self, key: RunKey) -> None:
-        self.forgotten.append(key)
+from tests.finetune_operator.small_queue import Keys, listed, watched
 
 
 def watching(namespaces: str) -> Settings:
@@ -50,20 +38,20 @@ def test_a_star_beside_names_is_refused() -> None:
 
 def test_a_list_of_everything_finds_what_vanished_anywhere() -> None:
     keys = Keys()
-    runs = WatchedRuns(keys)
-    runs.listed(ALL_NAMESPACES, [body("a", "one"), body("b", "two")])
+    runs = watched(keys)
+    listed(runs, ALL_NAMESPACES, [body("a", "one"), body("b", "two")])
 
-    runs.listed(ALL_NAMESPACES, [body("a", "one")])
+    listed(runs, ALL_NAMESPACES, [body("a", "one")])
 
     assert keys.forgotten == [RunKey("b", "two")]
 
 
 def test_a_list_of_one_namespace_says_nothing_about_others() -> None:
     keys = Keys()
-    runs = WatchedRuns(keys)
-    runs.listed("a", [body("a", "one")])
-    runs.listed("b", [body("b", "two")])
+    runs = watched(keys)
+    listed(runs, "a", [body("a", "one")])
+    listed(runs, "b", [body("b", "two")])
 
-    runs.listed("a", [])
+    listed(runs, "a", [])
 
     assert keys.forgotten == [RunKey("a", "one")]

@@ -27,7 +27,7 @@ from finetune_operator.errors import (
     StaleObject,
 )
 from finetune_operator.events import RunEvent
-from finetune_operator.observed import Run, RunKey
+from finetune_operator.observed import Observed, Run, RunKey
 from tests.finetune_operator.samples import (
     ALL_STAGES,
     DIGEST,
@@ -41,6 +41,12 @@ from tests.finetune_operator.samples import (
     an_attempt,
     at,
 )
+
+
+async def observed_by(cluster: Cluster, run: Run) -> Observed:
+    """A look with nothing remembered."""
+    return await cluster.observe(run, await cluster.read_children(run))
+
 
 RUNS = "/apis/finetune-operator.io/v1alpha1/namespaces/demo/finetuneruns"
 Answer = tuple[int, Any]
@@ -86,10 +92,11 @@ async def server() -> AsyncIterator[tuple[ApiServer, Cluster]]:
 
 async def test_a_status_is_applied_whole_and_guarded(server):
     api, cluster = server
-    api.answers["PATCH", f"{RUNS}/blog/status"] = (200, {})
+    api.answers["PATCH", f"{RUNS}/blog/status"] = (200, {"metadata": {"resourceVersion": "8"}})
 
-    await cluster.write_status(a_run(), FineTuneRunStatus(phase=Phase.TRAINING))
+    version = await cluster.write_status(a_run(), FineTuneRunStatus(phase=Phase.TRAINING))
 
+    assert version == "8"
     ((_, _, query, content_type, body),) = api.requests
     assert query == {"fieldManager": "finetune-operator", "force": "true"}
     assert content_type == "application/apply-patch+yaml"
@@ -186,12 +193,47 @@ async def test_observing_reads_the_runs_children_by_uid_and_the_log_of_a_running
     api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
     api.answers["GET", "/api/v1/namespaces/demo/pods/p/log"] = (200, "one\ntwo\n")
 
-    observed = await cluster.observe(a_run(a_status(attempts=[attempt])))
+    observed = await observed_by(cluster, a_run(a_status(attempts=[attempt])))
 
     assert observed.jobs[0].log_tail == ("one", "two")
     selectors = {query["labelSelector"] for _, _, query, *_ in api.requests if "labelSelector" in query}
     assert selectors == {f"finetune-operator.io/run-uid={UID}"}
     assert not any("deployments" in path for path in api.paths())
+
+
+async def test_a_job_that_ended_while_its_pod_was_read_is_judged_by_the_pod_as_it_is_now(server):
+    """Both are asked for at once, and a busy API server may answer them seconds apart."""
+    api, cluster = server
+    attempt = an_attempt(Stage.DATASET)
+    labels = {"finetune-operator.io/stage": "dataset", "finetune-operator.io/attempt": "0"}
+    conditions = [{"type": "Complete", "status": "True"}]
+    job = {"metadata": {"name": attempt.job, "labels": labels}, "status": {"conditions": conditions}}
+    states = [{"running": {}}, {"terminated": {"exitCode": 0, "message": "the report"}}]
+
+    def pods(request: web.Request) -> Answer:
+        state = states[min(len([path for path in api.paths() if path.endswith("/pods")]), 2) - 1]
+        return 200, {
+            "items": [
+                {
+                    "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": attempt.job}},
+                    "status": {
+                        "phase": "Running" if "running" in state else "Succeeded",
+                        "containerStatuses": [{"name": "stage", "state": state}],
+                    },
+                }
+            ]
+        }
+
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": [job]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = pods
+
+    observed = await observed_by(cluster, a_run(a_status(attempts=[attempt])))
+
+    container = observed.jobs[0].pods[0].container("stage")
+    assert container is not None
+    assert container.terminated is not None
+    assert container.terminated.message == "the report"
+    assert observed.jobs[0].log_tail is None, "nobody needs the log of what ended well"
 
 
 def a_suspended_job(api: ApiServer) -> None:
@@ -225,7 +267,7 @@ async def test_a_job_that_kueue_holds_back_says_why_in_kueues_words(server):
     api.answers["GET", "/apis/kueue.x-k8s.io"] = (200, {"preferredVersion": {"version": "v1beta2"}})
     api.answers["GET", WORKLOADS] = (200, {"items": [workload]})
 
-    first, second = await cluster.observe(a_queued_run()), await cluster.observe(a_queued_run())
+    first, second = await observed_by(cluster, a_queued_run()), await observed_by(cluster, a_queued_run())
 
     assert first.jobs[0].suspended
     assert first.jobs[0].queue_words == second.jobs[0].queue_words == "Pending: 1 more needed"
@@ -242,7 +284,7 @@ async def test_without_kueue_or_the_right_to_ask_it_the_job_is_only_suspended(se
     api.answers["GET", "/apis/kueue.x-k8s.io"] = (200, {"preferredVersion": {"version": "v1beta2"}})
     api.answers["GET", WORKLOADS] = answer
 
-    observed = await cluster.observe(a_queued_run())
+    observed = await observed_by(cluster, a_queued_run())
 
     assert observed.jobs[0].suspended
     assert observed.jobs[0].queue_words == ""
@@ -252,8 +294,8 @@ async def test_a_run_without_a_queue_never_asks_for_kueue(server):
     api, cluster = server
     a_suspended_job(api)
 
-    await cluster.observe(
-        a_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]), rollout={"mode": "None"})
+    await observed_by(
+        cluster, a_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]), rollout={"mode": "None"})
     )
 
     assert not any("kueue" in path for path in api.paths())
@@ -276,7 +318,7 @@ async def test_more_of_the_log_is_read_once_the_container_has_ended(server):
     api.answers["GET", "/api/v1/namespaces/demo/pods/p/log"] = (200, "")
     run = a_run(a_status(attempts=[an_attempt(Stage.TRAIN)]), rollout={"mode": "None"})
 
-    await cluster.observe(run)
+    await observed_by(cluster, run)
 
     (query,) = [query for _, path, query, *_ in api.requests if path.endswith("/log")]
     assert query["tailLines"] == "200"
@@ -295,7 +337,7 @@ async def test_a_log_that_cannot_be_read_does_not_stop_the_pass(server):
     api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
     api.answers["GET", "/api/v1/namespaces/demo/pods/p/log"] = (500, {"message": "kubelet is down"})
 
-    observed = await cluster.observe(a_run(a_status(attempts=[attempt])))
+    observed = await observed_by(cluster, a_run(a_status(attempts=[attempt])))
 
     assert observed.jobs[0].log_tail is None
 
@@ -320,7 +362,7 @@ async def test_before_the_first_job_the_patch_is_rehearsed_and_a_conflict_seen(s
     }
     api.answers["PATCH", chat] = (409, {"message": "Apply failed", "details": {"causes": [cause]}})
 
-    observed = await cluster.observe(a_run())
+    observed = await observed_by(cluster, a_run())
 
     assert api.requests[-1][2]["dryRun"] == "All"
     assert observed.refusal is not None
@@ -344,9 +386,9 @@ async def test_a_sibling_that_is_rolling_out_to_the_same_target_is_seen(server):
     run = a_run(a_status(ALL_STAGES))
 
     api.answers["GET", RUNS] = (200, {"items": [done, elsewhere, myself]})
-    assert (await cluster.observe(run)).rolling_run == ""
+    assert (await observed_by(cluster, run)).rolling_run == ""
     api.answers["GET", RUNS] = (200, {"items": [done, rolling]})
-    assert (await cluster.observe(run)).rolling_run == "c"
+    assert (await observed_by(cluster, run)).rolling_run == "c"
 
 
 def a_target(name: str = "chat", uid: str = "u", model: str = "") -> dict[str, Any]:
@@ -388,7 +430,7 @@ async def test_the_targets_service_is_asked_while_it_changes_and_while_it_is_wat
     api.answers["GET", "/readyz"] = (200, {"model": NEW_MODEL.model_id})
 
     for _ in range(100):
-        facts = (await cluster.observe(rolling_run(phase))).service
+        facts = (await observed_by(cluster, rolling_run(phase))).service
         if facts and (facts.switching.answered or facts.watched.answered):
             break
         await asyncio.sleep(0.02)
@@ -412,7 +454,7 @@ async def test_a_service_that_is_not_there_or_may_not_be_looked_for_is_told(serv
     an_idle_namespace(api, a_target())
     api.answers["GET", "/api/v1/namespaces/demo/services"] = answer
 
-    facts = (await cluster.observe(rolling_run(RolloutPhase.PROGRESSING))).service
+    facts = (await observed_by(cluster, rolling_run(RolloutPhase.PROGRESSING))).service
 
     assert facts is not None
     assert facts.name == ""
@@ -428,9 +470,9 @@ async def test_the_named_service_is_that_of_the_first_target_alone(server):
     assert run.status.rollout is not None
     second = run.status.rollout.model_copy(update={"done": ["chat"]})
 
-    first = (await cluster.observe(run)).service
+    first = (await observed_by(cluster, run)).service
     after_it = (
-        await cluster.observe(replace(run, status=run.status.model_copy(update={"rollout": second})))
+        await observed_by(cluster, replace(run, status=run.status.model_copy(update={"rollout": second})))
     ).service
 
     assert first is not None
@@ -445,7 +487,7 @@ async def test_what_the_record_keeps_back_is_read_with_it(server):
     data = {"HISTORY": "[]", f"QUARANTINED.{'a' * 64}": '{"run": "before"}'}
     api.answers["GET", "/api/v1/namespaces/demo/configmaps/chat-model"] = (200, {"data": data})
 
-    observed = await cluster.observe(a_run(a_status(ALL_STAGES)))
+    observed = await observed_by(cluster, a_run(a_status(ALL_STAGES)))
 
     assert [entry.run for entry in observed.quarantine] == ["before"]
     assert observed.recorded == data
@@ -474,7 +516,7 @@ async def test_of_an_ended_row_the_target_that_lost_its_model_is_seen(server, fi
     row = {"deployment": {"name": "chat", "others": ["shop"]}}
     status = a_status(ALL_STAGES, rollout=rollout, phase=Phase.SUCCEEDED)
 
-    target = (await cluster.observe(a_run(status, rollout=a_rollout(target=row)))).target
+    target = (await observed_by(cluster, a_run(status, rollout=a_rollout(target=row)))).target
 
     assert (target.name if target else None) == seen
 
@@ -513,7 +555,7 @@ async def test_a_model_server_that_crashed_without_a_message_is_quoted_from_its_
     )
     api.answers["GET", "/api/v1/namespaces/demo/pods/mute/log"] = (200, "loading\nno such file\n")
 
-    observed = await cluster.observe(run)
+    observed = await observed_by(cluster, run)
 
     said = [pod.containers[0].last_terminated for pod in observed.target_pods]
     assert [end.message if end else None for end in said] == ["loading | no such file", "", "why"]
@@ -549,7 +591,7 @@ async def test_the_claim_that_models_are_put_into_is_read_before_the_patch_where
     )
     api.answers["GET", "/api/v1/namespaces/demo/persistentvolumeclaims/cache"] = answer
 
-    observed = await cluster.observe(a_run(a_status(ALL_STAGES)))
+    observed = await observed_by(cluster, a_run(a_status(ALL_STAGES)))
 
     assert observed.target is not None
     assert [volume.limit_bytes for volume in observed.target.shape.volumes] == [bytes_]
@@ -577,7 +619,7 @@ async def test_a_missing_target_is_seen_with_what_is_there_instead(server):
         {"items": [{"metadata": {"name": "shop"}}]},
     )
 
-    observed = await cluster.observe(a_run())
+    observed = await observed_by(cluster, a_run())
 
     assert observed.target is None
     assert observed.deployments == ("shop",)
@@ -670,7 +712,7 @@ async def test_a_node_that_does_not_answer_is_not_asked_for_a_log(server):
     api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
 
     run = a_run(a_status(attempts=[an_attempt(Stage.DATASET)]), rollout={"mode": "None"})
-    observed = await cluster.observe(run)
+    observed = await observed_by(cluster, run)
 
     assert observed.jobs[0].log_tail is None
     assert not [path for path in api.paths() if path.endswith("/log")]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from finetune_operator import handlers
-from finetune_operator.watched import WatchedRuns
-from tests.finetune_operator.test_watched import Keys
+from tests.finetune_operator.small_queue import watched
 
 
 def test_kopf_posts_no_events_and_scans_no_cluster():
@@ -16,8 +15,20 @@ def test_kopf_posts_no_events_and_scans_no_cluster():
 
 
 def test_only_watching_handlers_are_registered_so_kopf_needs_no_finalizer_and_no_annotation():
-    registry = handlers.registry(WatchedRuns(Keys()))
+    registry = handlers.registry(watched())
 
     assert len(registry._watching.get_all_handlers()) == 4
     assert registry._changing.get_all_handlers() == []
     assert registry._spawning.get_all_handlers() == []
+
+
+def test_only_jobs_and_pods_of_runs_are_asked_for_and_first_lists_come_in_pieces():
+    watching = handlers.settings().watching
+
+    assert {
+        selector.plural or selector.any_name: label for selector, label in watching.label_selectors.items()
+    } == {
+        "jobs": "finetune-operator.io/run",
+        "pods": "finetune-operator.io/run",
+    }
+    assert watching.chunk_size == 250

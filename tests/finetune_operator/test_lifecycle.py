@@ -23,7 +23,7 @@ from finetune_contract.stage_protocol import (
     Stage,
 )
 from finetune_operator.actions import CreateJob, DeleteJob
-from finetune_operator.lifecycle import decide, is_settled, refused
+from finetune_operator.lifecycle import children_tell_all, decide, only_notes, refused
 from finetune_operator.observed import ContainerFacts, Observed, Refusal
 from tests.finetune_operator.samples import (
     ALL_STAGES,
@@ -509,8 +509,52 @@ def test_an_ended_run_only_notes_a_new_generation():
     assert decision.actions == ()
     assert decision.status.phase is Phase.SUCCEEDED
     assert decision.status.observed_generation == 2
-    assert is_settled(a_run(decision.status, generation=2))
-    assert not is_settled(a_run(over, generation=2))
+    assert decide(a_run(decision.status, generation=2), seen(), later(60)).status == decision.status
+
+
+def test_progress_and_what_a_run_waits_for_are_only_notes():
+    run = a_run(a_status(attempts=[an_attempt(Stage.DATASET)]))
+    line = ProgressLine(stage=Stage.DATASET, step=3, total_steps=9, time=at(0)).to_line()
+    before = decide(run, seen(a_job(Stage.DATASET, pod=a_pod(), log_tail=())), later(0)).status
+
+    decision = decide(
+        after(run, decide(run, seen(a_job(Stage.DATASET, pod=a_pod(), log_tail=())), later(0))),
+        seen(a_job(Stage.DATASET, pod=a_pod(), log_tail=(line,))),
+        later(1),
+    )
+
+    assert decision.status != before
+    assert only_notes(before, decision)
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        seen(a_job(Stage.DATASET, pod=a_pod(ended(0, a_report(Stage.DATASET).to_message())), complete=True)),
+        seen(a_job(Stage.DATASET, pod=a_pod(ended(10)), failed_reason="PodFailurePolicy")),
+        seen(),
+    ],
+    ids=["ended well", "failed", "vanished"],
+)
+def test_what_ends_an_attempt_is_more_than_a_note(observed):
+    run = a_run(a_status(attempts=[an_attempt(Stage.DATASET)]))
+
+    assert not only_notes(run.status, decide(run, observed, later(60)))
+
+
+@pytest.mark.parametrize(
+    ("run", "enough"),
+    [
+        (a_run(a_status(attempts=[an_attempt(Stage.TRAIN)])), True),
+        (a_run(a_status(), rollout={"mode": "None"}), True),
+        (a_run(), False),
+        (a_run(a_status(ALL_STAGES)), False),
+        (a_run(a_status(ALL_STAGES, phase=Phase.FAILED)), False),
+    ],
+    ids=["trains", "no rollout", "target before the first Job", "rollout", "ended"],
+)
+def test_jobs_and_pods_tell_all_while_no_target_is_near(run, enough):
+    assert children_tell_all(run) is enough
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Phase, Reason
 from finetune_contract.stage_protocol import ExitCode, Stage
+from finetune_operator.actions import CreateJob
 from finetune_operator.errors import ClusterUnavailable
 from finetune_operator.failure_classes import FAILURES
-from finetune_operator.observed import RunKey
+from finetune_operator.memory import Memory
+from finetune_operator.observed import JobFacts, RunKey
 from finetune_operator.outlook import OVER
 from finetune_operator.reconcile import Reconciler
 from tests.finetune_operator.samples import NEW_MODEL, NOON, OLD_MODEL, a_rollout
@@ -47,14 +49,17 @@ class Life(RuleBasedStateMachine):
         self.clock_off = timedelta()
         self.clock_jumped = False
         self.is_smoke_tested = False
+        self.memory: Memory[tuple[JobFacts, ...]] = Memory()
         self.reconciler = self.an_operator()
         self.made_when_done: dict[str, int] = {}
         self.ended_as: Phase | None = None
         self.succeeded: set[str] = set()
         self.next_pass: float | None = 0.0
 
-    def an_operator(self) -> Reconciler:
-        return Reconciler(self.cluster, lambda: self.cluster.now + self.clock_off)
+    def an_operator(self) -> Reconciler[tuple[JobFacts, ...]]:
+        """One that has just begun: it remembers nothing."""
+        self.memory = Memory()
+        return Reconciler(self.cluster, lambda: self.cluster.now + self.clock_off, memory=self.memory)
 
     @property
     def status(self) -> FineTuneRunStatus:
@@ -90,7 +95,10 @@ class Life(RuleBasedStateMachine):
 
     # the operator
 
-    def looks(self) -> None:
+    def looks(self, *, told: bool = True) -> None:
+        """A pass; an event that told of what happened made the operator forget what it had read."""
+        if told:
+            self.memory.forget(RUN)
         try:
             self.next_pass = self.loop.run_until_complete(self.reconciler.reconcile(RUN))
         except ClusterUnavailable:
@@ -102,15 +110,22 @@ class Life(RuleBasedStateMachine):
         self.cluster.pass_time([0, 1, 3, 11, 70, 400][number % 6])
         self.looks()
 
-    @rule()
-    def the_operator_looks(self) -> None:
-        self.looks()
+    @rule(told=st.booleans())
+    def the_operator_looks(self, told: bool) -> None:
+        self.looks(told=told)
+
+    @rule(number=small)
+    def a_timer_calls_and_events_were_lost(self, number: int) -> None:
+        """What was read before may be long out of date: the resync has not noticed yet."""
+        self.cluster.pass_time([1, 11, 45, 400][number % 4])
+        self.looks(told=False)
 
     @rule()
     def an_event_comes_twice_and_the_second_look_changes_nothing(self) -> None:
         """At rest, looking again says and does the same: a replay of old events is no news."""
         if self.cluster.now < self.cluster.stale_until:
             return
+        self.memory.forget(RUN)
         for _ in range(PASSES_TO_REST):
             before, acted = self.cluster.status, self.cluster.acted
             self.loop.run_until_complete(self.reconciler.reconcile(RUN))
@@ -124,6 +139,16 @@ class Life(RuleBasedStateMachine):
         self.looks()
         self.cluster.dies_before_writing = False
         self.reconciler = self.an_operator()
+
+    @rule(number=small)
+    def another_operator_takes_over(self, number: int) -> None:
+        """It begins with lists of everything, which may be old when it comes to look at the run."""
+        self.reconciler = self.an_operator()
+        body = self.loop.run_until_complete(self.cluster.read_run(RUN))
+        assert body is not None
+        self.memory.keep(RUN, self.memory.begin(RUN), body, self.cluster.facts(), listed=True)
+        self.cluster.pass_time([0, 1, 11, 70][number % 4])
+        self.looks(told=False)
 
     @rule()
     def the_operator_sees_the_jobs_as_they_were(self) -> None:
@@ -249,6 +274,18 @@ class Life(RuleBasedStateMachine):
         self.cluster.deleted_jobs_go()
         if noticed:
             self.looks()
+
+    @precondition(lambda self: self.status.phase in OVER and self.cluster.now >= self.cluster.stale_until)
+    @rule(number=small)
+    def a_job_lands_that_was_asked_for_before_the_end(self, number: int) -> None:
+        """Its POST had timed out. The Job's own event tells of it, or else a list does: see test_watched."""
+        stage = list(Stage)[number % len(Stage)]
+        late = Job(CreateJob(stage, 99), f"late-{stage}-{number}", self.cluster.now)
+        self.cluster.jobs[late.name] = late
+        self.cluster.make_pod(late)
+        self.looks()
+        assert late.deleting, "it goes on although its run has ended"
+        self.cluster.vanish(late)
 
     # people
 

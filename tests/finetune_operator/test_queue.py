@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 from finetune_operator.errors import ClusterUnavailable
 from finetune_operator.observed import RunKey
+from finetune_operator.outlook import Unhurried
 from finetune_operator.queue import Work, WorkQueue
 
 A, B = RunKey("demo", "a"), RunKey("demo", "b")
@@ -167,3 +168,91 @@ async def test_an_event_ends_a_delay():
         queue.forget(A)
 
     assert seen == [A, A]
+
+
+async def test_a_key_is_expected_while_it_waits_is_worked_on_or_has_its_time():
+    gate, steps = asyncio.Event(), []
+
+    async def work(key: RunKey) -> float | None:
+        await gate.wait()
+        return 3600.0 if len(steps) == 2 else None
+
+    async with running(work) as queue:
+        steps.append(queue.expects(A))
+        queue.add(A)
+        steps.append(queue.expects(A))
+        await quiet()
+        assert queue.expects(A), "worked on"
+        gate.set()
+        await quiet()
+        assert queue.expects(A), "later"
+        queue.forget(A)
+        assert not queue.expects(A)
+
+    assert steps == [False, True]
+
+
+async def test_looks_in_no_hurry_give_way_and_hold_half_of_the_workers_at_most():
+    gate, begun = asyncio.Event(), []
+
+    async def work(key: RunKey) -> float | None:
+        begun.append(key.name)
+        if key.name.startswith("idle"):
+            await gate.wait()
+        return None
+
+    async with running(work, concurrency=4) as queue:
+        for number in range(4):
+            queue.add_after(RunKey("demo", f"idle-{number}"), Unhurried(0.001))
+        await asyncio.sleep(0.01)
+        await quiet()
+        assert (queue.working, queue.depth) == (2, 2)
+
+        queue.add(A)
+        queue.add_after(B, 0.001)
+        await asyncio.sleep(0.01)
+        await quiet()
+        assert begun == ["idle-0", "idle-1", "a", "b"]
+        gate.set()
+        await quiet()
+
+    assert begun[4:] == ["idle-2", "idle-3"]
+
+
+async def test_an_event_lifts_a_look_that_was_in_no_hurry_and_it_happens_once():
+    gate, begun = asyncio.Event(), []
+
+    async def work(key: RunKey) -> float | None:
+        begun.append(key.name)
+        if key.name.startswith("idle"):
+            await gate.wait()
+        return None
+
+    async with running(work, concurrency=2) as queue:
+        queue.add_after(RunKey("demo", "idle"), Unhurried(0.001))
+        queue.add_after(A, Unhurried(0.002))
+        await asyncio.sleep(0.02)
+        await quiet()
+        assert (begun, queue.depth) == (["idle"], 1)
+
+        queue.add(A)
+        await quiet()
+        assert (begun, queue.depth) == (["idle", "a"], 0)
+        gate.set()
+        await quiet()
+
+    assert begun == ["idle", "a"]
+
+
+async def test_one_worker_alone_does_both():
+    begun: list[RunKey] = []
+
+    async def work(key: RunKey) -> None:
+        begun.append(key)
+
+    async with running(work, concurrency=1) as queue:
+        queue.add_after(A, Unhurried(0.001))
+        await asyncio.sleep(0.01)
+        await quiet()
+
+    assert begun == [A]

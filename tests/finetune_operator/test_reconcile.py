@@ -7,14 +7,25 @@ from typing import Any
 
 import pytest
 
-from finetune_contract.run_status import FineTuneRunStatus, Phase
+from finetune_contract.run_status import FailureClass, FineTuneRunStatus
 from finetune_contract.stage_protocol import Stage
-from finetune_operator.actions import Action, CreateJob
+from finetune_operator.actions import Action, CreateJob, DeleteJob
 from finetune_operator.errors import ClusterRefused, ClusterUnavailable, NotFound, OperatorError, StaleObject
 from finetune_operator.events import RunEvent
 from finetune_operator.observed import Observed, Run, RunKey
+from finetune_operator.outlook import OVER
 from finetune_operator.reconcile import Reconciler
-from tests.finetune_operator.samples import ALL_STAGES, NOON, UID, a_job, a_pod, a_spec, a_status, seen
+from tests.finetune_operator.samples import (
+    ALL_STAGES,
+    NOON,
+    UID,
+    a_job,
+    a_pod,
+    a_spec,
+    a_status,
+    an_attempt,
+    seen,
+)
 
 KEY = RunKey("demo", "blog")
 
@@ -44,7 +55,12 @@ class Recorder:
     async def read_run(self, key: RunKey) -> dict[str, Any] | None:
         return self.body
 
-    async def observe(self, run: Run) -> Observed:
+    async def read_children(self, run: Run) -> str:
+        self.calls.append("children")
+        return "as read"
+
+    async def observe(self, run: Run, children: str, *, logs: bool = True) -> Observed:
+        assert children == "as read"
         self.calls.append("observe")
         return self.observed
 
@@ -54,14 +70,15 @@ class Recorder:
             raise self.apply_error
         self.actions = actions
 
-    async def write_status(self, run: Run, status: FineTuneRunStatus) -> None:
-        await self.write_status_of(run.key, run.resource_version, status.to_wire())
+    async def write_status(self, run: Run, status: FineTuneRunStatus) -> str:
+        return await self.write_status_of(run.key, run.resource_version, status.to_wire())
 
-    async def write_status_of(self, key: RunKey, resource_version: str, status: dict[str, object]) -> None:
+    async def write_status_of(self, key: RunKey, resource_version: str, status: dict[str, object]) -> str:
         self.calls.append(f"write at {resource_version}")
         if self.write_error:
             raise self.write_error
         self.written = status
+        return str(int(resource_version) + 1)
 
     async def publish(self, run: Run, events: tuple[RunEvent, ...], now: str) -> None:
         self.calls.append("publish")
@@ -77,7 +94,7 @@ async def test_a_pass_acts_then_writes_once_then_tells():
 
     again = await one_pass(cluster)
 
-    assert cluster.calls == ["observe", "apply", "write at 5", "publish"]
+    assert cluster.calls == ["children", "observe", "apply", "write at 5", "publish"]
     assert cluster.actions == (CreateJob(Stage.DATASET, 0),)
     assert cluster.written["phase"] == "BuildingDataset"
     assert [event.reason for event in cluster.events] == ["Running"]
@@ -91,15 +108,19 @@ async def test_nothing_is_written_when_nothing_changed():
 
     await one_pass(second)
 
-    assert second.calls == ["observe", "apply"]
+    assert second.calls == ["children", "observe", "apply"]
 
 
-async def test_an_ended_run_is_not_even_looked_at():
-    over = a_status(ALL_STAGES, phase=Phase.SUCCEEDED)
-    cluster = Recorder(status=over.to_wire())
+@pytest.mark.parametrize("phase", sorted(OVER))
+async def test_a_job_that_was_made_after_its_run_had_ended_is_stopped_and_nothing_is_written(phase):
+    over = a_status(ALL_STAGES, phase=phase, observed_generation=1)
+    late = a_job(Stage.TRAIN, 3, pod=a_pod())
+    going, ended = a_job(Stage.TRAIN, 4, deleting=True), a_job(Stage.DATASET, complete=True)
+    cluster = Recorder(seen(late, going, ended), status=over.to_wire())
 
     assert await one_pass(cluster) is None
-    assert cluster.calls == []
+    assert cluster.actions == (DeleteJob(late.name),)
+    assert cluster.written == {}
 
 
 async def test_a_run_that_is_gone_or_going_is_left_alone():
@@ -125,7 +146,7 @@ async def test_a_target_that_changed_since_it_was_seen_is_looked_at_again_and_no
     cluster.apply_error = StaleObject("uid differs")
 
     assert await one_pass(cluster) == 0
-    assert cluster.calls == ["observe", "apply"]
+    assert cluster.calls == ["children", "observe", "apply"]
 
 
 async def test_an_action_that_is_refused_is_told_in_the_status():
@@ -164,35 +185,75 @@ async def test_a_run_that_was_deleted_meanwhile_is_no_failure():
     assert "publish" not in cluster.calls
 
 
-async def test_runs_with_one_target_take_turns():
-    inside, most = 0, 0
+class Gated(Recorder):
+    """Looks take as long as the test likes, and several are counted."""
 
-    class Slow(Recorder):
-        async def observe(self, run: Run) -> Observed:
-            nonlocal inside, most
-            inside += 1
-            most = max(most, inside)
-            await asyncio.sleep(0)
-            inside -= 1
-            return self.observed
+    def __init__(self, status: FineTuneRunStatus) -> None:
+        super().__init__(status=status.to_wire())
+        self.gate = asyncio.Event()
+        self.inside, self.most = 0, 0
 
-    rolling = Slow(status=a_status(ALL_STAGES).to_wire())
-    training = Slow(status=a_status().to_wire())
-    for cluster, expected in ((rolling, 1), (training, 2)):
-        most = 0
-        reconciler = Reconciler(cluster, lambda: NOON)
-        await asyncio.gather(reconciler.reconcile(KEY), reconciler.reconcile(KEY))
-        assert most == expected
+    async def observe(self, run: Run, children: str, *, logs: bool = True) -> Observed:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await self.gate.wait()
+        self.inside -= 1
+        return self.observed
+
+
+async def run_until_quiet() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("status", "most"), [(a_status(ALL_STAGES), 1), (a_status(), 3)], ids=["roll", "train"]
+)
+async def test_runs_with_one_target_take_turns(status, most):
+    cluster = Gated(status)
+    reconciler = Reconciler(cluster, lambda: NOON)
+    passes = [asyncio.create_task(reconciler.reconcile(KEY)) for _ in range(3)]
+    await run_until_quiet()
+    cluster.gate.set()
+    await asyncio.gather(*passes)
+
+    assert cluster.most == most
+
+
+async def test_a_run_that_waits_for_its_turn_holds_no_worker_and_is_called_when_it_comes():
+    called: list[RunKey] = []
+    cluster = Gated(a_status(ALL_STAGES))
+    reconciler = Reconciler(cluster, lambda: NOON, call=called.append)
+    first = asyncio.create_task(reconciler.reconcile(KEY))
+    await run_until_quiet()
+
+    again = await asyncio.wait_for(reconciler.reconcile(KEY), 1)
+
+    assert again == 10, "should nobody call it"
+    assert called == []
+    cluster.gate.set()
+    await first
+    assert called == [KEY]
+
+
+async def test_a_turn_ends_with_a_pass_that_fails():
+    cluster = Recorder(status=a_status(ALL_STAGES).to_wire())
+    cluster.apply_error = ClusterUnavailable("no answer")
+    reconciler = Reconciler(cluster, lambda: NOON)
+
+    for _ in range(2):
+        with pytest.raises(ClusterUnavailable):
+            await reconciler.reconcile(KEY)
 
 
 async def test_a_status_that_is_refused_is_told_in_the_status_that_was_there():
     refusal = ClusterRefused("PATCH finetuneruns/blog/status: 422 status.progress.step: Invalid value")
 
     class Strict(Recorder):
-        async def write_status(self, run: Run, status: FineTuneRunStatus) -> None:
+        async def write_status(self, run: Run, status: FineTuneRunStatus) -> str:
             if status.attempts:
                 raise refusal
-            await super().write_status(run, status)
+            return await super().write_status(run, status)
 
     cluster = Strict()
 
@@ -202,3 +263,33 @@ async def test_a_status_that_is_refused_is_told_in_the_status_that_was_there():
     assert stalled["status"] == "True"
     assert "status.progress.step" in stalled["message"]
     assert again == 60
+
+
+@pytest.mark.parametrize(
+    ("others", "again"), [(0, 5), (100, 5), (1_000, 50), (5_000, 250)], ids=lambda value: str(value)
+)
+async def test_the_more_runs_are_followed_the_less_often_each_is_looked_at(others, again):
+    cluster = Recorder(
+        seen(a_job(Stage.DATASET, pod=a_pod(), log_tail=())),
+        status=a_status(attempts=[an_attempt(Stage.DATASET)]).to_wire(),
+    )
+    cluster.body["spec"]["rollout"] = {"mode": "None"}
+    reconciler = Reconciler(cluster, lambda: NOON)
+    for number in range(others):
+        key = RunKey("demo", str(number))
+        reconciler.memory.keep(key, reconciler.memory.begin(key), cluster.body, "as read")
+
+    assert await reconciler.reconcile(KEY) == pytest.approx(again, rel=0.01)
+
+
+async def test_a_run_that_waits_for_a_retry_waits_no_longer_for_all_the_others():
+    failed = an_attempt(Stage.DATASET, 0, "SourceUnavailable", failure_class=FailureClass.INFRASTRUCTURE)
+    cluster = Recorder(seen(), status=a_status(attempts=[failed]).to_wire())
+    cluster.body["spec"]["rollout"] = {"mode": "None"}
+    reconciler = Reconciler(cluster, lambda: NOON)
+    alone = await reconciler.reconcile(KEY)
+    for number in range(5_000):
+        key = RunKey("demo", str(number))
+        reconciler.memory.keep(key, reconciler.memory.begin(key), cluster.body, "as read")
+
+    assert await reconciler.reconcile(KEY) == alone

@@ -1,7 +1,7 @@
 """How much a pass asks of the API server: a number for each state of a run, whatever else the cluster holds.
 
-A pass that runs and one that waits are the two that are made again and again: each reads the run, its Jobs and its
-pods. Nothing grows with the number of runs, of other Jobs, or of attempts that ended.
+A look that an event calls for reads the run, its Jobs and its pods, and one that only time calls for reads nothing of
+that again. Nothing grows with the number of runs, of other Jobs, or of attempts that ended.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from finetune_contract.run_status import (
     RolloutPhase,
     RolloutStatus,
 )
-from finetune_contract.stage_protocol import Stage
+from finetune_contract.stage_protocol import ProgressLine, Stage
 from finetune_operator.child_names import job_name
+from finetune_operator.children import Children, children_of
 from finetune_operator.cluster import Cluster
 from finetune_operator.observed import RunKey
 from finetune_operator.reconcile import Reconciler
@@ -30,6 +31,7 @@ from tests.finetune_operator.samples import (
     ALL_STAGES,
     NEW_MODEL,
     UID,
+    a_report,
     a_rollout,
     a_spec,
     a_status,
@@ -38,6 +40,7 @@ from tests.finetune_operator.samples import (
     later,
 )
 
+BLOG = RunKey("demo", "blog")
 READ = ["GET finetuneruns/blog", "GET jobs", "GET pods"]
 
 
@@ -50,6 +53,9 @@ class Namespace:
         self.jobs: list[dict[str, Any]] = []
         self.pods: list[dict[str, Any]] = []
         self.deployment: dict[str, Any] = {}
+        self.log = ""
+        self.seconds = 1.0
+        """Of the operator's clock, after noon."""
 
     def set_run(self, status: FineTuneRunStatus, **changes: Any) -> None:
         spec = a_spec(**({"rollout": {"mode": "None"}} | changes))
@@ -82,9 +88,14 @@ class Namespace:
         if request.method == "GET" and resource == "finetuneruns/blog":
             return web.json_response(self.run)
         if resource.endswith("/log"):
-            return web.Response(text="")
+            return web.Response(text=self.log)
         if request.method == "PATCH" and resource.endswith("/status"):
-            self.run["status"] = json.loads(await request.text())["status"]
+            body = json.loads(await request.text())
+            metadata = self.run["metadata"]
+            if body["metadata"]["resourceVersion"] != metadata["resourceVersion"]:
+                return web.json_response({"message": "changed", "reason": "Conflict"}, status=409)
+            self.run["status"] = body["status"]
+            metadata["resourceVersion"] = str(int(metadata["resourceVersion"]) + 1)
             return web.json_response(self.run)
         if request.method == "POST":
             return web.json_response({}, status=201)
@@ -113,7 +124,7 @@ def a_target_of(model: ModelPointer) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def namespace() -> AsyncIterator[tuple[Namespace, Reconciler]]:
+async def namespace() -> AsyncIterator[tuple[Namespace, Reconciler[Children]]]:
     held = Namespace()
     application = web.Application()
     application.router.add_route("*", "/{tail:.*}", held.handle)
@@ -122,23 +133,36 @@ async def namespace() -> AsyncIterator[tuple[Namespace, Reconciler]]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     configuration = client.Configuration(host=f"http://127.0.0.1:{runner.addresses[0][1]}")
     async with client.ApiClient(configuration) as api:
-        yield held, Reconciler(Cluster(api, "trainer:1"), lambda: later(1))
+        yield held, Reconciler(Cluster(api, "trainer:1"), lambda: later(held.seconds))
     await runner.cleanup()
 
 
-async def passes(reconciler: Reconciler, held: Namespace, times: int = 1) -> list[str]:
-    """What the last of some passes asked for."""
+async def passes(reconciler: Reconciler[Children], held: Namespace, times: int = 1) -> list[str]:
+    """What the last of some passes asked for that events called for."""
     for _ in range(times):
+        reconciler.memory.forget(BLOG)
         held.asked.clear()
-        await reconciler.reconcile(RunKey("demo", "blog"))
+        await reconciler.reconcile(BLOG)
     return held.asked
 
 
-async def test_a_run_that_ended_costs_one_read(namespace):
+async def passes_of_time(reconciler: Reconciler[Children], held: Namespace) -> list[str]:
+    """What a pass asks for to which nothing has happened since the one before."""
+    await reconciler.reconcile(BLOG)
+    return await one_of_time(reconciler, held)
+
+
+async def one_of_time(reconciler: Reconciler[Children], held: Namespace) -> list[str]:
+    held.asked.clear()
+    await reconciler.reconcile(BLOG)
+    return held.asked
+
+
+async def test_a_run_that_ended_costs_three_reads_where_a_job_of_it_goes_on(namespace):
     held, reconciler = namespace
     held.set_run(a_status(ALL_STAGES, phase=Phase.SUCCEEDED))
 
-    assert await passes(reconciler, held) == ["GET finetuneruns/blog"]
+    assert sorted(await passes(reconciler, held)) == READ
 
 
 async def test_starting_a_stage_makes_two_objects_and_writes_the_status_once(namespace):
@@ -197,3 +221,99 @@ async def test_a_job_that_waits_in_a_queue_costs_three_reads_where_there_is_no_k
     held.add_job(Stage.TRAIN, suspended=True, pod=False)
 
     assert sorted(await passes(reconciler, held, times=3)) == READ
+
+
+async def test_time_alone_makes_a_running_stage_cost_its_log(namespace):
+    held, reconciler = namespace
+    held.set_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]))
+    held.add_job(Stage.TRAIN)
+
+    asked = await passes_of_time(reconciler, held)
+
+    assert [line.rsplit("/", 1)[1] for line in asked] == ["log"]
+
+
+async def test_time_alone_makes_a_run_that_waits_cost_nothing(namespace):
+    held, reconciler = namespace
+    held.set_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]), scheduling={"queueName": "gpu"})
+    held.add_job(Stage.TRAIN, suspended=True, pod=False)
+    await reconciler.reconcile(BLOG)  # which asks once whether there is Kueue
+
+    assert await passes_of_time(reconciler, held) == []
+
+
+async def test_progress_costs_one_write_and_no_reading_before_or_after_it(namespace):
+    held, reconciler = namespace
+    held.set_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]))
+    held.add_job(Stage.TRAIN)
+    await passes(reconciler, held)
+
+    for step in (3, 4):
+        line = ProgressLine(stage=Stage.TRAIN, step=step, total_steps=9, loss=1.0, time=at(step))
+        held.log = line.to_line()
+        asked = await one_of_time(reconciler, held)
+
+        assert [line.rsplit("/", 1)[1] for line in asked] == ["log", "status"]
+        assert held.run["status"]["progress"]["step"] == step
+
+
+async def test_what_is_remembered_is_never_acted_on(namespace):
+    """The Job is out of sight for long enough to be called gone, and nobody told that it is there."""
+    held, reconciler = namespace
+    held.set_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN, started_at=at(0))]))
+    await passes(reconciler, held, times=2)
+    held.add_job(Stage.TRAIN)
+    held.seconds = 100.0
+
+    asked = await one_of_time(reconciler, held)
+
+    assert asked[0] == "GET finetuneruns/blog"
+    assert not [line for line in asked if line.startswith("POST jobs")]
+    assert held.run["status"]["attempts"][-1]["result"] == "Running"
+
+
+async def test_a_run_that_somebody_else_changed_is_read_again_before_anything_is_written(namespace):
+    held, reconciler = namespace
+    held.set_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]))
+    held.add_job(Stage.TRAIN)
+    await passes(reconciler, held)
+    held.run["metadata"]["resourceVersion"] = "99"
+    held.log = ProgressLine(stage=Stage.TRAIN, step=3, total_steps=9, loss=1.0, time=at(3)).to_line()
+
+    asked = await one_of_time(reconciler, held)
+
+    refused = asked.index("PATCH finetuneruns/blog/status")
+    assert sorted(asked[refused + 1 : refused + 4]) == READ
+    assert held.run["status"]["progress"]["step"] == 3
+
+
+async def test_after_a_start_the_first_look_at_a_run_on_its_way_asks_for_nothing(namespace):
+    held, reconciler = namespace
+    held.set_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]))
+    held.add_job(Stage.TRAIN)
+    await passes(reconciler, held)
+    listed(reconciler, held)
+
+    assert await one_of_time(reconciler, held) == []
+    assert [line.rsplit("/", 1)[1] for line in await one_of_time(reconciler, held)] == ["log"]
+
+
+async def test_after_a_start_a_stage_that_ended_meanwhile_is_read_anew_before_the_next_begins(namespace):
+    held, reconciler = namespace
+    held.set_run(a_status((Stage.DATASET,), [an_attempt(Stage.TRAIN)]))
+    held.add_job(Stage.TRAIN)
+    held.jobs[0]["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+    ended = {"terminated": {"exitCode": 0, "message": a_report(Stage.TRAIN).to_message()}}
+    held.pods[0]["status"] = {"phase": "Succeeded", "containerStatuses": [{"name": "stage", "state": ended}]}
+    listed(reconciler, held)
+
+    asked = await one_of_time(reconciler, held)
+
+    assert sorted(asked[:3]) == READ
+    assert "POST jobs" in asked
+
+
+def listed(reconciler: Reconciler[Children], held: Namespace) -> None:
+    """As lists of everything leave it."""
+    look = reconciler.memory.begin(BLOG)
+    reconciler.memory.keep(BLOG, look, held.run, children_of(held.jobs, held.pods), listed=True)

@@ -10,10 +10,10 @@ import pytest
 from finetune_contract.run_status import Phase, RolloutPhase, RolloutStatus
 from finetune_operator.actions import PatchTarget
 from finetune_operator.events import transitions
-from finetune_operator.lifecycle import asks_for_target, decide, is_settled, rollout_targets
+from finetune_operator.lifecycle import asks_for_target, decide, rollout_targets
 from finetune_operator.observed import NO_MODEL, Observed, Refusal, Run, RunKey
+from finetune_operator.reading import is_settled
 from finetune_operator.rollout.states import rehearsal
-from finetune_operator.watched import WatchedRuns
 from tests.finetune_operator.samples import (
     ALL_STAGES,
     NEW_MODEL,
@@ -26,6 +26,7 @@ from tests.finetune_operator.samples import (
     later,
     seen,
 )
+from tests.finetune_operator.small_queue import Keys, watched
 
 ANEW = a_deployment(NO_MODEL, uid="another-uid")
 
@@ -80,7 +81,7 @@ def test_what_is_not_lost_or_not_ours_to_give_is_left_alone(observed):
 )
 def test_a_run_whose_model_is_not_live_gives_nothing(run):
     assert decide(run, seen(target=ANEW), later(900)).actions == ()
-    assert is_settled(run)
+    assert is_settled(a_body(run))
     assert not asks_for_target(run)
 
 
@@ -125,7 +126,7 @@ def test_a_row_that_an_earlier_release_rolled_out_knows_its_last_target_alone():
 @pytest.mark.parametrize("name", ["chat", "help"])
 def test_an_ended_run_is_woken_by_any_target_of_its_row_that_was_made_anew(name):
     keys = Keys()
-    runs = WatchedRuns(keys)
+    runs = watched(keys)
     runs.run_changed(a_body(a_row(**UIDS)))
     for known in UIDS:
         runs.deployment_changed("demo", known, f"{known}-uid")
@@ -146,17 +147,6 @@ def test_the_patch_is_rehearsed_only_when_the_model_is_lost():
     assert rehearsal(ended(), a_deployment(NEW_MODEL)) is None
 
 
-class Keys:
-    def __init__(self) -> None:
-        self.added: list[RunKey] = []
-
-    def add(self, key: RunKey) -> None:
-        self.added.append(key)
-
-    def forget(self, key: RunKey) -> None:
-        """Nothing waits here."""
-
-
 def a_body(run: Run) -> dict[str, Any]:
     metadata = {"namespace": "demo", "name": run.name, "generation": 1, "resourceVersion": "7"}
     return {"metadata": metadata, "spec": run.spec_as_written, "status": run.status.to_wire()}
@@ -164,7 +154,7 @@ def a_body(run: Run) -> dict[str, Any]:
 
 def test_an_ended_run_is_woken_only_by_a_target_that_was_made_anew():
     keys = Keys()
-    runs = WatchedRuns(keys)
+    runs = watched(keys)
     runs.run_changed(a_body(ended()))
     for uid in ("chat-uid", "chat-uid", "", "another-uid", "another-uid"):
         runs.deployment_changed("demo", "chat", uid)
@@ -174,7 +164,7 @@ def test_an_ended_run_is_woken_only_by_a_target_that_was_made_anew():
 
 def test_it_does_not_matter_whether_the_run_or_its_target_is_seen_first():
     keys = Keys()
-    runs = WatchedRuns(keys)
+    runs = watched(keys)
     runs.deployment_changed("demo", "chat", "another-uid")
     for _ in range(3):
         runs.run_changed(a_body(ended()))
