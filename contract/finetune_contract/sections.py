@@ -124,7 +124,7 @@ def without_addresses(markdown: str) -> str:
     return _ADDRESS.sub("", markdown)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def stem(word: str) -> str:
     """A crude English stem: lower case, without plural, -ing, -ed and final e; enough to match question and text."""
     word = word.lower().replace("’", "'").removesuffix("'s")

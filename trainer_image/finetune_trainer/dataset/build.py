@@ -177,18 +177,23 @@ def make_examples(
     taught, strange = corpus, corpus.about(untaught_urls)
     if untaught_urls:
         taught = corpus.without(untaught_urls)
+        corpus.forget()  # what it remembers is not needed before the kinds about documents that are not taught
     kinds = [kind for kind in spec.example_kinds if untaught_urls and kind not in WITHOUT_SOURCES]
     total = len(spec.example_kinds) + len(kinds)
 
     def drafts_of(number: int, kind: ExampleKind) -> Iterator[Draft]:
         progress(number, total, message="making examples")
         yield from KINDS[kind](taught)
+        if number == total - 1:
+            taught.forget()  # to choose among the drafts nothing is searched
 
     def untaught_of(number: int, kind: ExampleKind) -> Iterator[Draft]:
         progress(number, total, message="making examples")
         taught.forget()
         found = KINDS[kind](strange)
         yield from (d for d in found if d.reserved and d.example.document_url in untaught_urls)
+        if number == total - 1:
+            strange.forget()
 
     split = split_examples(
         {kind: drafts_of(number, kind) for number, kind in enumerate(spec.example_kinds)},
@@ -243,7 +248,7 @@ def _make_rows(
         SourceRejected, SourceUnavailable: the generator.
     """
     spec, progress = context.spec.dataset, context.progress
-    corpus = Corpus(documents)
+    corpus = Corpus(documents, context.work_folder / "scratch")
     steps: list[StepCount] = []
     use: GeneratorUse | None = None
     if generator is not None and spec.generator is not None:

@@ -46,3 +46,13 @@ def test_documents_that_share_half_are_two():
 
 def test_short_and_empty_documents_do_no_harm():
     assert ids([document(0, []), document(1, ["one"]), document(2, ["two"])]) == [["0"], ["1"], ["2"]]
+
+
+def test_all_copies_of_a_document_are_one_cluster():
+    copies = [document(number, WORDS if number % 2 else WORDS[::-1]) for number in range(40)]
+
+    assert ids(copies) == [[str(n) for n in range(0, 40, 2)], [str(n) for n in range(1, 40, 2)]]
+
+
+def test_of_no_documents_there_is_no_cluster():
+    assert ids([]) == []

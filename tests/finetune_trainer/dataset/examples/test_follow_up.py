@@ -10,8 +10,9 @@ from finetune_chat.settings import ChatSettings
 from finetune_contract.artifacts import Document
 from finetune_contract.prompt import MAX_PASSAGES, cited_numbers, conversation
 from finetune_contract.sections import Passage, leans_on_previous
-from finetune_trainer.dataset.examples.corpus import MIN_SCORE, Corpus, Fact
+from finetune_trainer.dataset.examples.corpus import MIN_SCORE, Corpus
 from finetune_trainer.dataset.examples.follow_up import make_follow_ups, second_questions, with_pronoun
+from finetune_trainer.dataset.examples.passages_on_disk import Fact
 
 
 @pytest.fixture
@@ -98,6 +99,6 @@ def test_a_thing_that_both_speak_of_becomes_a_pronoun(first, second, asked):
     ],
 )
 def test_a_heading_loses_its_number_and_an_acronym_keeps_its_letters(corpus, heading, question):
-    fact = Fact(Passage("Wheel", heading, "It is so.", "http://s/w"), "It is so.")
+    fact = Fact(Passage("Wheel", heading, "It is so.", "http://s/w"), "It is so.", 0)
 
     assert question in {way.question for way in second_questions(corpus, "Who was it?", fact)}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
+from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from finetune_contract.artifacts import Document
@@ -23,6 +24,7 @@ from finetune_contract.sections import (
 )
 from finetune_trainer.dataset.examples.answers import answer_sentence
 from finetune_trainer.dataset.examples.passage_search import PassageSearch
+from finetune_trainer.dataset.examples.passages_on_disk import Fact, Facts, FactsByPassage, PassagesOnDisk
 from finetune_trainer.dataset.examples.phrasing import Phrasing, normalised, phrasings
 from finetune_trainer.dataset.examples.places import Places
 from finetune_trainer.dataset.examples.sentence_questions import asked_of_sentence
@@ -69,8 +71,8 @@ SEARCH_DEPTH = MAX_PASSAGES + 8
 """Passages that are remembered of each search; no kind asks for more."""
 MOST_SEARCHES = 32_768
 """Remembered at once, some 300 bytes each; a large site is searched a second time rather than held in memory."""
-MOST_FACTS = 4_096
-"""Whose wordings are remembered at once, some 4 KB each."""
+MOST_FACTS = 2_048
+"""Whose wordings are remembered at once, some 3 KB each."""
 
 
 def can_be_named(document: Document) -> bool:
@@ -78,55 +80,36 @@ def can_be_named(document: Document) -> bool:
     return document.post_title != UNTITLED and not {"“", "”"} & set(document.post_title)
 
 
-@dataclass(frozen=True, eq=False)
-class Fact:
-    """A section with a sentence in it that answers the question its heading asks."""
-
-    passage: Passage
-    answer: str
-    """One or two sentences of the section, word for word."""
-
-    @property
-    def url(self) -> str:
-        """Of its document."""
-        return self.passage.url
-
-
 class Corpus:
     """All passages of all documents, in the order of the documents."""
 
-    def __init__(self, documents: Sequence[Document]) -> None:
-        """The documents may lie on disk: of their texts only the passages are kept."""
+    def __init__(self, documents: Sequence[Document], folder: Path | None = None) -> None:
+        """The documents may lie on disk; their passages do, in `folder` or the system's own."""
         self.site_documents = documents
         """All of the site, also those that this corpus does not teach: for what is said of the site as a whole."""
         self.places = Places(documents)
         self.written: tuple[WrittenPair, ...] = ()
         """What a language model wrote about the passages; empty without a generator."""
-        passages: list[Passage] = []
-        facts: list[Fact] = []
+        self._site = PassagesOnDisk(folder)
+        facts = array("I")
         for document in documents:
             sections = split_sections(document.post_content)
             has_headings = any(section.heading for section in sections)
             for section in sections:
                 passage = Passage(document.post_title, section.heading, section.text, document.post_url)
-                passages.append(passage)
-                if has_headings and not section.heading:
-                    continue  # an opening paragraph says hello; the facts follow
-                if not section.heading and document.post_title == UNTITLED:
-                    continue
-                answer = answer_sentence(section.heading or document.post_title, section.text)
-                if _SAID.search(answer) and not _LEADS_ELSEWHERE.search(answer):
-                    facts.append(Fact(passage, answer))
-        self._hold(documents, passages, facts)
+                answer = _answer(passage, has_headings)
+                number = self._site.add(passage, answer)
+                if answer:
+                    facts.append(number)
+        self._hold(documents, range(len(self._site)), facts)
 
-    def _hold(
-        self, documents: Sequence[Document], passages: Sequence[Passage], facts: Sequence[Fact]
-    ) -> None:
-        """Make these searchable, and learn from the documents how their words are used."""
+    def _hold(self, documents: Sequence[Document], passages: Iterable[int], facts: Iterable[int]) -> None:
+        """Make these passages searchable, by their numbers, and learn from the documents how their words are used."""
         self.documents = documents
-        self.passages = tuple(passages)
-        self.facts = tuple(facts)
-        self._facts_by_passage = {fact.passage: fact for fact in facts}
+        self._numbers = array("I", passages)
+        self.passages: Sequence[Passage] = Chosen(self._site, self._numbers)
+        self.facts = Facts(self._site, facts)
+        self._fact_of = FactsByPassage(self._site, self.facts)
         self._search = PassageSearch(self.passages)
         self._lower_words: Counter[str] = Counter()
         self._names: Counter[str] = Counter()
@@ -138,13 +121,15 @@ class Corpus:
             nouns.read(text)
         self.site_noun = nouns.of_the_site()
         """What the site speaks of most, such as `mill`; for questions about what it does not have."""
-        self.forget()
+        self._found: dict[str, Sequence[int]] = {}
+        self._ways: dict[int, tuple[Phrasing, ...]] = {}
+        self._shown: dict[int, bool] = {}
 
     def forget(self) -> None:
-        """Let go of what was found and worded so far; it is found again when it is asked for."""
-        self._found: dict[str, tuple[Passage, ...]] = {}
-        self._ways: dict[Fact, tuple[Phrasing, ...]] = {}
-        self._shown: dict[Passage, str] = {}
+        """Let go of what was indexed, found and worded so far; it is made again when it is asked for."""
+        self._search.forget()
+        for remembered in (self._found, self._ways, self._shown):
+            remembered.clear()
 
     def with_written(self, pairs: Sequence[WrittenPair]) -> Corpus:
         """The same corpus with pairs that were written about it."""
@@ -157,8 +142,8 @@ class Corpus:
         other = copy.copy(self)
         other._hold(
             self._documents_where(lambda url: url not in urls),
-            [passage for passage in self.passages if passage.url not in urls],
-            [fact for fact in self.facts if fact.url not in urls],
+            (number for number in self._numbers if self._site[number].url not in urls),
+            (fact.number for fact in self.facts if fact.url not in urls),
         )
         return other.with_written([pair for pair in self.written if pair.passage.url not in urls])
 
@@ -166,7 +151,7 @@ class Corpus:
         """The same search and the same passages, with the facts of these documents alone."""
         other = copy.copy(self)
         other.documents = self._documents_where(lambda url: url in urls)
-        other.facts = tuple(fact for fact in self.facts if fact.url in urls)
+        other.facts = Facts(self._site, (fact.number for fact in self.facts if fact.url in urls))
         return other.with_written([pair for pair in self.written if pair.passage.url in urls])
 
     def _documents_where(self, is_wanted: Callable[[str], bool]) -> Sequence[Document]:
@@ -175,9 +160,7 @@ class Corpus:
 
     def search(self, question: str, limit: int) -> list[Passage]:
         """What readers would be given for this question."""
-        words = _searched(question)
-        found = self._remembered(words, lambda: self._search.best(question, SEARCH_DEPTH))
-        return list(found[:limit])
+        return self._passages_at(self._places_for(question)[:limit])
 
     def search_after(self, previous: str, question: str, limit: int) -> list[Passage]:
         """What readers would be given for this question after another one."""
@@ -187,19 +170,26 @@ class Corpus:
         together = f"{previous} {question}"
         words = f"{_searched(together)}, {own}"
         found = self._remembered(words, lambda: self._found_together(together, question))
-        return list(found[:limit]) or self.search(question, limit)
+        return self._passages_at(found[:limit]) or self.search(question, limit)
 
-    def _found_together(self, together: str, question: str) -> list[Passage]:
+    def _places_for(self, question: str) -> Sequence[int]:
+        return self._remembered(_searched(question), lambda: self._search.best(question, SEARCH_DEPTH))
+
+    def _found_together(self, together: str, question: str) -> list[int]:
         ranked = self._search.best_after(together, question, SEARCH_DEPTH)
         fits = bool(ranked) and ranked[0][1] >= MIN_SCORE
-        return [passage for passage, _ in ranked] if fits else []
+        return [place for place, _ in ranked] if fits else []
 
-    def _remembered(self, words: str, search: Callable[[], list[Passage]]) -> tuple[Passage, ...]:
+    def _remembered(self, words: str, search: Callable[[], list[int]]) -> Sequence[int]:
         """Phrasings of one question have the same words that carry meaning, and so the same passages."""
         if (found := self._found.get(words)) is None:
             _make_room(self._found, MOST_SEARCHES)
-            found = self._found[words] = tuple(search())
+            found = self._found[words] = array("I", search())
         return found
+
+    def _passages_at(self, places: Sequence[int]) -> list[Passage]:
+        numbers = self._numbers
+        return self._site.of_numbers([numbers[place] for place in places])
 
     def with_distractor(self, question: str, oracle: Passage) -> list[Passage]:
         """The oracle and the next best passage; empty when search would not show the oracle for this question."""
@@ -208,16 +198,16 @@ class Corpus:
 
     def fact_in(self, passage: Passage) -> Fact | None:
         """The fact of a passage, if it has one."""
-        return self._facts_by_passage.get(passage)
+        return self._fact_of.get(passage)
 
     def shows(self, fact: Fact) -> bool:
         """Whether the answer is among the words of its section that a prompt has room for."""
-        passage = fact.passage
-        if passage not in self._shown:
+        shown = self._shown.get(fact.number)
+        if shown is None:
             _make_room(self._shown, MOST_FACTS)
-            text = shorten(without_links(passage.text), MAX_PASSAGE_WORDS)
-            self._shown[passage] = " ".join(text.split())
-        return fact.answer.rstrip(".") in self._shown[passage]
+            text = shorten(without_links(fact.passage.text), MAX_PASSAGE_WORDS)
+            shown = self._shown[fact.number] = fact.answer.rstrip(".") in " ".join(text.split())
+        return shown
 
     def holds(self, words: str) -> bool:
         """Whether some passage has all content words of a phrase."""
@@ -227,12 +217,15 @@ class Corpus:
         """Whether a topic says which document is meant: no other has a section with all its words. `Conclusion` does
         not, and a question about it has a hundred answers."""
         wanted = frozenset(content_words(topic))
-        others = (passage for passage in self.search(topic, SEARCH_DEPTH) if passage.url != url)
-        return bool(wanted) and not any(self._search.has_all(passage, wanted) for passage in others)
+        return bool(wanted) and not any(
+            self._search.has_all(place, wanted) and self.passages[place].url != url
+            for place in self._places_for(topic)
+        )
 
     def ways_to_ask(self, fact: Fact) -> list[Phrasing]:
         """Phrasings for a fact, by the heading of its section and by the sentence that answers."""
-        if fact not in self._ways:
+        ways = self._ways.get(fact.number)
+        if ways is None:
             passage = fact.passage
             found = phrasings(
                 NUMBERING.sub("", passage.heading or passage.title),
@@ -241,8 +234,9 @@ class Corpus:
             known = {normalised(phrasing.question) for phrasing in found}
             made = asked_of_sentence(fact.answer, self.inside_sentence)
             _make_room(self._ways, MOST_FACTS)
-            self._ways[fact] = (*found, *(way for way in made if normalised(way.question) not in known))
-        return list(self._ways[fact])
+            ways = (*found, *(way for way in made if normalised(way.question) not in known))
+            self._ways[fact.number] = ways
+        return list(ways)
 
     def inside_sentence(self, subject: str) -> str:
         """What begins a sentence, as it stands inside one: lowered only if the texts have it in small letters."""
@@ -274,6 +268,16 @@ class Corpus:
         if "." in topic:
             return topic  # an address or a file takes no article
         return f"the {topic}" if _SOMETHING_OF.match(topic) or _takes_the(topic, text) else topic
+
+
+def _answer(passage: Passage, has_headings: bool) -> str:
+    """What a passage says in answer to its heading, in a document that has headings or has none; empty for nothing."""
+    if has_headings and not passage.heading:
+        return ""  # an opening paragraph says hello; the facts follow
+    if not passage.heading and passage.title == UNTITLED:
+        return ""
+    answer = answer_sentence(passage.heading or passage.title, passage.text)
+    return answer if _SAID.search(answer) and not _LEADS_ELSEWHERE.search(answer) else ""
 
 
 def _searched(question: str) -> str:

@@ -7,13 +7,15 @@ for a follow-up. What search would not find is not taught.
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterator
 
 from finetune_contract.prompt import MAX_PASSAGES
 from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.examples.answers import fact_strings
-from finetune_trainer.dataset.examples.corpus import NUMBERING, Corpus, Fact
+from finetune_trainer.dataset.examples.corpus import NUMBERING, Corpus
 from finetune_trainer.dataset.examples.draft import Draft, in_rounds, make_draft
+from finetune_trainer.dataset.examples.passages_on_disk import Fact
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 PRONOUN_FORMS = ("{Q}", "And {q}", "Thanks. {Q}", "And do you know this: {q}")
@@ -36,12 +38,13 @@ _MAY_FOLLOW = re.compile(
 
 def make_follow_ups(corpus: Corpus) -> Iterator[Draft]:
     """After every fact the next one of its document."""
-    facts_of: dict[str, list[Fact]] = {}
-    for fact in corpus.facts:
+    places_of: dict[str, array[int]] = {}
+    for place, fact in enumerate(corpus.facts):
         if corpus.shows(fact):
-            facts_of.setdefault(fact.url, []).append(fact)
-    for facts in facts_of.values():
-        if len(facts) > 1:
+            places_of.setdefault(fact.url, array("I")).append(place)
+    for places in places_of.values():
+        if len(places) > 1:
+            facts = [corpus.facts[place] for place in places]
             for first, second in zip(facts, [*facts[1:], facts[0]], strict=True):
                 yield from _pairs(corpus, first, second)
 

@@ -6,14 +6,15 @@ nothing else tells.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.answers import fact_strings
-from finetune_trainer.dataset.examples.corpus import Corpus, Fact
+from finetune_trainer.dataset.examples.corpus import Corpus
 from finetune_trainer.dataset.examples.draft import Draft, beside_way, in_rounds, make_draft
+from finetune_trainer.dataset.examples.passages_on_disk import Fact
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 from finetune_trainer.dataset.examples.places import Places
 
@@ -22,7 +23,8 @@ def make_grounded(corpus: Corpus) -> Iterator[Draft]:
     """Every fact in every phrasing for which search would show its section, then the fact of the section beside it.
 
     A section that lies beside many is asked about in a later round each time."""
-    asked_beside: Counter[tuple[Fact, int]] = Counter()
+    asked_beside: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    """For each round how often, by the number of the fact."""
     for fact in corpus.facts:
         if not corpus.shows(fact):
             continue
@@ -39,8 +41,8 @@ def make_grounded(corpus: Corpus) -> Iterator[Draft]:
                 corpus.ways_to_ask(other), phrasing.reserved, round_number, place, phrasing.question
             )
             if way is not None:
-                later = asked_beside[other, round_number]
-                asked_beside[other, round_number] += 1
+                later = asked_beside[round_number][other.number]
+                asked_beside[round_number][other.number] += 1
                 yield _draft(
                     corpus.places,
                     other,

@@ -7,7 +7,7 @@ of the whole site: a list that would name a post that is not taught is left out.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -122,15 +122,33 @@ def make_metadata(corpus: Corpus) -> Iterator[Draft]:
         if has_name(document):
             yield from _about_post(corpus.places, document)
     taught = {document.post_url for document in corpus.documents}
-    posts_without_text = [
-        document.model_copy(update={"post_content": ""}) for document in corpus.site_documents
-    ]
-    by_author = _grouped(posts_without_text, lambda document: [document.post_author])
-    by_category = _grouped(posts_without_text, lambda document: document.post_categories)
-    for author, posts in by_author.items():
-        yield from _about_group(corpus.places, author, posts, taught, has_name, (ALL_BY, LATEST_BY), "by")
-    for category, posts in by_category.items():
-        yield from _about_group(corpus.places, category, posts, taught, has_name, (ALL_IN, LATEST_IN), "in")
+    by_author, by_category = defaultdict[str, _Group](_Group), defaultdict[str, _Group](_Group)
+    for document in corpus.site_documents:
+        without_text = document.model_copy(update={"post_content": "", "post_excerpt": ""})
+        if document.post_author:
+            by_author[document.post_author].add(without_text)
+        for category in filter(None, dict.fromkeys(document.post_categories)):
+            by_category[category].add(without_text)
+    for author, group in sorted(by_author.items()):
+        yield from _about_group(corpus.places, author, group, taught, has_name, (ALL_BY, LATEST_BY), "by")
+    for category, group in sorted(by_category.items()):
+        yield from _about_group(corpus.places, category, group, taught, has_name, (ALL_IN, LATEST_IN), "in")
+
+
+class _Group:
+    """Posts with something in common: how many, and the few latest."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.latest: list[Document] = []
+        """The latest first; of posts with one date and identity, in the order in which they came."""
+
+    def add(self, document: Document) -> None:
+        """One more."""
+        self.count += 1
+        self.latest.append(document)
+        self.latest.sort(key=lambda post: (post.post_date, post.post_id), reverse=True)
+        del self.latest[MAX_LISTED:]
 
 
 def in_words(date: str) -> str:
@@ -165,15 +183,15 @@ def _about_post(places: Places, document: Document) -> Iterator[Draft]:
 def _about_group(
     places: Places,
     group: str,
-    posts: Sequence[Document],
+    posts: _Group,
     taught: set[str],
     has_name: Callable[[Document], bool],
     forms: tuple[Forms, Forms],
     word: str,
 ) -> Iterator[Draft]:
     """All posts of a group, or the latest where there are many; `word` stands between post and group."""
-    latest_first = sorted(posts, key=lambda document: (document.post_date, document.post_id), reverse=True)
-    if len(posts) <= MAX_LISTED:
+    latest_first = posts.latest
+    if posts.count <= MAX_LISTED:
         named, asked = latest_first, forms[0]
         titles = _joined([f"“{document.post_title}”" for document in named])
         answer = f"{titles} {'is' if len(named) == 1 else 'are'} {word} {group}."
@@ -206,17 +224,6 @@ def _drafts(
         yield make_draft(
             places, ExampleKind.METADATA, document.post_url, phrasing, (), answer, must_contain, round_number
         )
-
-
-def _grouped(
-    documents: Sequence[Document], names: Callable[[Document], Sequence[str]]
-) -> dict[str, list[Document]]:
-    groups: dict[str, list[Document]] = {}
-    for document in documents:
-        for name in dict.fromkeys(names(document)):
-            if name:
-                groups.setdefault(name, []).append(document)
-    return dict(sorted(groups.items()))
 
 
 def _joined(names: Sequence[str]) -> str:

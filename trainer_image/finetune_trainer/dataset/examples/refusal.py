@@ -13,8 +13,9 @@ from finetune_contract.prompt import MAX_PASSAGES, REFUSAL
 from finetune_contract.run_spec import ExampleKind
 from finetune_contract.sections import Passage
 from finetune_trainer.dataset.examples.answers import fact_strings
-from finetune_trainer.dataset.examples.corpus import Corpus, Fact
+from finetune_trainer.dataset.examples.corpus import Corpus
 from finetune_trainer.dataset.examples.draft import Draft, beside_way, in_rounds, make_draft
+from finetune_trainer.dataset.examples.passages_on_disk import Fact
 from finetune_trainer.dataset.examples.phrasing import Phrasing
 
 FOREIGN_TOPICS = (

@@ -64,7 +64,8 @@ class Written:
 
 @dataclass(frozen=True)
 class _Section:
-    passage: Passage
+    place: int
+    """Of its passage in the corpus."""
     message: str
     key: str
 
@@ -118,9 +119,10 @@ def write_pairs(
                 "beyond maxRequests" if content is None else "the answer is not the JSON that was asked for"
             ] += 1
             continue
+        passage = corpus.passages[section.place]
         for raw in found:
             seen += 1
-            pair = _checked(raw, section.passage, corpus, asked)
+            pair = _checked(raw, passage, corpus, asked)
             if isinstance(pair, str):
                 faults[pair] += 1
             else:
@@ -148,14 +150,14 @@ def _sections(corpus: Corpus, kept: KeptAnswers) -> tuple[list[_Section], Counte
     """Sections worth asking about, and why the others are not."""
     refused: Counter[str] = Counter()
     found: dict[str, _Section] = {}
-    for passage in corpus.passages:
+    for place, passage in enumerate(corpus.passages):
         message = section_message(passage)
         if len(shown_text(passage).split()) < MIN_SECTION_WORDS:
             refused["too short to ask about"] += 1
         elif message in found:
             refused["the same words as another section"] += 1
         else:
-            found[message] = _Section(passage, message, kept.key(message))
+            found[message] = _Section(place, message, kept.key(message))
     return list(found.values()), refused
 
 
