@@ -200,6 +200,7 @@ def pod(body: Json) -> PodFacts:
         ready=(conditions.get("Ready") or {}).get("status") == "True",
         deleting="deletionTimestamp" in metadata,
         unschedulable=str(scheduled.get("message") or "no node fits") if unschedulable else "",
+        index=int((metadata.get("labels") or {}).get(INDEX_LABEL) or 0),
         disruption=f"{disruption.get('reason', '')}: {disruption.get('message', '')}" if disrupted else "",
         containers=(
             *(_container(entry, init=True) for entry in status.get("initContainerStatuses") or ()),
