@@ -131,10 +131,12 @@ def test_what_the_stage_says_at_its_end_are_the_words_of_the_pod_that_published(
         is_over(1, message=best), is_over(2, message=early), is_over(0, message=early), complete=True
     )
 
-    decision = decide(a_sweep(an_attempt(Stage.TRAIN)), seen(job), later(100))
+    known = an_attempt(Stage.TRAIN, from_step=22, to_step=40)
+    decision = decide(a_sweep(known), seen(job), later(100))
 
     train = next(attempt for attempt in decision.status.attempts if attempt.stage is Stage.TRAIN)
     assert (train.result, train.message) == ("Succeeded", "best of 4 trials")
+    assert (train.from_step, train.to_step) == (22, 40)
 
 
 def test_a_pod_that_fails_by_itself_ends_the_attempt_for_its_reason_and_another_attempt_follows():

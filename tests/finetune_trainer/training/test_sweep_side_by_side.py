@@ -110,13 +110,14 @@ def start(folder: Path, base: Path, index: int) -> subprocess.Popen[str]:
 
 
 def kill_after_a_step_of_its_second_trial(pod: subprocess.Popen[str]) -> None:
-    assert pod.stdout is not None
-    for text in pod.stdout:
-        line = ProgressLine.parse(text)
-        if line is not None and line.loss is not None and line.step >= 8:
-            pod.kill()
-            break
-    assert pod.wait() != 0
+    with pod:
+        assert pod.stdout is not None
+        for text in pod.stdout:
+            line = ProgressLine.parse(text)
+            if line is not None and line.loss is not None and line.step >= 8:
+                pod.kill()
+                break
+    assert pod.returncode != 0
 
 
 def test_two_pods_at_once_one_of_them_killed_and_begun_again_make_the_adapter_that_one_pod_makes(

@@ -87,7 +87,8 @@ def sweep(context: StageContext, ranks: Ranks) -> tuple[Manifest | None, int]:
     _tell_passed_over(trials)
     share = share_of(context.spec.training, context.environment, on_cluster=context.on_cluster)
     mine = share.of(trials)
-    _check_memory_of_the_largest(mine, files)
+    if mine:
+        _check_memory_of_the_largest(trials, files)
     progress = SweepProgress(context.progress, trials, share)
     for trial in mine:
         inside = _inside(context, trial, progress)
@@ -178,8 +179,6 @@ def _inside(context: StageContext, trial: Trial, progress: SweepProgress) -> Sta
 
 def _check_memory_of_the_largest(trials: Sequence[Trial], files: TrainingFiles) -> None:
     """Of the settings that a sweep tries, the rank alone takes memory."""
-    if not trials:
-        return
     training = max((trial.training for trial in trials), key=lambda one: one.lora.rank)
     device = choose_device()
     dtype = choose_dtype(training.quantization.compute_dtype, device)
