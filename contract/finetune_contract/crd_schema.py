@@ -119,8 +119,8 @@ def rules() -> dict[str, list[Rule]]:
                 "!has(self.resources.train) || !has(self.resources.train.gpu) || "
                 "((!has(self.resources.train.gpu.count) || self.resources.train.gpu.count == 1) && "
                 "(!has(self.resources.train.gpu.nodes) || self.resources.train.gpu.nodes == 1))",
-                "spec.training.sweep is tried one trial at a time on one GPU: set count and nodes of "
-                "spec.resources.train.gpu to 1, or leave the sweep out",
+                "spec.training.sweep trains each trial on one GPU: set count and nodes of spec.resources.train.gpu "
+                "to 1 (spec.training.sweep.parallelism trains trials side by side), or leave the sweep out",
                 "training.sweep",
             ),
         ],
@@ -512,7 +512,7 @@ def _trials() -> str:
     """How many combinations the values of a sweep make, in CEL."""
     sizes = (
         f"(has(self.{name}) && self.{name}.size() > 0 ? self.{name}.size() : 1)"
-        for name in _aliases(SweepSpec)
+        for name in (SweepSpec.model_fields[field].alias or field for field in SweepSpec.settings())
     )
     return " * ".join(sizes)
 

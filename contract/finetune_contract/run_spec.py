@@ -463,10 +463,18 @@ class SweepSpec(ContractModel):
     """Values of `epochs`."""
     embedding_noise: Annotated[list[EmbeddingNoise], Field(max_length=MOST_TRIALS)] = []
     """Values of `embeddingNoise`."""
+    parallelism: Annotated[int, Field(ge=1, le=MOST_TRIALS)] = 1
+    """Pods that train side by side, each with a GPU of its own; no more of them than trials are started. A pod that
+    finds no GPU waits for one. The adapter is the same however many there are."""
+
+    @classmethod
+    def settings(cls) -> list[str]:
+        """What can be tried, by the name of the Python field."""
+        return [name for name in cls.model_fields if name != "parallelism"]
 
     def values(self) -> dict[str, Sequence[float]]:
         """What is tried, by the name of the Python field; no setting without values."""
-        return {name: values for name in type(self).model_fields if (values := getattr(self, name))}
+        return {name: values for name in self.settings() if (values := getattr(self, name))}
 
     @model_validator(mode="after")
     def _tries_several_and_not_too_many(self) -> Self:
@@ -520,7 +528,7 @@ class TrainingSpec(ContractModel):
     seed: Annotated[int, Field(ge=0, le=2_147_483_647)] = 42
     """Seed of data order, adapter initialisation and dropout."""
     sweep: SweepSpec | None = None
-    """Settings to try one after the other on one GPU; the best adapter is taken."""
+    """Settings to try, each trial on one GPU; the best adapter is taken."""
 
     @model_validator(mode="after")
     def _micro_batches_fill_the_batch(self) -> Self:
@@ -892,8 +900,9 @@ class FineTuneRunSpec(ContractModel):
         if self.training.sweep is not None and gpu is not None and gpu.count * gpu.nodes > 1:
             raise field_error(
                 "training.sweep",
-                f"is tried one trial at a time on one GPU, and resources.train.gpu asks for {gpu.count * gpu.nodes}",
-                "set its count and nodes to 1, or leave the sweep out",
+                f"trains each trial on one GPU, and resources.train.gpu asks for {gpu.count * gpu.nodes}",
+                "set its count and nodes to 1 (training.sweep.parallelism trains trials side by side), or leave the "
+                "sweep out",
             )
         return self
 

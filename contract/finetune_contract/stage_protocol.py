@@ -35,6 +35,8 @@ ENV_MASTER_ADDRESS = "PET_MASTER_ADDR"
 """Where the pod with number 0 answers."""
 ENV_MASTER_PORT = "PET_MASTER_PORT"
 MASTER_PORT = 29400
+ENV_COMPLETION_INDEX = "JOB_COMPLETION_INDEX"
+"""Number of this pod, from 0; Kubernetes sets it in the pods of an Indexed Job."""
 
 ENV_S3_ACCESS_KEY_ID = "AWS_ACCESS_KEY_ID"
 ENV_S3_SECRET_ACCESS_KEY = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
@@ -199,6 +201,17 @@ Word = Annotated[str, Field(max_length=1024)]
 """As long as the run's status can hold."""
 
 
+class StepShare(ContractModel):
+    """What the steps of a line are of the whole, when several pods do a part of it each."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    from_step: Count = 0
+    """How many of the steps done were done by earlier pods."""
+    steps_of_all: Count = 0
+    """Steps of all pods together."""
+
+
 class ProgressLine(ContractModel):
     """One line of JSON on stdout. Fields that a reader does not know are passed over: a newer trainer may say more."""
 
@@ -218,6 +231,8 @@ class ProgressLine(ContractModel):
     memory_bytes: int | None = None
     """Most GPU memory used so far, or the process's memory on a CPU."""
     eta_seconds: float | None = None
+    share: StepShare | None = None
+    """Set when the steps are those of one pod of several that train side by side."""
     message: str = ""
     """What is being done, in words."""
     time: str = ""

@@ -20,6 +20,13 @@ def trials_of(training: TrainingSpec) -> list[TrainingSpec]:
     ]
 
 
+def pods_side_by_side(training: TrainingSpec) -> int:
+    """Pods that share the trials: as many as the sweep asks for, and never more than there are trials."""
+    if training.sweep is None:
+        return 1
+    return min(training.sweep.parallelism, len(trials_of(training)))
+
+
 def settings_in_words(training: TrainingSpec, trial: TrainingSpec) -> str:
     """What sets the trial apart from the others, such as `learningRate 0.0001, rank 16`."""
     if training.sweep is None:

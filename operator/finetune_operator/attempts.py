@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.run_status import Attempt, FineTuneRunStatus, Reason
 from finetune_contract.stage_protocol import ProgressLine, Stage, StageReport
 from finetune_operator import memory_ladder
@@ -16,6 +17,7 @@ from finetune_operator.failure_classes import Budget, budget_of, class_of
 from finetune_operator.failures import Judgement, Outcome, judge
 from finetune_operator.observed import JobFacts, Observed, Run
 from finetune_operator.pod_use import with_pods
+from finetune_operator.side_by_side import shares
 from finetune_operator.stages import STAGE_BY_NAME
 from finetune_operator.timestamps import seconds_since, to_rfc3339
 from finetune_operator.usage import RUNNING as RUNNING
@@ -140,7 +142,7 @@ def read_book(run: Run, observed: Observed, now: datetime) -> Book:
         judgement = judge(job_facts, attempt, run.spec, now)
         if judgement.report is not None and judgement.exit_code == 0:
             status = STAGE_BY_NAME[attempt.stage].absorb(status, judgement.report) or status
-        attempts[index] = _written(attempt, judgement, job_facts, status, now)
+        attempts[index] = _written(attempt, judgement, job_facts, run.spec, status, now)
         judgements[attempt.job] = judgement
     status = _with_attempts(status, accounted(attempts, run.spec))
     return Book(status, observed.jobs, judgements)
@@ -190,10 +192,16 @@ def _vanished(run: Run, attempt: Attempt, now: datetime) -> Attempt:
 
 
 def _written(
-    attempt: Attempt, judgement: Judgement, job: JobFacts, status: FineTuneRunStatus, now: datetime
+    attempt: Attempt,
+    judgement: Judgement,
+    job: JobFacts,
+    spec: FineTuneRunSpec,
+    status: FineTuneRunStatus,
+    now: datetime,
 ) -> Attempt:
     """The attempt with the judgement in it. Exit code and message are kept at first sight."""
-    changes: dict[str, object] = _steps(attempt, job, judgement.report)
+    alone = shares(spec, attempt.stage) == 1
+    changes: dict[str, object] = _steps(attempt, job, judgement.report if alone else None)
     if judgement.node:
         changes["node"] = judgement.node
     if judgement.exit_code is not None:
@@ -226,9 +234,11 @@ def _steps(attempt: Attempt, job: JobFacts, report: StageReport | None) -> dict[
         return {}
     if report is not None and report.training is not None:
         return {"from_step": report.training.resumed_from_step, "to_step": report.training.steps}
-    lines = (ProgressLine.parse(text) for text in job.log_tail or ())
+    lines = [line for text in job.log_tail or () if (line := ProgressLine.parse(text)) is not None]
+    if lines and (share := lines[-1].share) is not None:
+        return {"from_step": share.from_step, "to_step": max(lines[-1].step, attempt.to_step or 0)}
     # what has no loss counts something else, such as the MiB of the base model
-    steps = [line.step for line in lines if line and line.stage == attempt.stage and line.loss is not None]
+    steps = [line.step for line in lines if line.stage == attempt.stage and line.loss is not None]
     if not steps:
         return {}
     first = attempt.from_step if attempt.from_step is not None else steps[0] - 1

@@ -35,7 +35,7 @@ from kubernetes.aio import client
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import FineTuneRunStatus, RolloutPhase, RolloutStatus
 from finetune_contract.stage_protocol import CONTAINER_NAME
-from finetune_operator import job_manifest, kueue, reading
+from finetune_operator import job_manifest, kueue, reading, side_by_side
 from finetune_operator.actions import Action, CreateJob, CreateSmokeTest, DeleteJob, PatchTarget, WriteRecord
 from finetune_operator.api_group import (
     ALL_NAMESPACES,
@@ -277,9 +277,11 @@ class Cluster:
         async def facts_of(body: Json) -> JobFacts | None:
             name = body["metadata"]["name"]
             pod_facts = tuple(reading.pod(pod) for pod in reading.pods_of(body, pods))
-            asks = logs and (name in open_jobs or name not in known) and not reading.succeeded(body)
-            log_tail = await self._log_tail(run.namespace, pod_facts) if asks else None
-            job = reading.job(body, pod_facts, log_tail)
+            asks = logs and (name in open_jobs or name not in known)
+            job = reading.job(body, pod_facts, None)
+            if job is not None and asks:
+                tail = await self._log_of_job(run, job, ended_well=reading.succeeded(body))
+                job = replace(job, log_tail=tail)
             if logs and job is not None and job.suspended and not job.over and run.spec.scheduling.queue_name:
                 return replace(job, queue_words=await self._queue_words(body))
             return job
@@ -325,6 +327,14 @@ class Cluster:
                 "Workload not readable: job=%s/%s: %s", metadata["namespace"], metadata["name"], error
             )
             return ""
+
+    async def _log_of_job(self, run: Run, job: JobFacts, *, ended_well: bool) -> tuple[str, ...] | None:
+        """The end of the newest pod's log, unless its report tells all; of pods that share a stage, what all say."""
+        shares = side_by_side.shares(run.spec, job.stage)
+        if shares == 1:
+            return None if ended_well else await self._log_tail(run.namespace, job.pods)
+        tails = await asyncio.gather(*(self._log_tail(run.namespace, (pod,)) for pod in job.pods))
+        return side_by_side.log_of_all(job.pods, tails, shares)
 
     async def _log_tail(self, namespace: str, pods: tuple[PodFacts, ...]) -> tuple[str, ...] | None:
         """The end of the newest pod's log; None when there is none yet or the kubelet does not answer."""

@@ -15,6 +15,7 @@ from finetune_contract.exit_reasons import STAGE_REASONS
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.run_status import Attempt, Reason
 from finetune_contract.stage_protocol import CONTAINER_NAME, ExitCode, StageReport
+from finetune_operator import side_by_side
 from finetune_operator.failure_classes import taker
 from finetune_operator.observed import ContainerFacts, JobFacts, PodFacts, Termination
 from finetune_operator.pod_use import waiting_seconds
@@ -83,7 +84,8 @@ def judge(job: JobFacts, known: Attempt | None, spec: FineTuneRunSpec, now: date
     Args:
         known: what was written down about this attempt; its exit code outlives the pod.
     """
-    pod = _telling_pod(job)
+    shares = side_by_side.shares(spec, job.stage)
+    pod = _telling_pod(job, shares)
     ended = _ended(pod)
     node = pod.node if pod else ""
     exit_code = ended.exit_code if ended else (known.exit_code if known else None)
@@ -99,7 +101,11 @@ def judge(job: JobFacts, known: Attempt | None, spec: FineTuneRunSpec, now: date
         return _in_time(_replaced(pod), job, known, spec, now)
     if ended is not None:
         return Judgement(Outcome.RUNNING, Reason.RUNNING, _said(ended, report), exit_code, node, report)
-    return _in_time(_unfinished(job, pod, spec, now), job, known, spec, now)
+    judgement = _unfinished(job, pod, spec, now)
+    if shares > 1 and pod.unschedulable and (done := side_by_side.ended_well(job)):
+        words = f"{done} of {shares} pods are done, the others wait for a node: {pod.unschedulable}"
+        judgement = Judgement(Outcome.WAITING, Reason.WAITING, words)
+    return _in_time(judgement, job, known, spec, now)
 
 
 def _podless(job: JobFacts, pod: PodFacts | None, now: datetime) -> Judgement:
@@ -193,12 +199,16 @@ def missing_secret(words: str, job: JobFacts, spec: FineTuneRunSpec) -> str:
     return f'{place}: Secret "{name}" does not exist; create it with the keys {keys}'
 
 
-def _telling_pod(job: JobFacts) -> PodFacts | None:
+def _telling_pod(job: JobFacts, shares: int) -> PodFacts | None:
     """The newest pod; but of a Job that is over, one that ended by itself, and of those one that failed.
 
     Pods that were told to stop, because another one of theirs failed, tell nothing. While a Job is under way, a pod
-    that found no node tells what the others wait for.
+    that found no node tells what the others wait for; unless each does its own share.
     """
+    if shares > 1 and not job.over:
+        return side_by_side.speaker(job)
+    if shares > 1 and job.complete and (publisher := side_by_side.publisher(job)):
+        return publisher
     if not job.over:
         homeless = [pod for pod in job.pods if pod.unschedulable]
         return _last(homeless or job.pods)

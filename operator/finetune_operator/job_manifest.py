@@ -21,6 +21,7 @@ from finetune_contract.stage_protocol import (
     RunFile,
     Stage,
 )
+from finetune_operator import side_by_side
 from finetune_operator.actions import CreateJob
 from finetune_operator.api_group import (
     ANNOTATION_RUN,
@@ -33,6 +34,7 @@ from finetune_operator.api_group import (
     LABEL_STAGE,
 )
 from finetune_operator.child_names import config_map_name, job_name, run_label, service_name
+from finetune_operator.kueue import MAY_START_WITH_ONE
 from finetune_operator.observed import Run
 from finetune_operator.stages import STAGE_BY_NAME, StageDefinition
 from finetune_operator.training_group import (
@@ -81,7 +83,8 @@ def job(run: Run, start: CreateJob, trainer_image: str) -> Manifest:
     labels = attempt_labels(run, start.stage.value, start.attempt)
     annotations = {ANNOTATION_RUN: run.name}
     group = group_of(run, start.stage)
-    nodes = group.nodes if group else 1
+    shares = side_by_side.shares(run.spec, start.stage)
+    pods = group.nodes if group else shares
     queue = run.spec.scheduling.queue_name if definition.uses_gpu else None
     manifest: Manifest = {
         "apiVersion": "batch/v1",
@@ -90,15 +93,15 @@ def job(run: Run, start: CreateJob, trainer_image: str) -> Manifest:
             "name": job_name(run.name, run.uid, start.stage, start.attempt),
             "namespace": run.namespace,
             "labels": labels | ({LABEL_KUEUE_QUEUE: queue} if queue else {}),
-            "annotations": annotations,
+            "annotations": annotations | (MAY_START_WITH_ONE if queue and shares > 1 else {}),
             "ownerReferences": [owner(run)],
         },
         "spec": {
             "backoffLimit": 0,
-            "completions": nodes,
-            "parallelism": nodes,
+            "completions": pods,
+            "parallelism": pods,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": _pod_failure_policy(alone=nodes == 1, queued=bool(queue)),
+            "podFailurePolicy": _pod_failure_policy(alone=pods == shares, queued=bool(queue)),
             "ttlSecondsAfterFinished": max(SHORTEST_TTL_SECONDS, run.spec.ttl_seconds_after_finished),
             "template": {
                 "metadata": {"labels": labels, "annotations": annotations},
@@ -108,7 +111,7 @@ def job(run: Run, start: CreateJob, trainer_image: str) -> Manifest:
     }
     if queue:
         manifest["spec"]["suspend"] = True
-    if nodes > 1:
+    if pods > 1:
         manifest["spec"]["completionMode"] = "Indexed"
     return manifest
 
@@ -147,7 +150,7 @@ def _pod_failure_policy(*, alone: bool, queued: bool) -> Manifest:
     """Every exit code that we know ends the Job under its number; what Kubernetes did to the pod does not count.
 
     Args:
-        alone: a pod that was taken away is replaced. One of several is not: the others hang without it.
+        alone: a pod that was taken away is replaced. One of a group is not: the others hang without it.
         queued: Kueue may suspend the Job, which stops its pods; it goes on when Kueue lets it. Kubernetes judges the
             pods of a suspended Job by these rules too: without the second one it would fail (seen with 1.37).
     """

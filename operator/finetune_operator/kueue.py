@@ -12,6 +12,8 @@ from typing import Any
 GROUP = "kueue.x-k8s.io"
 LABEL_JOB_UID = f"{GROUP}/job-uid"
 """On a Workload: uid of the Job that it stands for."""
+MAY_START_WITH_ONE = {f"{GROUP}/job-min-parallelism": "1"}
+"""Annotation of a Job with several pods that need not run at once. Kueue refuses it on a Job with one pod."""
 MAX_LENGTH = 1024
 
 Json = Mapping[str, Any]

@@ -97,6 +97,8 @@ class PodFacts:
     """The scheduler's words, when it found no node."""
     disruption: str = ""
     """Why Kubernetes took the pod away (DisruptionTarget), in its words."""
+    index: int = 0
+    """Its number in an Indexed Job."""
     containers: tuple[ContainerFacts, ...] = ()
     pointer: ModelPointer = NO_MODEL
     """MODEL_URI, MODEL_MANIFEST_SHA256 and MODEL_ID in its template; empty for pods of stages."""

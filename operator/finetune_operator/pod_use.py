@@ -6,6 +6,7 @@ A running pod is counted in whole minutes: a status that says something new ever
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 from finetune_contract.run_status import Attempt, PodUse
@@ -38,7 +39,7 @@ def with_pods(attempt: Attempt, job: JobFacts, now: datetime, step: int = SHOWN_
             uses.append(use)
         else:
             uses[place] = use
-    uses = _folded(uses)
+    uses = _folded(uses, {pod.name for pod in job.pods if pod.may_run})
     changes: dict[str, object] = {"pods": uses}
     if uses and not attempt.pods:
         changes["queue_seconds"] = _between(job.created_at or attempt.started_at, uses[0].since)
@@ -87,11 +88,12 @@ def _between(start: str, end: str) -> int:
     return int(seconds_since(start, moment)) if moment else 0
 
 
-def _folded(uses: list[PodUse]) -> list[PodUse]:
-    """At most MAX_PODS entries: what is lost is who, not how long."""
-    if len(uses) <= MAX_PODS:
+def _folded(uses: list[PodUse], running: Collection[str]) -> list[PodUse]:
+    """At most MAX_PODS entries besides the pods that run: what is lost is who, not how long."""
+    if sum(use.name not in running for use in uses) <= MAX_PODS:
         return uses
-    old, new = uses[:-KEPT_APART], uses[-KEPT_APART:]
+    new = [use for use in uses[:-KEPT_APART] if use.name in running] + uses[-KEPT_APART:]
+    old = [use for use in uses[:-KEPT_APART] if use.name not in running]
     together: dict[str, PodUse] = {}
     for use in old:
         sum_ = together.get(use.taken_by, PodUse(name="", pods=0, taken_by=use.taken_by))

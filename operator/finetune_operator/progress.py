@@ -51,14 +51,15 @@ def read_progress(
 
 
 def idle_seconds(progress: Progress, job: JobFacts, now: datetime) -> float:
-    """How long the container has run without a new step or message; 0 while that cannot be known.
+    """How long the containers have run without a new step or message of any; 0 while that cannot be known.
 
     Both times are the operator's own or the kubelet's: a container whose clock is wrong is not called idle.
     """
-    container = job.pods[-1].container(CONTAINER_NAME) if job.pods else None
-    if container is None or not container.running or job.log_tail is None or not container.started_at:
+    containers = [pod.container(CONTAINER_NAME) for pod in job.pods]
+    started_at = [found.started_at for found in containers if found is not None and found.running]
+    if not all(started_at) or not started_at or job.log_tail is None:
         return 0.0
-    return min(seconds_since(progress.moved_at, now), seconds_since(container.started_at, now))
+    return min(seconds_since(progress.moved_at, now), *(seconds_since(moment, now) for moment in started_at))
 
 
 def started(before: Progress | None, stage: Stage, now: datetime) -> Progress:

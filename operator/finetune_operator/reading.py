@@ -143,7 +143,7 @@ def is_smoke_test(job: Json) -> bool:
 
 
 def succeeded(job: Json) -> bool:
-    """The Job ended well: its report tells everything, and nobody needs its log."""
+    """The Job ended well: the report of a pod that worked alone tells everything, and nobody needs its log."""
     return bool(_job_state(job)["complete"])
 
 
@@ -209,6 +209,7 @@ def pod(body: Json) -> PodFacts:
         ready=(conditions.get("Ready") or {}).get("status") == "True",
         deleting="deletionTimestamp" in metadata,
         unschedulable=str(scheduled.get("message") or "no node fits") if unschedulable else "",
+        index=int((metadata.get("labels") or {}).get(INDEX_LABEL) or 0),
         disruption=f"{disruption.get('reason', '')}: {disruption.get('message', '')}" if disrupted else "",
         containers=(
             *(_container(entry, init=True) for entry in status.get("initContainerStatuses") or ()),

@@ -35,3 +35,10 @@ def test_a_training_without_a_sweep_keeps_the_key_that_it_had_before_there_were_
 
 def test_a_sweep_is_another_model() -> None:
     assert key_of(sweep={"rank": [8, 16]}) != key_of()
+
+
+def test_how_many_pods_share_a_sweep_is_no_other_model() -> None:
+    assert key_of(sweep={"rank": [8, 16], "parallelism": 2}) == key_of(sweep={"rank": [8, 16]})
+    assert (
+        key_of(sweep={"rank": [8, 16]}) == "95979cb7ce8d43423f6bf075839e7ba60e79956067f5f074b1c621fa9c3198e0"
+    )

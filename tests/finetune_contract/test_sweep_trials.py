@@ -6,7 +6,7 @@ import pytest
 
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
 from finetune_contract.run_spec import FineTuneRunSpec, TrainingSpec
-from finetune_contract.sweep_trials import as_trained, settings_in_words, trials_of
+from finetune_contract.sweep_trials import as_trained, pods_side_by_side, settings_in_words, trials_of
 
 
 def spec_with(sweep: object, gpu: object = None) -> FineTuneRunSpec:
@@ -33,6 +33,7 @@ def test_trials_are_all_combinations_in_the_order_of_the_spec() -> None:
         "learningRate 0.0001, rank 8",
         "learningRate 0.0001, rank 16",
     ]
+    assert pods_side_by_side(training) == 1
     assert trials[2] == TrainingSpec.model_validate({"learningRate": 0.0001, "lora": {"rank": 8}})
 
 
@@ -59,6 +60,17 @@ def test_a_spec_as_it_was_trained_has_the_settings_of_the_chosen_trial() -> None
 
 def test_a_training_without_a_sweep_is_its_only_trial() -> None:
     assert trials_of(TrainingSpec()) == [TrainingSpec()]
+    assert pods_side_by_side(TrainingSpec()) == 1
+
+
+@pytest.mark.parametrize(("asked", "pods"), [(1, 1), (3, 3), (4, 4), (16, 4)])
+def test_no_more_pods_share_a_sweep_than_it_has_trials(asked: int, pods: int) -> None:
+    sweep = {"rank": [8, 16], "alpha": [8, 16], "parallelism": asked}
+
+    training = spec_with(sweep, {"count": 1}).training
+
+    assert pods_side_by_side(training) == pods
+    assert trials_of(training) == trials_of(spec_with(sweep | {"parallelism": 1}).training)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +82,14 @@ def test_a_training_without_a_sweep_is_its_only_trial() -> None:
         ),
         ({}, "spec.training.sweep: has nothing to compare; name at least two values of a setting"),
         ({"rank": [8]}, "spec.training.sweep: has nothing to compare; name at least two values of a setting"),
+        (
+            {"rank": [8, 16], "parallelism": 17},
+            "spec.training.sweep.parallelism: 17 is over 16; choose a whole number 1 to 16",
+        ),
+        (
+            {"parallelism": 4},
+            "spec.training.sweep: has nothing to compare; name at least two values of a setting",
+        ),
         ({"epochs": [1, 1.0]}, "spec.training.sweep.epochs: 1.0 is there twice; name each once"),
         ({"rank": [8, 0]}, "spec.training.sweep.rank[1]: 0 is under 1; choose a whole number 1 to 512"),
         (
@@ -93,6 +113,6 @@ def test_a_sweep_on_several_gpus_is_refused(gpu: object) -> None:
         spec_with({"rank": [8, 16]}, gpu)
 
     assert caught.value.lines == (
-        "spec.training.sweep: is tried one trial at a time on one GPU, and resources.train.gpu asks for 2; "
-        "set its count and nodes to 1, or leave the sweep out",
+        "spec.training.sweep: trains each trial on one GPU, and resources.train.gpu asks for 2; set its count and "
+        "nodes to 1 (training.sweep.parallelism trains trials side by side), or leave the sweep out",
     )

@@ -13,7 +13,7 @@ from aiohttp import web
 from kubernetes.aio import client
 
 from finetune_contract.run_status import FineTuneRunStatus, Phase, RolloutPhase, RolloutStatus
-from finetune_contract.stage_protocol import Stage
+from finetune_contract.stage_protocol import ProgressLine, Stage, StepShare
 from finetune_operator.actions import CreateJob, DeleteJob, PatchTarget, WriteRecord
 from finetune_operator.api_server import translated
 from finetune_operator.child_names import job_name
@@ -178,6 +178,38 @@ async def test_the_target_is_patched_with_force_only_where_the_run_asks_for_it(s
     ((_, _, query, content_type, _),) = api.requests
     assert query == {"fieldManager": "finetune-operator", "force": said}
     assert content_type == "application/apply-patch+yaml"
+
+
+async def test_of_pods_that_share_a_sweep_every_log_is_read_and_their_steps_are_added_up(server):
+    api, cluster = server
+    attempt = an_attempt(Stage.TRAIN)
+    labels = {"finetune-operator.io/stage": "train", "finetune-operator.io/attempt": "0"}
+    job = {"metadata": {"name": attempt.job, "labels": labels}}
+    pods = []
+    for index in ("0", "1"):
+        own = {
+            "batch.kubernetes.io/job-name": attempt.job,
+            "batch.kubernetes.io/job-completion-index": index,
+        }
+        state = {"containerStatuses": [{"name": "stage", "state": {"running": {}}}]}
+        pods.append({"metadata": {"name": f"p{index}", "labels": own}, "status": state})
+        line = ProgressLine(
+            stage=Stage.TRAIN, step=4, total_steps=6, share=StepShare(from_step=1, steps_of_all=12)
+        )
+        api.answers["GET", f"/api/v1/namespaces/demo/pods/p{index}/log"] = (
+            200,
+            f"{line.to_line()}\nword {index}",
+        )
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": [job]})
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": pods})
+
+    sweep = {"sweep": {"rank": [8, 16], "parallelism": 2}}
+    observed = await cluster.observe(a_run(a_status(attempts=[attempt]), training=sweep))
+
+    words, line_of_all = observed.jobs[0].log_tail or ("", "")
+    assert words == "word 0"
+    assert (found := ProgressLine.parse(line_of_all)) is not None
+    assert (found.step, found.total_steps) == (8, 12)
 
 
 async def test_observing_reads_the_runs_children_by_uid_and_the_log_of_a_running_attempt(server):

@@ -41,6 +41,11 @@ SEVERAL_NODES = {
     "resources": {"train": {"gpu": {"count": 8, "nodes": 2}}, "other": {"cpu": "2", "memory": "8Gi"}}
 }
 QUEUED = {"scheduling": {"queueName": "gpu-queue"}}
+SIDE_BY_SIDE = {
+    "training": {"sweep": {"rank": [4, 8, 16], "parallelism": 16}},
+    "resources": {"train": {"gpu": {"count": 1}}},
+}
+MAY_START_WITH_ONE = "kueue.x-k8s.io/job-min-parallelism"
 
 
 def a_job(stage: Stage, **changes: Any) -> dict[str, Any]:
@@ -254,6 +259,42 @@ def test_stages_after_the_dataset_take_the_base_model_that_it_found_and_ask_nobo
 
     assert container["command"][-2:] == ["--base-model", "hf://google/gemma-2-2b@" + "c" * 40]
     assert {"name": "HF_HUB_OFFLINE", "value": "1"} in container["env"]
+
+
+def test_a_sweep_side_by_side_is_a_pod_a_share_with_a_gpu_each_that_need_not_find_each_other():
+    run = a_run(**SIDE_BY_SIDE)
+    manifest = a_job(Stage.TRAIN, **SIDE_BY_SIDE)
+    pod = pod_of(manifest)
+
+    spec = manifest["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert not {"subdomain", "affinity"} & pod.keys()
+    assert not [entry for entry in pod["containers"][0]["env"] if entry["name"].startswith("PET_")]
+    assert job_manifest.service_of(run, CreateJob(Stage.TRAIN, 1, KEY, DIGEST)) is None
+    kubernetes_validate.validate(manifest, "1.37", strict=True)
+
+
+def test_a_pod_of_a_sweep_that_is_taken_away_is_replaced_and_the_others_go_on():
+    alone, shared = a_job(Stage.TRAIN), a_job(Stage.TRAIN, **SIDE_BY_SIDE)
+
+    assert shared["spec"]["podFailurePolicy"] == alone["spec"]["podFailurePolicy"]
+    assert actions_of(shared)["DisruptionTarget"] == "Ignore"
+
+
+def test_kueue_may_let_a_sweep_begin_with_one_pod_and_nothing_else():
+    """It refuses the annotation on a Job with one pod."""
+    shared = a_job(Stage.TRAIN, **SIDE_BY_SIDE, **QUEUED)
+    others = [
+        a_job(Stage.TRAIN, **SIDE_BY_SIDE),
+        a_job(Stage.TRAIN, **GPU_CHANGES | QUEUED),
+        a_job(Stage.TRAIN, **SEVERAL_NODES, **QUEUED),
+        a_job(Stage.EVALUATE, **SIDE_BY_SIDE, **QUEUED),
+    ]
+
+    assert shared["metadata"]["annotations"][MAY_START_WITH_ONE] == "1"
+    assert MAY_START_WITH_ONE not in shared["spec"]["template"]["metadata"]["annotations"]
+    assert not any(MAY_START_WITH_ONE in job["metadata"]["annotations"] for job in others)
 
 
 def test_evaluation_takes_one_pod_and_one_gpu_of_many():

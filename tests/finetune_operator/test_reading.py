@@ -226,6 +226,10 @@ def test_of_several_nodes_the_first_one_speaks_even_when_another_is_newer():
     assert names_of({"metadata": {"name": "train"}}, *pods) == ["n1", "n0"]
 
 
+def test_a_pod_of_an_indexed_job_has_its_number():
+    assert [reading.pod(a_pod_of("train", "n", index)).index for index in ("3", None)] == [3, 0]
+
+
 def test_of_several_nodes_the_one_that_the_job_failed_by_speaks():
     words = "Container stage for pod demo/n1 failed with exit code 30 matching FailJob rule at index 1"
     job = {

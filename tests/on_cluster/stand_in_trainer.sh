@@ -2,7 +2,7 @@
 # Plays the stages. The run's spec directs it: the WordPress address is http://play/<train seconds>/<manifest sha256>.
 # In a training on several nodes each waits for the first one's name; one of 77 seconds runs out of memory on node 1.
 # One of 76 makes a model with less recall, one of 78 runs out of memory until it is given smaller steps, and one of 79 hangs
-# at its first attempt after a step.
+# at its first attempt after a step. A pod that shares a sweep says so with its steps.
 stage=$1
 field() { sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" /etc/finetune/run.json | head -n 1; }
 url=$(field url); bucket=$(field bucket); prefix=$(field prefix)
@@ -31,10 +31,12 @@ train)
       sleep 600 & wait $!
     esac
   fi
-  i=0
+  i=0 share=
+  [ -z "$JOB_COMPLETION_INDEX" ] || share="\"share\":{\"fromStep\":0,\"stepsOfAll\":$((5 * seconds))},"
+  [ -z "$PET_NNODES" ] || share=
   while [ "$i" -lt "$seconds" ]; do
     i=$((i + 1))
-    echo "{\"finetune\":\"progress\",\"stage\":\"train\",\"step\":$i,\"totalSteps\":$seconds,\"loss\":1.5,\"etaSeconds\":$((seconds - i))}"
+    echo "{\"finetune\":\"progress\",\"stage\":\"train\",$share\"step\":$i,\"totalSteps\":$seconds,\"loss\":1.5,\"etaSeconds\":$((seconds - i))}"
     sleep 1 & wait $!
   done
   [ "$rank" != 0 ] || say '{"stage":"train","training":{"steps":9,"finalLoss":1.5}}' ;;

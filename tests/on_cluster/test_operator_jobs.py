@@ -85,6 +85,30 @@ def test_the_node_that_failed_gives_the_reason_and_not_the_one_that_was_stopped_
     assert attempt["exitCode"] == 30
 
 
+def test_five_pods_of_a_sweep_take_turns_on_four_gpus_and_are_one_attempt(stand: Stand) -> None:
+    stand.start_operator()
+    run = on_a_gpu(stand, "swept", 6)
+    run["spec"]["training"] = {"sweep": {"rank": [1, 2, 3, 4, 5], "parallelism": 5}}
+    stand.apply(run)
+    said: list[str] = []
+    steps: set[int] = set()
+
+    def is_over(status: Json) -> bool:
+        progress = status.get("progress") or {}
+        steps.add(progress.get("step", 0) if progress.get("stage") == "train" else 0)
+        said.extend(condition["reason"] for condition in status.get("conditions", []))
+        return status.get("phase") == "Succeeded"
+
+    status = stand.until("swept", is_over, 150)
+
+    (attempt,) = [attempt for attempt in status["attempts"] if attempt["stage"] == "train"]
+    pods = sorted(attempt["pods"], key=lambda pod: str(pod["since"]))
+    assert [pod["since"] > pods[0]["since"] for pod in pods[4:]] == [True]
+    assert attempt["gpuSeconds"] >= 5 * 6
+    assert attempt["toStep"] == max(steps) == 5 * 6
+    assert "Unschedulable" not in said
+
+
 def on_a_gpu(stand: Stand, name: str, seconds: int, **budget: float) -> Json:
     run = stand.run(name, train_seconds=seconds)
     run["spec"]["resources"]["train"]["gpu"] = {"resourceName": GPU}

@@ -20,7 +20,7 @@ from finetune_contract.artifact_layout import base_model_folder
 from finetune_contract.run_document import InvalidRunDocument
 from finetune_contract.run_spec import ComputeDtype, FineTuneRunSpec, TrainingSpec
 from finetune_contract.stage_protocol import ExitCode
-from finetune_contract.sweep_trials import trials_of
+from finetune_contract.sweep_trials import pods_side_by_side, trials_of
 from finetune_trainer.run_settings import load_run
 from finetune_trainer.training.memory_estimate import (
     MemoryEstimate,
@@ -118,10 +118,14 @@ def run_estimate_command(arguments: argparse.Namespace) -> int:
         fitting, pieces = first_way_that_fits(training, shape, numbers, row_of, room, processes)
         weights = weight_bytes(shape, training, numbers, pieces)
         verdict = _Verdict(limit, largest.micro_batch_size if largest else 0, fitting, pieces, weights)
+    pods = pods_side_by_side(spec.training)
     if arguments.output == "json":
-        print(_to_json(estimate, training, numbers, verdict))  # noqa: T201
+        print(_to_json(estimate, training, numbers, verdict, pods))  # noqa: T201
     else:
         _print_table(estimate, training, numbers, answers, verdict)
+        if pods > 1:
+            trials = len(trials_of(spec.training))
+            print(f"{trials} trials by {pods} pods side by side: each takes a GPU of this memory")  # noqa: T201
     return ExitCode.OK
 
 
@@ -209,7 +213,7 @@ def _quantity(text: str) -> int:
 
 
 def _to_json(
-    estimate: MemoryEstimate, training: TrainingSpec, numbers: Numbers, verdict: _Verdict | None
+    estimate: MemoryEstimate, training: TrainingSpec, numbers: Numbers, verdict: _Verdict | None, pods: int
 ) -> str:
     fitting = verdict.fitting if verdict else None
     return json.dumps(
@@ -227,6 +231,7 @@ def _to_json(
             "activationsBytes": estimate.activations,
             "processBytes": estimate.process,
             "totalBytes": estimate.total,
+            "podsSideBySide": pods,
             "limitBytes": verdict and verdict.limit,
             "fits": verdict and estimate.total <= verdict.limit,
             "largestMicroBatchSize": verdict and verdict.largest_micro_batch,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from finetune_contract.stage_protocol import ProgressLine, Stage
+from finetune_contract.stage_protocol import ProgressLine, Stage, StepShare
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -31,6 +31,7 @@ class Progress(Protocol):
         tokens_per_second: float | None = None,
         evaluation_loss: float | None = None,
         memory_bytes: int | None = None,
+        share: StepShare | None = None,
     ) -> None:
         """Say that `step` of `total_steps` is done; the time left is worked out from the pace so far."""
 
@@ -72,6 +73,7 @@ class JsonProgress:
         tokens_per_second: float | None = None,
         evaluation_loss: float | None = None,
         memory_bytes: int | None = None,
+        share: StepShare | None = None,
     ) -> None:
         eta = self._pace.eta_seconds(step, total_steps, message)
         now = time.monotonic()
@@ -89,6 +91,7 @@ class JsonProgress:
             tokens_per_second=None if tokens_per_second is None else round(tokens_per_second, 1),
             memory_bytes=memory_bytes,
             eta_seconds=None if eta is None else round(eta, 1),
+            share=share,
             time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         print(line.to_line(), file=self._out, flush=True)
@@ -149,6 +152,7 @@ class TerminalProgress:
         tokens_per_second: float | None = None,
         evaluation_loss: float | None = None,
         memory_bytes: int | None = None,
+        share: StepShare | None = None,
     ) -> None:
         if loss is not None:
             self._losses.append(loss)

@@ -18,6 +18,7 @@ from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training import sweep
 from finetune_trainer.training.loop import TrainingLoop
 from finetune_trainer.training.ranks import Ranks
+from finetune_trainer.training.sweep_plan import Trial
 from finetune_trainer.training.train import train
 from tests.finetune_trainer.training.test_train_killed import DyingStore, Killed
 from tests.finetune_trainer.training.tiny_model import (
@@ -266,7 +267,7 @@ def test_a_sweep_that_diverges_whole_names_every_trial(
 def test_of_equal_trials_the_first_is_taken(base: Path):
     training = spec_for(base, sweep={"rank": [2, 4, 8]}).training
     outcomes = [
-        sweep.Outcome(sweep.Trial(number, 3, training, "", 0, 0), {"exactEvaluationLoss": loss})
+        sweep.Outcome(Trial(number, 3, training, "", 0), {"exactEvaluationLoss": loss})
         for number, loss in ((1, 1.5), (2, 1.25), (3, 1.25))
     ]
 

@@ -15,6 +15,7 @@ from finetune_contract.artifacts import ArtifactKind, ChatMessage, Example
 from finetune_contract.prompt import REFUSAL, user_message
 from finetune_contract.run_spec import ExampleKind, FineTuneRunSpec
 from finetune_contract.sections import Passage
+from finetune_contract.stage_protocol import StepShare
 from finetune_trainer.artifact_files import publish_folder
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.local_folder import LocalFolder
@@ -137,6 +138,7 @@ class SilentProgress:
         tokens_per_second: float | None = None,
         evaluation_loss: float | None = None,
         memory_bytes: int | None = None,
+        share: StepShare | None = None,
     ) -> None:
         if loss is not None:
             self.steps.append(step)

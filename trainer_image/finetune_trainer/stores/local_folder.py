@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -38,7 +39,7 @@ class LocalFolder:
     def write(self, key: str, content: bytes) -> None:
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
+        partial = _partial(path)
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
@@ -50,7 +51,7 @@ class LocalFolder:
         if target.resolve() == path.resolve():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
+        partial = _partial(target)
         shutil.copyfile(path, partial)
         with partial.open("rb") as file:
             os.fsync(file.fileno())
@@ -58,11 +59,14 @@ class LocalFolder:
 
     def download(self, key: str, path: Path) -> None:
         source = self._path(key)
-        if not source.is_file():
-            raise StoreRejected(f"{self.uri(key)}: there is no such file; run the stage that makes it")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
-        shutil.copyfile(source, partial)
+        try:
+            shutil.copyfile(source, partial)
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise StoreRejected(
+                f"{self.uri(key)}: there is no such file; run the stage that makes it"
+            ) from error
         partial.replace(path)
 
     def list(self, prefix: str) -> list[str]:
@@ -77,11 +81,17 @@ class LocalFolder:
         for key in keys:
             path = self._path(key)
             path.unlink(missing_ok=True)
-            if path.parent != self.root and path.parent.is_dir() and not any(path.parent.iterdir()):
-                path.parent.rmdir()
+            if path.parent != self.root:
+                with contextlib.suppress(OSError):  # it is gone, or not empty
+                    path.parent.rmdir()
 
     def _path(self, key: str) -> Path:
         path = (self.root / key).resolve()
         if not path.is_relative_to(self.root.resolve()):
             raise StoreRejected(f"key {key!r} leads out of the workspace {self.root}")
         return path
+
+
+def _partial(path: Path) -> Path:
+    """Where a file is written before it takes its place: two processes that write the same one do not meet there."""
+    return path.with_name(f"{path.name}.{os.getpid()}.partial")

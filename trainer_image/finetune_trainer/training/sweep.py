@@ -1,7 +1,7 @@
 """A sweep: trials are trained one after the other, and the one with the lowest evaluation loss is the run's adapter.
 
 A trial is a training with a run key of its own, so a killed sweep goes on in the middle of one. What came of a trial is
-kept in the store until the run's adapter is there.
+kept in the store until the run's adapter is there. Several pods may share the trials: they meet in the store alone.
 """
 
 from __future__ import annotations
@@ -18,47 +18,28 @@ import torch
 
 from finetune_contract.artifact_layout import adapter_folder, trial_key, trials_prefix
 from finetune_contract.artifacts import ArtifactKind, Manifest
-from finetune_contract.run_spec import TrainingSpec
-from finetune_contract.sweep_trials import settings_in_words, trials_of
 from finetune_trainer.artifact_files import Fact, delete_files, fetch_folder, publish_folder, read_manifest
-from finetune_trainer.errors import DataRejected, Diverged, InvalidRun, Preempted
-from finetune_trainer.run_log import Progress
+from finetune_trainer.errors import DataRejected, Diverged, InvalidRun, Preempted, StoreRejected
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.store import Store
 from finetune_trainer.training import checkpoints, evaluation_loss
 from finetune_trainer.training.adapter_files import TRAINING_LOG, adapter_facts, write_adapter, write_report
 from finetune_trainer.training.checkpointed_run import run_to_the_end
 from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
-from finetune_trainer.training.encoding import EncodedExample
 from finetune_trainer.training.loop import StepRecord, TrainingLoop
 from finetune_trainer.training.memory_check import fit_memory
 from finetune_trainer.training.packing import TrainingPlan
 from finetune_trainer.training.preparation import TrainingFiles, prepare_files, prepare_loop
 from finetune_trainer.training.ranks import ALONE, Ranks
 from finetune_trainer.training.step_watch import StepWatch
+from finetune_trainer.training.sweep_plan import Trial, plan_trials, refuse_all_the_same, share_of, trained
+from finetune_trainer.training.sweep_progress import SweepProgress
 from finetune_trainer.training.training_report import TrialRow
 
 logger = logging.getLogger(__name__)
 
 _OF_THE_TRIAL = ("exactEvaluationLoss", "diverged", "microBatchSize", "sequenceLength")
 """Facts of a trial that the run's adapter does not repeat."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One of the trainings, and where it stands among the others."""
-
-    number: int
-    """1 for the first."""
-    count: int
-    training: TrainingSpec
-    settings: str
-    """In words."""
-    steps_before: int
-    """Planned for the trials before it."""
-    steps_in_all: int
-    same_as: int | None = None
-    """The number of an earlier trial that takes the same steps; this one is then passed over."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +61,11 @@ class Outcome:
         return int(str(self.facts["steps"]))
 
 
-def sweep(context: StageContext, ranks: Ranks) -> tuple[Manifest, int]:
-    """Train every trial that is not finished yet and publish the best; the manifest, and the steps done before.
+def sweep(context: StageContext, ranks: Ranks) -> tuple[Manifest | None, int]:
+    """Train every trial of this pod that is not finished yet, and publish the best when all are.
+
+    Returns:
+        The adapter's manifest, None while other pods train their trials; and the steps done before.
 
     Raises:
         InvalidRun: all trials are the same training.
@@ -99,10 +83,31 @@ def sweep(context: StageContext, ranks: Ranks) -> tuple[Manifest, int]:
             "trials are compared by them; raise spec.dataset.split.evaluation, or leave the sweep out"
         )
     trials = plan_trials(context.spec.training, files.rows.rows)
-    _refuse_all_the_same(trials)
-    _check_memory_of_the_largest(trials, files)
-    outcomes: list[Outcome] = []
-    resumed_from = 0
+    refuse_all_the_same(trials)
+    _tell_passed_over(trials)
+    share = share_of(context.spec.training, context.environment, on_cluster=context.on_cluster)
+    mine = share.of(trials)
+    if mine:
+        _check_memory_of_the_largest(trials, files)
+    progress = SweepProgress(context.progress, trials, share)
+    for trial in mine:
+        inside = _inside(context, trial, progress)
+        progress.begin(trial)
+        outcome = _finished(inside, trial)
+        if outcome is not None:
+            logger.info("trial %d of %d is finished already: %s", trial.number, trial.count, trial.settings)
+            progress.goes_on_from(outcome.steps)
+        elif (published := _published(context)) is not None:
+            return published, progress.from_step
+        else:
+            _train_trial(inside, trial, files, progress)
+            _give_memory_back()
+        checkpoints.remove_all(context.store, inside.run_key)
+    progress.end()
+    return _publish_if_all_are_finished(context, trials), progress.from_step
+
+
+def _tell_passed_over(trials: Sequence[Trial]) -> None:
     for trial in trials:
         if trial.same_as is not None:
             logger.info(
@@ -112,57 +117,33 @@ def sweep(context: StageContext, ranks: Ranks) -> tuple[Manifest, int]:
                 trial.same_as,
                 trial.settings,
             )
-            continue
-        inside = _inside(context, trial)
-        outcome = _finished(inside, trial)
-        if outcome is None:
-            outcome, trial_resumed_from = _train_trial(inside, trial, files)
-            resumed_from += trial_resumed_from
-            _give_memory_back()
-        else:
-            logger.info("trial %d of %d is finished already: %s", trial.number, trial.count, trial.settings)
-            resumed_from += outcome.steps
-        checkpoints.remove_all(context.store, inside.run_key)
-        outcomes.append(outcome)
-    return _publish_best(context, trials, outcomes), resumed_from
 
 
-def plan_trials(training: TrainingSpec, rows: Sequence[EncodedExample]) -> list[Trial]:
-    """The trials with their places in the progress of the whole.
+def _published(context: StageContext) -> Manifest | None:
+    """The run's adapter. Trials are deleted after it is there: one that is missing may have been."""
+    return read_manifest(context.store, adapter_folder(context.run_key))
 
-    Of the epochs a training sees nothing but the number of steps that they come to, with `maxSteps` and rounding.
+
+def _publish_if_all_are_finished(context: StageContext, trials: Sequence[Trial]) -> Manifest | None:
+    """The run's adapter, None while another pod trains.
+
+    Every pod has written what came of its trials before it reads those of the others, so the last one sees all. Two
+    that do publish the same bytes; to the slower one the trials may be gone by then.
     """
-    trainings = trials_of(training)
-    steps = [TrainingPlan.of(rows, one).total_steps for one in trainings]
-    effects = [
-        one.model_copy(update={"epochs": 1.0, "max_steps": count})
-        for one, count in zip(trainings, steps, strict=True)
-    ]
-    firsts = [effects.index(effect) for effect in effects]
-    new_steps = [
-        count if first == number else 0
-        for number, (first, count) in enumerate(zip(firsts, steps, strict=True))
-    ]
-    return [
-        Trial(
-            number + 1,
-            len(trainings),
-            one,
-            settings_in_words(training, one),
-            sum(new_steps[:number]),
-            sum(new_steps),
-            same_as=None if firsts[number] == number else firsts[number] + 1,
-        )
-        for number, one in enumerate(trainings)
-    ]
-
-
-def _refuse_all_the_same(trials: Sequence[Trial]) -> None:
-    if all(trial.same_as is not None for trial in trials[1:]):
-        raise InvalidRun(
-            f"spec.training.sweep.epochs: all {len(trials)} trials are the same training of "
-            f"{trials[0].steps_in_all} steps; raise or leave out spec.training.maxSteps, or choose values further apart"
-        )
+    outcomes: list[Outcome] = []
+    for trial in trained(trials):
+        outcome = _finished(replace(context, run_key=trial_key(context.run_key, trial.number)), trial)
+        if outcome is None:
+            logger.info("trial %d of %d is not finished: %s", trial.number, trial.count, trial.settings)
+            return _published(context)
+        outcomes.append(outcome)
+    best = best_of(outcomes)
+    try:
+        return _publish(context, trials, outcomes, best)
+    except StoreRejected:
+        if (published := _published(context)) is None:
+            raise
+        return published
 
 
 def best_of(outcomes: Sequence[Outcome]) -> Outcome:
@@ -186,44 +167,14 @@ def remove_all(store: Store, run_key: str) -> None:
     delete_files(store, store.list(trials_prefix(run_key)))
 
 
-def _inside(context: StageContext, trial: Trial) -> StageContext:
-    """The surroundings of a trial: a training with its own run key, that says how far the whole is."""
+def _inside(context: StageContext, trial: Trial, progress: SweepProgress) -> StageContext:
+    """The surroundings of a trial: a training with its own run key."""
     return replace(
         context,
         spec=context.spec.model_copy(update={"training": trial.training}),
         run_key=trial_key(context.run_key, trial.number),
-        progress=_TrialProgress(context.progress, trial),
+        progress=progress,
     )
-
-
-class _TrialProgress:
-    """Steps of all trials together."""
-
-    def __init__(self, whole: Progress, trial: Trial) -> None:
-        self._whole, self._trial = whole, trial
-
-    def __call__(
-        self,
-        step: int = 0,
-        total_steps: int = 0,
-        *,
-        message: str = "",
-        loss: float | None = None,
-        tokens_per_second: float | None = None,
-        evaluation_loss: float | None = None,
-        memory_bytes: int | None = None,
-    ) -> None:
-        trial = self._trial
-        doing = trial.settings if loss is not None else message
-        self._whole(
-            trial.steps_before + step,
-            trial.steps_in_all,
-            message=f"trial {trial.number} of {trial.count}: {doing}",
-            loss=loss,
-            tokens_per_second=tokens_per_second,
-            evaluation_loss=evaluation_loss,
-            memory_bytes=memory_bytes,
-        )
 
 
 def _check_memory_of_the_largest(trials: Sequence[Trial], files: TrainingFiles) -> None:
@@ -242,10 +193,10 @@ def _finished(inside: StageContext, trial: Trial) -> Outcome | None:
     return Outcome(trial, dict(manifest.facts))
 
 
-def _train_trial(inside: StageContext, trial: Trial, files: TrainingFiles) -> tuple[Outcome, int]:
-    """Train and keep what comes of it; the outcome, and the step that it went on from."""
+def _train_trial(inside: StageContext, trial: Trial, files: TrainingFiles, progress: SweepProgress) -> None:
+    """Train and keep what comes of it."""
     loop = prepare_loop(inside, files, ALONE)
-    resumed_from = checkpoints.resume(loop, inside.store, inside.run_key, inside.work_folder)
+    progress.goes_on_from(checkpoints.resume(loop, inside.store, inside.run_key, inside.work_folder))
     schedule = evaluation_loss.schedule_to_compare(
         loop.plan.total_steps, loop.training.effective_batch_size, loop.training.evaluate_every_steps
     )
@@ -264,17 +215,16 @@ def _train_trial(inside: StageContext, trial: Trial, files: TrainingFiles) -> tu
         diverged = "the evaluation loss at the end is no number; lower the learning rate"
     if diverged is not None:
         logger.warning("trial %d of %d is passed over: %s", trial.number, trial.count, diverged)
-    return _keep(inside, trial, loop, files, measured, diverged), resumed_from
+    _keep(inside, loop, files, measured, diverged)
 
 
 def _keep(
     inside: StageContext,
-    trial: Trial,
     loop: TrainingLoop,
     files: TrainingFiles,
     measured: float | None,
     diverged: str | None,
-) -> Outcome:
+) -> None:
     facts: dict[str, Fact] = {
         "steps": loop.state.step,
         "tokens": loop.state.tokens,
@@ -293,7 +243,6 @@ def _keep(
         folder.mkdir(parents=True)
     publish_folder(inside.store, adapter_folder(inside.run_key), folder, ArtifactKind.ADAPTER, facts)
     shutil.rmtree(folder)
-    return Outcome(trial, facts)
 
 
 def _give_memory_back() -> None:
@@ -306,8 +255,9 @@ def _give_memory_back() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def _publish_best(context: StageContext, trials: Sequence[Trial], outcomes: Sequence[Outcome]) -> Manifest:
-    best = best_of(outcomes)
+def _publish(
+    context: StageContext, trials: Sequence[Trial], outcomes: Sequence[Outcome], best: Outcome
+) -> Manifest:
     trial = best.trial
     folder = context.work_folder / "adapter"
     shutil.rmtree(folder, ignore_errors=True)

@@ -45,6 +45,9 @@ def train(context: StageContext) -> StageReport:
         if context.spec.training.sweep is None:
             return _train_adapter(context, ranks)
         manifest, resumed_from = sweep.sweep(context, ranks)
+    if manifest is None:
+        words = "the trials of this pod are finished, and others not yet: the pod that ends last publishes the best"
+        return StageReport(stage=Stage.TRAIN, message=words)
     _remove_what_led_to_it(context)
     return _report(manifest, resumed_from)
 
