@@ -204,7 +204,7 @@ async def test_of_pods_that_share_a_sweep_every_log_is_read_and_their_steps_are_
     api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": pods})
 
     sweep = {"sweep": {"rank": [8, 16], "parallelism": 2}}
-    observed = await cluster.observe(a_run(a_status(attempts=[attempt]), training=sweep))
+    observed = await observed_by(cluster, a_run(a_status(attempts=[attempt]), training=sweep))
 
     words, line_of_all = observed.jobs[0].log_tail or ("", "")
     assert words == "word 0"
