@@ -100,6 +100,7 @@ class Reconciler(Generic[Children]):
         look = self.memory.begin(key)
         body = await self._cluster.read_run(key)
         if body is None:
+            self.memory.forget(key)
             return None
         try:
             run = reading.run(body)
