@@ -206,3 +206,20 @@ def test_of_a_sweep_the_largest_rank_is_estimated_and_named(config: Path, capsys
 
     assert swept == plain
     assert swept["loraRank"] == 64
+
+
+def test_of_a_sweep_side_by_side_it_says_how_many_gpus_are_taken(
+    config: Path, capsys: pytest.CaptureFixture[str]
+):
+    sweep = [
+        "--config",
+        config,
+        "--set",
+        "training.sweep.rank=[8, 64]",
+        "--set",
+        "training.sweep.parallelism=4",
+    ]
+
+    assert printed_json(capsys, *sweep)["podsSideBySide"] == 2
+    assert estimate(*sweep) == ExitCode.OK
+    assert "2 trials by 2 pods side by side: each takes a GPU of this memory" in capsys.readouterr().out

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -199,3 +202,18 @@ def test_a_download_that_breaks_off_again_and_again_is_unavailable(
 
     with pytest.raises(StoreUnavailable, match="s3://models/m"):
         store.download("m", tmp_path / "m")
+
+
+def test_a_folder_is_not_kept_full_of_what_killed_processes_left(tmp_path: Path):
+    """What a process that lives is writing stays: here this test's own parent."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    folder = tmp_path / "store"
+    folder.mkdir()
+    (folder / f"model.gguf.{ended.pid}.partial").write_bytes(b"half")
+    (folder / f"model.gguf.{os.getppid()}.partial").write_bytes(b"half")
+
+    LocalFolder(folder).write("model.gguf", b"whole")
+
+    assert {path.name for path in folder.iterdir()} == {"model.gguf", f"model.gguf.{os.getppid()}.partial"}
+    assert LocalFolder(folder).list("") == ["model.gguf"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Iterable
@@ -93,5 +94,22 @@ class LocalFolder:
 
 
 def _partial(path: Path) -> Path:
-    """Where a file is written before it takes its place: two processes that write the same one do not meet there."""
+    """Where a file is written before it takes its place: two processes that write the same one do not meet there.
+
+    What a process left there that was killed goes.
+    """
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+        number = left.name.removeprefix(f"{path.name}.").removesuffix(".partial")
+        if number.isdigit() and not _lives(int(number)):
+            left.unlink(missing_ok=True)
     return path.with_name(f"{path.name}.{os.getpid()}.partial")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
