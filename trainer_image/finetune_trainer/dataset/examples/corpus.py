@@ -6,7 +6,7 @@ import copy
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,12 @@ class Corpus:
     def fact_in(self, passage: Passage) -> Fact | None:
         """The fact of a passage, if it has one."""
         return self._fact_of.get(passage)
+
+    def facts_beyond(self, question: str, shown: int) -> Iterator[Fact]:
+        """The facts of the passages that come after the first ones for a question, read one at a time."""
+        for place in self._places_for(question)[shown:]:
+            if (fact := self.fact_in(self.passages[place])) is not None:
+                yield fact
 
     def shows(self, fact: Fact) -> bool:
         """Whether the answer is among the words of its section that a prompt has room for."""

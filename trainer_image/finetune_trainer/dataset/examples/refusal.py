@@ -55,12 +55,11 @@ def _about_other_documents(corpus: Corpus) -> Iterator[Draft]:
     for fact in corpus.facts:
         ways, place = corpus.ways_to_ask(fact), corpus.places.of(fact.passage.url)
         for round_number, shown_for in in_rounds(ways, "grounded", place, fact.passage.heading):
-            found = corpus.search(shown_for.question, MAX_PASSAGES + 8)
-            passages = corpus.places.in_one_order(found[:MAX_PASSAGES])
+            passages = corpus.places.in_one_order(corpus.search(shown_for.question, MAX_PASSAGES))
             if fact.passage not in passages:
                 continue
-            near = (corpus.fact_in(passage) for passage in found[MAX_PASSAGES:])
-            asked = next((other for other in near if other and _is_untold(other, passages)), None)
+            near = corpus.facts_beyond(shown_for.question, MAX_PASSAGES)
+            asked = next((other for other in near if _is_untold(other, passages)), None)
             if asked is None:
                 continue
             way = beside_way(
