@@ -104,6 +104,7 @@ def test_the_compiled_weight_has_the_bits_of_bitsandbytes(
         assert torch.equal(columns.t(), expected)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_the_unpacked_weight_is_not_kept_for_the_way_back():
     """By the partitioner that decides it on a GPU too."""
     set_up_compiler()

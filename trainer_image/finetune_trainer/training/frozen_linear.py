@@ -25,12 +25,16 @@ from torch import Tensor
 class FrozenLoraLinear(PeftLinear4bit):
     """peft's layer with another forward pass; parameters, names and saved files are peft's."""
 
+    followers: tuple[FrozenLoraLinear, ...] = ()
+    """The layers called right after this one with the same input."""
+    _handed: tuple[Tensor, Tensor] | None = None
+    """The input that the layer in front was called with, and this layer's narrow product with it."""
+
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.followers: tuple[FrozenLoraLinear, ...] = ()
-        """The layers called right after this one with the same input."""
-        self._handed: tuple[Tensor, Tensor] | None = None
-        """The input that the layer in front was called with, and this layer's narrow product with it."""
+        self._handed = (
+            None  # of its own from the start, or its first call would be compiled apart from the later ones
+        )
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Base and adapter.
