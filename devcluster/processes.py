@@ -23,6 +23,8 @@ OWNER_VARIABLE = "DEVCLUSTER_STATE"
 """Every program we start carries its instance's state folder in this variable, so that none can be lost."""
 
 _POLL_SECONDS = 0.05
+_KILLED_SECONDS = 10.0
+"""That long the kernel may take to end what it was told to kill."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Processes:
             _signal_group(record.pid, signal.SIGTERM)
             if not _group_ends(record.pid, timeout_seconds):
                 _signal_group(record.pid, signal.SIGKILL)
-                _group_ends(record.pid, timeout_seconds)
+                _group_ends(record.pid, _KILLED_SECONDS)
         self._record(name).unlink(missing_ok=True)
 
     def wait_until(
