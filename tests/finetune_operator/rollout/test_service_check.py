@@ -28,7 +28,7 @@ RIGHT = tuple(ReaderAnswer(one, f"It is {one.must_contain[0]}.") for one in QUES
 WRONG = tuple(ReaderAnswer(one, "It is <unused>.") for one in QUESTIONS)
 FULL = tuple(ReaderAnswer(one, problem="status 429", tells=False) for one in QUESTIONS)
 LOST = tuple(ReaderAnswer(one, problem="status 502") for one in QUESTIONS)
-SPEC = ServiceCheckSpec()
+SPEC = ServiceCheckSpec(min_right=0.5)
 SERVED = Tally(answered=10, named=((MODEL, 10),))
 
 
@@ -143,6 +143,14 @@ def test_enough_golden_questions_must_be_answered_right_by_those_that_tell_somet
     if isinstance(found, Failed):
         assert found.reason is Reason.WRONG_ANSWERS
         assert "minRight: 0.5" in found.message
+
+
+def test_left_to_itself_one_right_answer_of_three_tells_a_model_that_serves():
+    """The site finds its own sources, and not always those of the evaluation."""
+    default = ServiceCheckSpec()
+
+    assert isinstance(through(seen(answers=(RIGHT[0], *WRONG[1:])), spec=default), Complete)
+    assert isinstance(through(seen(answers=WRONG), spec=default), Failed)
 
 
 def test_the_first_wrong_answer_is_shown_with_what_it_had_to_say():
