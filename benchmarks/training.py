@@ -102,8 +102,8 @@ def _peak_gib() -> float:
 
 def _in_own_process(contestant: str, folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """A contestant's figures, or why there are none."""
-    command = [sys.executable, __file__, "--model", arguments.model, "--folder", str(folder)]
-    command += ["--contestant", contestant, "--steps", str(arguments.steps)]
+    command = [*_command(arguments.model, folder), "--contestant", contestant]
+    command += ["--steps", str(arguments.steps)]
     command += ["--warm-up", str(arguments.warm_up), "--rows", arguments.rows]
     command += ["--checkpointing"] if arguments.checkpointing else []
     row_tokens = arguments.row_tokens
@@ -117,6 +117,10 @@ def _in_own_process(contestant: str, folder: Path, arguments: argparse.Namespace
         if "OutOfMemoryError" not in done.stderr or row_tokens <= 2048:
             return {"failed": _last_error(done.stderr)}
         row_tokens //= 2
+
+
+def _command(model: str, folder: Path) -> list[str]:
+    return [sys.executable, __file__, "--model", model, "--folder", str(folder)]
 
 
 def _last_error(text: str) -> str:
@@ -194,16 +198,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch)
         if not (folder / "config.json").exists():
-            command = [
-                sys.executable,
-                __file__,
-                "--model",
-                arguments.model,
-                "--folder",
-                str(folder),
-                "--make",
-            ]
-            subprocess.run(command, check=True)  # it would keep its memory on the GPU here
+            making = [*_command(arguments.model, folder), "--make"]
+            subprocess.run(making, check=True)  # it would keep its memory on the GPU here
         print(json.dumps(run_all(folder, arguments)))
 
 

@@ -68,7 +68,6 @@ def time_peer(peer: str, folder: Path, arguments: argparse.Namespace) -> dict[st
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    steps = arguments.steps + arguments.warm_up
     rows = rows_of(arguments.rows, int(SHAPES[arguments.model]["vocab_size"]))
     data = Dataset.from_dict({"input_ids": [list(row.token_ids) for row in rows]})
     marks: list[tuple[float, int]] = []
@@ -84,7 +83,7 @@ def time_peer(peer: str, folder: Path, arguments: argparse.Namespace) -> dict[st
             model=model,
             args=SFTConfig(
                 output_dir=scratch,
-                max_steps=steps,
+                max_steps=arguments.steps + arguments.warm_up,
                 packing=True,
                 packing_strategy="bfd",
                 max_length=SEQUENCE,

@@ -132,14 +132,11 @@ class Cluster:
 
     async def list_runs(self, namespace: str) -> list[Json]:
         """All runs of a namespace, or of every one for `*`, as JSON."""
-        if namespace == ALL_NAMESPACES:
-            return await self._server.list(f"/apis/{GROUP}/{VERSION}/{PLURAL}")
         return await self._server.list(_runs(namespace))
 
     def run_pages(self, namespace: str) -> AsyncIterator[list[Json]]:
         """The same page by page, for whoever needs not hold them all."""
-        everywhere = namespace == ALL_NAMESPACES
-        return self._server.pages(f"/apis/{GROUP}/{VERSION}/{PLURAL}" if everywhere else _runs(namespace))
+        return self._server.pages(_runs(namespace))
 
     def job_pages(self, namespace: str, *, ended: bool = False) -> AsyncIterator[list[Json]]:
         """Jobs of all runs.
@@ -158,9 +155,7 @@ class Cluster:
 
     async def may_list_runs(self, namespace: str) -> None:
         """Raises what is in the way of listing the runs of a namespace, or of every one."""
-        async for _ in self._server.pages(
-            f"/apis/{GROUP}/{VERSION}/{PLURAL}" if namespace == ALL_NAMESPACES else _runs(namespace)
-        ):
+        async for _ in self.run_pages(namespace):
             return
 
     async def read_run(self, key: RunKey) -> Json | None:
@@ -597,7 +592,7 @@ def with_message(container: ContainerFacts, words: str) -> ContainerFacts:
 
 
 def _runs(namespace: str) -> str:
-    return f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}"
+    return f"/apis/{GROUP}/{VERSION}{_within(namespace)}/{PLURAL}"
 
 
 def _within(namespace: str) -> str:

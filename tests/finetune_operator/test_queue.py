@@ -192,14 +192,22 @@ async def test_a_key_is_expected_while_it_waits_is_worked_on_or_has_its_time():
     assert steps == [False, True]
 
 
-async def test_looks_in_no_hurry_give_way_and_hold_half_of_the_workers_at_most():
-    gate, begun = asyncio.Event(), []
+def idle_until(gate: asyncio.Event) -> tuple[Work, list[str]]:
+    """Work that lasts, for keys whose names say so, until the gate opens; and the names in the order of beginning."""
+    begun: list[str] = []
 
     async def work(key: RunKey) -> float | None:
         begun.append(key.name)
         if key.name.startswith("idle"):
             await gate.wait()
         return None
+
+    return work, begun
+
+
+async def test_looks_in_no_hurry_give_way_and_hold_half_of_the_workers_at_most():
+    gate = asyncio.Event()
+    work, begun = idle_until(gate)
 
     async with running(work, concurrency=4) as queue:
         for number in range(4):
@@ -220,13 +228,8 @@ async def test_looks_in_no_hurry_give_way_and_hold_half_of_the_workers_at_most()
 
 
 async def test_an_event_lifts_a_look_that_was_in_no_hurry_and_it_happens_once():
-    gate, begun = asyncio.Event(), []
-
-    async def work(key: RunKey) -> float | None:
-        begun.append(key.name)
-        if key.name.startswith("idle"):
-            await gate.wait()
-        return None
+    gate = asyncio.Event()
+    work, begun = idle_until(gate)
 
     async with running(work, concurrency=2) as queue:
         queue.add_after(RunKey("demo", "idle"), Unhurried(0.001))

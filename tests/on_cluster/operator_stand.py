@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 import yaml
 
 from devcluster import images, lifecycle, namespaces
@@ -312,6 +313,13 @@ class Stand:
         s3.close()
         return manifest.sha256()
 
+    def target_with(self, name: str, **server_env: str) -> Json:
+        """A target whose server is told to do something."""
+        deployment = self.deployment(name)
+        (server,) = deployment["spec"]["template"]["spec"]["containers"]
+        server["env"] = [{"name": key, "value": value} for key, value in server_env.items()]
+        return deployment
+
     def deployment(self, name: str, **fetch_env: str) -> Json:
         """A target with the real model-fetch and a server that only names its model."""
         restricted = {
@@ -396,3 +404,13 @@ def standing(cluster: Access, instance: Instance, folder: Path) -> Iterator[Stan
         yield stand
     finally:
         stand.tear_down()
+
+
+@contextlib.contextmanager
+def stand_at_work(cluster: Access, folders: pytest.TempPathFactory) -> Iterator[Stand]:
+    """With the stand-in of the trainer on the node, and the operator at work."""
+    instance = Instance(cluster.kubeconfig.parent.name)
+    load_trainer(instance, folders.mktemp("trainer"))
+    with standing(cluster, instance, folders.mktemp("operator")) as stand:
+        stand.start_operator()
+        yield stand

@@ -9,18 +9,14 @@ from pathlib import Path
 import pytest
 
 from devcluster.access import Access
-from devcluster.paths import Instance
-from tests.on_cluster.operator_stand import OPERATOR, Stand, load_trainer, rollout_to, standing
+from tests.on_cluster.operator_stand import OPERATOR, Stand, rollout_to, stand_at_work
 
 pytestmark = pytest.mark.on_cluster
 
 
 @pytest.fixture(scope="module")
 def stand(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    instance = Instance(cluster.kubeconfig.parent.name)
-    load_trainer(instance, tmp_path_factory.mktemp("trainer"))
-    with standing(cluster, instance, tmp_path_factory.mktemp("operator")) as stand:
-        stand.start_operator()
+    with stand_at_work(cluster, tmp_path_factory) as stand:
         yield stand
 
 

@@ -9,18 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from devcluster.access import Access
-from devcluster.paths import Instance
-from tests.on_cluster.operator_stand import Json, Stand, load_trainer, rollout_to, standing
+from tests.on_cluster.operator_stand import Stand, rollout_to, stand_at_work
 
 pytestmark = pytest.mark.on_cluster
 
 
 @pytest.fixture(scope="module")
 def stand(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    instance = Instance(cluster.kubeconfig.parent.name)
-    load_trainer(instance, tmp_path_factory.mktemp("trainer"))
-    with standing(cluster, instance, tmp_path_factory.mktemp("operator")) as stand:
-        stand.start_operator()
+    with stand_at_work(cluster, tmp_path_factory) as stand:
         begin_a_row(stand)
         yield stand
 
@@ -37,21 +33,14 @@ def begin_a_row(stand: Stand) -> None:
     stand.apply(stand.run("row", manifest=model, rollout=rollout))
 
 
-def target_with(stand: Stand, name: str, **environment: str) -> Json:
-    deployment = stand.deployment(name)
-    (server,) = deployment["spec"]["template"]["spec"]["containers"]
-    server["env"] = [{"name": key, "value": value} for key, value in environment.items()]
-    return deployment
-
-
 def test_a_model_that_readers_are_not_served_well_with_is_put_back_and_stays_away_until_a_person_lifts_that(
     stand: Stand,
 ) -> None:
     """Two targets: one whose model talks nonsense to readers, one whose model loses requests while it is watched."""
     nonsense, shaky = stand.put_model(b"a model of nonsense"), stand.put_model(b"a model that loses requests")
     stand.apply(
-        target_with(stand, "mill", NONSENSE_WITH=f"sha256:{nonsense}"),
-        target_with(stand, "store", STUMBLES_WITH=f"sha256:{shaky}"),
+        stand.target_with("mill", NONSENSE_WITH=f"sha256:{nonsense}"),
+        stand.target_with("store", STUMBLES_WITH=f"sha256:{shaky}"),
         stand.service("mill"),
         stand.service("store"),
     )

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from devcluster.access import Access
-from devcluster.paths import Instance
-from tests.on_cluster.operator_stand import Json, Stand, load_trainer, rollout_to, standing
+from tests.on_cluster.operator_stand import Stand, rollout_to, stand_at_work
 
 pytestmark = pytest.mark.on_cluster
 
@@ -21,18 +20,8 @@ WORSE = 76
 
 @pytest.fixture(scope="module")
 def stand(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    instance = Instance(cluster.kubeconfig.parent.name)
-    load_trainer(instance, tmp_path_factory.mktemp("trainer"))
-    with standing(cluster, instance, tmp_path_factory.mktemp("operator")) as stand:
-        stand.start_operator()
+    with stand_at_work(cluster, tmp_path_factory) as stand:
         yield stand
-
-
-def target_with(stand: Stand, name: str, **environment: str) -> Json:
-    deployment = stand.deployment(name)
-    (server,) = deployment["spec"]["template"]["spec"]["containers"]
-    server["env"] = [{"name": key, "value": value} for key, value in environment.items()]
-    return deployment
 
 
 def test_a_model_that_is_clearly_worse_than_the_live_one_does_not_take_its_place(stand: Stand) -> None:
@@ -60,7 +49,7 @@ def test_a_model_whose_pods_never_become_ready_is_taken_back_at_the_deployments_
     stand: Stand,
 ) -> None:
     model = stand.put_model(b"a model that never answers")
-    target = target_with(stand, "patient", SILENT_WITH=f"sha256:{model}")
+    target = stand.target_with("patient", SILENT_WITH=f"sha256:{model}")
     target["spec"]["progressDeadlineSeconds"] = 20
     stand.apply(target)
     stand.kubectl("rollout", "status", "deployment/patient", "--timeout=60s")
@@ -77,7 +66,7 @@ def test_a_model_that_somebody_else_has_claimed_cannot_be_put_back_and_the_comma
     stand: Stand,
 ) -> None:
     good, broken = stand.put_model(b"the model before"), stand.put_model(b"a model that is claimed")
-    target = target_with(stand, "claimed", CRASHES_WITH=f"sha256:{broken}", CRASHES_AFTER="20")
+    target = stand.target_with("claimed", CRASHES_WITH=f"sha256:{broken}", CRASHES_AFTER="20")
     stand.apply(target)
     stand.apply(stand.run("before", manifest=good, rollout=rollout_to("claimed")))
     stand.phase("before", "Succeeded", 150)

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from devcluster.access import Access
-from devcluster.paths import Instance
 from finetune_contract.artifacts import ChatMessage, GoldenQuestion
-from tests.on_cluster.operator_stand import Json, Stand, load_trainer, rollout_to, standing
+from tests.on_cluster.operator_stand import Json, Stand, rollout_to, stand_at_work
 
 pytestmark = pytest.mark.on_cluster
 
@@ -27,18 +26,8 @@ GOLDEN = (
 
 @pytest.fixture(scope="module")
 def stand(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    instance = Instance(cluster.kubeconfig.parent.name)
-    load_trainer(instance, tmp_path_factory.mktemp("trainer"))
-    with standing(cluster, instance, tmp_path_factory.mktemp("operator")) as stand:
-        stand.start_operator()
+    with stand_at_work(cluster, tmp_path_factory) as stand:
         yield stand
-
-
-def target_that_says(stand: Stand, name: str, words: str) -> Json:
-    deployment = stand.deployment(name)
-    (server,) = deployment["spec"]["template"]["spec"]["containers"]
-    server["env"] = [{"name": "SAYS", "value": words}]
-    return deployment
 
 
 def smoke_jobs(stand: Stand, run: str) -> list[Json]:
@@ -54,7 +43,7 @@ def smoke_jobs(stand: Stand, run: str) -> list[Json]:
 
 def test_a_model_that_answers_as_in_its_evaluation_goes_live(stand: Stand) -> None:
     model = stand.put_model(b"a model that turns", golden=GOLDEN)
-    stand.apply(target_that_says(stand, "mill", "It turns [1]."))
+    stand.apply(stand.target_with("mill", SAYS="It turns [1]."))
     stand.apply(stand.run("turning", manifest=model, rollout=rollout_to("mill", questions=5)))
 
     status = stand.phase("turning", "Succeeded", 150)
@@ -68,7 +57,7 @@ def test_a_model_that_answers_as_in_its_evaluation_goes_live(stand: Stand) -> No
 def test_a_model_that_talks_nonsense_or_is_spoilt_never_meets_a_reader_and_is_named(stand: Stand) -> None:
     nonsense = stand.put_model(b"a model of nonsense", golden=GOLDEN)
     spoilt = stand.put_model(b"a model that is spoilt", spoil=True, golden=GOLDEN)
-    stand.apply(target_that_says(stand, "quiet", "<unused> <unused>"))
+    stand.apply(stand.target_with("quiet", SAYS="<unused> <unused>"))
     stand.kubectl("rollout", "status", "deployment/quiet", "--timeout=60s")
     before = stand.get("deployment", "quiet")["metadata"]["generation"]
 
@@ -91,7 +80,7 @@ def test_a_job_that_cannot_start_says_so_and_the_model_goes_live_once_it_is_no_m
     stand: Stand,
 ) -> None:
     model = stand.put_model(b"a model without a node", golden=GOLDEN)
-    stand.apply(target_that_says(stand, "crowded", "It turns."))
+    stand.apply(stand.target_with("crowded", SAYS="It turns."))
     stand.apply(
         stand.run("waiting", manifest=model, rollout=rollout_to("crowded", questions=5) | {"mode": "Manual"})
     )

@@ -10,7 +10,7 @@ once for all of them, and so is its gradient on the way back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -107,16 +107,11 @@ def share_inputs(model: torch.nn.Module, run: Callable[[], object]) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    follow(layers, rows)
-    return sum(len(layer.followers) for layer in layers)
-
-
-def follow(layers: Sequence[FrozenLoraLinear], rows: Sequence[Sequence[FrozenLoraLinear]] = ()) -> None:
-    """The first of each row leads the others of it; layers of no row are alone."""
     for layer in layers:
         layer.followers = ()
     for leader, *others in rows:
         leader.followers = tuple(others)
+    return sum(len(layer.followers) for layer in layers)
 
 
 LAYERS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {PackedLinear: FrozenLoraLinear}
