@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from finetune_operator.packed_json import pack_json, told_metadata, unpack_json
 
 Json = Mapping[str, Any]
 JOB_NAME_LABEL = "batch.kubernetes.io/job-name"
@@ -25,7 +25,7 @@ class Children:
 
     def jobs_and_pods(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Everything that decisions are made from; templates are left out."""
-        jobs, pods = json.loads(zlib.decompress(self.packed))
+        jobs, pods = unpack_json(self.packed)
         return jobs, pods
 
 
@@ -35,19 +35,17 @@ def children_of(jobs: Iterable[Json], pods: Iterable[Json]) -> Children:
     ended = {version_of(job) for job in bodies[0] if job_ended(job)}
     ended |= {version_of(pod) for pod in bodies[1] if pod_ended(pod)}
     versions = frozenset(version_of(body) for kind in bodies for body in kind)
-    return Children(zlib.compress(json.dumps(bodies).encode(), 1), versions, versions - ended)
+    return Children(pack_json(bodies), versions, versions - ended)
 
 
 def pack(body: Json) -> bytes:
     """One child by itself, while those of all runs are gathered from a list."""
-    return zlib.compress(json.dumps(_without_template(body)).encode(), 1)
+    return pack_json(_without_template(body))
 
 
 def children_of_packed(jobs: Iterable[bytes], pods: Iterable[bytes]) -> Children:
     """The children of a run that were packed one by one."""
-    return children_of(
-        (json.loads(zlib.decompress(job)) for job in jobs), (json.loads(zlib.decompress(pod)) for pod in pods)
-    )
+    return children_of(map(unpack_json, jobs), map(unpack_json, pods))
 
 
 def version_of(body: Json) -> str:
@@ -90,7 +88,7 @@ def name_of_job(pod: Json) -> str:
 def _without_template(body: Json) -> dict[str, Any]:
     spec = body.get("spec") or {}
     return {
-        "metadata": {name: part for name, part in body["metadata"].items() if name != "managedFields"},
+        "metadata": told_metadata(body),
         "spec": {name: spec[name] for name in ("suspend", "nodeName") if name in spec},
         "status": body.get("status") or {},
     }

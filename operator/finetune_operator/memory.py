@@ -6,14 +6,13 @@ act looks anew first. Kept small, for there are thousands. Must not know what is
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from finetune_operator.children import version_of
 from finetune_operator.observed import RunKey
+from finetune_operator.packed_json import pack_json, told_metadata, unpack_json
 
 Json = Mapping[str, Any]
 Children = TypeVar("Children")
@@ -59,9 +58,7 @@ class Memory(Generic[Children]):
     def keep(self, key: RunKey, look: object, run: Json, children: Children, *, listed: bool = False) -> None:
         """The look is over; it is remembered unless something happened in the meantime."""
         if self._looking.pop(key, None) is look:
-            body = {name: part for name, part in run.items() if name != "metadata"}
-            body["metadata"] = {n: part for n, part in run["metadata"].items() if n != "managedFields"}
-            packed = zlib.compress(json.dumps(body).encode(), 1)
+            packed = pack_json({**run, "metadata": told_metadata(run)})
             self._kept[key] = _Kept(packed, version_of(run), children, listed)
 
     def recall(self, key: RunKey) -> Sight[Children] | None:
@@ -69,7 +66,7 @@ class Memory(Generic[Children]):
         kept = self._kept.get(key)
         if kept is None:
             return None
-        return Sight(json.loads(zlib.decompress(kept.run)), kept.children, kept.listed)
+        return Sight(unpack_json(kept.run), kept.children, kept.listed)
 
     def version(self, key: RunKey) -> str:
         """Of the run, as it was read last; empty when nothing is remembered."""
