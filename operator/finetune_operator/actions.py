@@ -33,7 +33,7 @@ class DeleteJob:
 
 def deletions(jobs: Iterable[JobFacts | SmokeJob]) -> tuple[DeleteJob, ...]:
     """What stops those Jobs that may run a pod and were not told to stop."""
-    return tuple(DeleteJob(job.name) for job in jobs if job.live and not job.deleting)
+    return tuple(DeleteJob(job.name) for job in jobs if job.must_be_stopped)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.run_status import FineTuneRunStatus, ModelPointer
 from finetune_contract.stage_protocol import ReaderQuestion, Stage
+from finetune_operator.api_group import SMOKE_TEST
 from finetune_operator.rollout.target_shape import ANY_SHAPE, TargetShape
 
 NO_MODEL = ModelPointer()
@@ -146,6 +147,11 @@ class JobState:
         """A pod of it may run, now or later. A Job can be called failed while its pods still shut down."""
         return not self.over or any(pod.may_run for pod in self.pods)
 
+    @property
+    def must_be_stopped(self) -> bool:
+        """Where nobody wants its work any more."""
+        return self.live and not self.deleting
+
 
 @dataclass(frozen=True)
 class JobFacts(JobState):
@@ -165,6 +171,17 @@ class SmokeJob(JobState):
     """A Job that tries a model beside its target."""
 
     name: str
+
+    @property
+    def ended(self) -> Termination | None:
+        """How the container that asks ended. After it the pod only stops its model server, and no other follows."""
+        asking = self.pods[-1].container(SMOKE_TEST) if self.pods else None
+        return asking.terminated if asking else None
+
+    @property
+    def must_be_stopped(self) -> bool:
+        """One that has told its result ends by itself, and is kept for whoever reads its log."""
+        return super().must_be_stopped and self.ended is None
 
 
 @dataclass(frozen=True)

@@ -149,17 +149,22 @@ def fence(cluster: Access) -> Iterator[Fence]:
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
+def reached_in_the_end(fence: Fence, wanted: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Who reaches what; policies and Services become effective a moment after the API server has them."""
+    deadline = time.monotonic() + EFFECTIVE_SECONDS
+    while (found := {pod: fence.reached_by(pod) for pod in REACHES}) != wanted:
+        if time.monotonic() > deadline:
+            break
+    return found
+
+
 def test_without_a_policy_everybody_reaches_everything(fence: Fence) -> None:
-    for pod in REACHES:
-        assert fence.reached_by(pod) == set(fence.places)
+    everything = {pod: set(fence.places) for pod in REACHES}
+
+    assert reached_in_the_end(fence, everything) == everything
 
 
 def test_everybody_reaches_what_it_needs_and_nobody_reaches_a_stage(fence: Fence) -> None:
     fence.apply(policies(fence.namespace, fence.places["store"][0]))
 
-    deadline = time.monotonic() + EFFECTIVE_SECONDS
-    while (found := {pod: fence.reached_by(pod) for pod in REACHES}) != REACHES:
-        if time.monotonic() > deadline:
-            break
-
-    assert found == REACHES
+    assert reached_in_the_end(fence, REACHES) == REACHES

@@ -143,9 +143,7 @@ def smoke_test(
 def outcome(target: DeploymentTarget, shape: TargetShape, job: SmokeJob, now: datetime) -> Outcome:
     """What a Job has told so far."""
     pod = job.pods[-1] if job.pods else None
-    asking = pod.container(SMOKE_TEST) if pod else None
-    ended = asking.terminated if asking else None
-    if ended is not None:
+    if (ended := job.ended) is not None:
         words = ended.message.strip()
         if ended.exit_code == SmokeExitCode.PASSED:
             return Passed(words or "passed")

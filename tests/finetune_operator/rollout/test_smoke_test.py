@@ -225,15 +225,31 @@ def test_a_model_that_fails_is_not_put_in_and_the_run_says_why(
     containers: list[ContainerFacts], reason: Reason, words: str
 ):
     run, action = begun()
+    job = a_smoke_job(action.name, *containers)
 
-    failed = decided(a_smoke_job(action.name, *containers), run)
+    failed = decided(job, run)
 
     assert failed.status.phase is Phase.NOT_PROMOTED
     assert condition(failed, "RolledOut").reason == reason
     assert words in condition(failed, "RolledOut").message
     assert "nothing was changed" in condition(failed, "RolledOut").message
-    assert failed.actions[0] == DeleteJob(action.name)
+    assert (DeleteJob(action.name) in failed.actions) == (job.ended is None)
     assert not [action for action in failed.actions if isinstance(action, PatchTarget)]
+
+
+@pytest.mark.parametrize(
+    ("containers", "stopped"),
+    [((asked(0, "5 of 5"),), False), ((ContainerFacts("smoke-test", running=True),), True), ((), True)],
+)
+def test_an_ended_run_keeps_the_job_that_told_its_result_and_stops_one_that_still_asks(
+    containers: tuple[ContainerFacts, ...], stopped: bool
+):
+    run, action = begun()
+    ended = replace(run, status=run.status.model_copy(update={"phase": Phase.SUCCEEDED}))
+
+    decision = decided(a_smoke_job(action.name, *containers), ended)
+
+    assert (DeleteJob(action.name) in decision.actions) == stopped
 
 
 @pytest.mark.parametrize(
