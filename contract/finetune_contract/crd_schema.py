@@ -30,6 +30,7 @@ from finetune_contract.run_spec import (
     VectorsSpec,
 )
 from finetune_contract.run_status import FineTuneRunStatus
+from finetune_contract.text_forms import FORM
 
 GROUP = "finetune-operator.io"
 VERSION = "v1alpha1"
@@ -272,6 +273,7 @@ def run_schema() -> Schema:
         },
     }
     _mark_lists(root, "")
+    _say_forms(root)
     for path, here in rules().items():
         at(root, path)["x-kubernetes-validations"] = [rule.to_schema() for rule in here]
     return root
@@ -392,6 +394,7 @@ _KEPT = (
     "format",
     "enum",
     "pattern",
+    FORM,
     "minLength",
     "maxLength",
     "minimum",
@@ -480,6 +483,17 @@ def _mark_lists(schema: Schema, path: str) -> None:
         _mark_lists(schema["items"], f"{path}[]")
     for name, part in schema.get("properties", {}).items():
         _mark_lists(part, f"{path}.{name}" if path else name)
+
+
+def _say_forms(schema: Schema) -> None:
+    """Where text must have a form, the API server says it in words beside the pattern that programs read."""
+    if FORM in schema:
+        rule = Rule(f"self.matches(r'{schema['pattern']}')", schema.pop(FORM))
+        schema["x-kubernetes-validations"] = [rule.to_schema()]
+    if "items" in schema:
+        _say_forms(schema["items"])
+    for part in schema.get("properties", {}).values():
+        _say_forms(part)
 
 
 def _aliases(model: type[ContractModel]) -> Iterable[str]:

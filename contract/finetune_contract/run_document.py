@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from finetune_contract.crd_schema import API_VERSION, KIND, MAX_NAME_LENGTH, Schema, structural_schema
 from finetune_contract.run_spec import FineTuneRunSpec
+from finetune_contract.text_forms import FORM
 
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
@@ -156,9 +157,11 @@ def _in_words(fault: ErrorDetails) -> str:
         case "string_pattern_mismatch":
             return f"{path}: {shown} does not fit; {_wanted(schema)}"
         case "string_too_long" | "string_too_short" | "too_long" | "too_short":
-            return f"{path}: has {_length(found)}; {_wanted(schema)}"
+            size = _size(schema) if FORM in schema else ""
+            return f"{path}: has {_length(found)}; {_wanted(schema)}{size}"
         case _:
-            return f"{path}: found {_kind_of(found)}{_brief(path, found)}; {_wanted(schema)}"
+            kind = "" if isinstance(found, bool) else f" {_kind_of(found)}"
+            return f"{path}: found{kind}{_brief(path, found)}; {_wanted(schema)}"
 
 
 def _place(location: Sequence[str | int]) -> tuple[str, Schema]:
@@ -196,16 +199,17 @@ def _wanted(schema: Schema) -> str:
             return f"write a list of {schema.get('minItems', 0)} to {schema['maxItems']} entries"
         case "boolean":
             return "choose true or false"
+        case "string" if FORM in schema:
+            return str(schema[FORM])
         case "string":
-            form = f" of the form {schema['pattern']}" if "pattern" in schema else ""
-            size = (
-                f" of {schema.get('minLength', 0)} to {schema['maxLength']} characters"
-                if "maxLength" in schema
-                else ""
-            )
-            return f"write text{size}{form}" + (f" ({said})" if said else "")
+            return f"write text{_size(schema)}" + (f" ({said})" if said else "")
         case _:
             return said or "see `kubectl explain finetunerun.spec`"
+
+
+def _size(schema: Schema) -> str:
+    least = schema.get("minLength", 0)
+    return f", of {least} to {schema['maxLength']} characters" if "maxLength" in schema else ""
 
 
 def _unknown(path: str, field: str, known: Sequence[str]) -> str:

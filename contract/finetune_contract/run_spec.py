@@ -16,16 +16,67 @@ from pydantic import Field, model_validator
 from finetune_contract.field_errors import field_error
 from finetune_contract.model import ContractModel
 from finetune_contract.stage_protocol import MOST_READER_QUESTIONS
+from finetune_contract.text_forms import text_form
 
-Name = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
+Name = Annotated[
+    str,
+    text_form(
+        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "write lower case letters, digits and '-', with a letter or digit at both ends",
+        shortest=1,
+        longest=63,
+    ),
+]
 """A DNS label."""
-ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")]
+ObjectName = Annotated[
+    str,
+    text_form(
+        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        "write a Kubernetes object's name: lower case letters, digits, '-' and '.'",
+        shortest=1,
+        longest=253,
+    ),
+]
 """A Kubernetes object name."""
-HttpUrl = Annotated[str, Field(min_length=8, max_length=2048, pattern=r"^https?://[^\s/]+.*$")]
+HttpUrl = Annotated[
+    str,
+    text_form(
+        r"^https?://[^\s/?#@]+([/?#].*)?$",
+        "write an address such as https://blog.example.com, with no user and password in it",
+        shortest=8,
+        longest=2048,
+    ),
+]
+"""An address that everybody may read: what signs in belongs into a Secret."""
 Quantity = Annotated[
-    str, Field(min_length=1, max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$")
+    str,
+    text_form(
+        r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$",
+        "write a quantity such as 4, 500m or 24Gi",
+        shortest=1,
+        longest=32,
+    ),
 ]
 """A Kubernetes quantity such as `4`, `500m` or `24Gi`."""
+ModelUri = Annotated[
+    str,
+    text_form(
+        r"^(hf://[\w.-]+/[\w.-]+(@[\w./-]+)?|s3://[a-z0-9.-]+/\S+|file://\S+)$",
+        "write hf://owner/name@revision, s3://bucket/folder/ or file:///folder",
+        longest=1024,
+    ),
+]
+"""Where a model lies."""
+CollectionName = Annotated[
+    str,
+    text_form(
+        r"^[A-Z][_0-9A-Za-z]*$",
+        "write a capital letter first, then letters, digits and '_', such as WordPressPost",
+        shortest=1,
+        longest=128,
+    ),
+]
+"""A collection of Weaviate."""
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
 Epochs = Annotated[float, Field(gt=0, le=100)]
 LearningRate = Annotated[float, Field(gt=0, le=0.1)]
@@ -46,20 +97,17 @@ class SecretKeyRef(ContractModel):
 
     name: ObjectName
     """Name of the Secret."""
-    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+    key: Annotated[
+        str,
+        text_form(r"^[-._a-zA-Z0-9]+$", "write letters, digits, '-', '_' and '.'", shortest=1, longest=253),
+    ]
     """Key inside the Secret."""
 
 
 class BaseModelSpec(ContractModel):
     """The model that is tuned."""
 
-    uri: Annotated[
-        str,
-        Field(
-            max_length=1024,
-            pattern=r"^(hf://[\w.-]+/[\w.-]+(@[\w./-]+)?|s3://[a-z0-9.-]+/\S+|file://\S+)$",
-        ),
-    ]
+    uri: ModelUri
     """`hf://owner/name@revision` (resolved to a commit), `s3://bucket/prefix/` for closed clusters, or
     `file:///folder` on a laptop."""
     token_secret_ref: SecretKeyRef | None = None
@@ -69,9 +117,24 @@ class BaseModelSpec(ContractModel):
 class S3StoreSpec(ContractModel):
     """An S3 bucket and a prefix in it."""
 
-    bucket: Annotated[str, Field(min_length=3, max_length=63, pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")]
+    bucket: Annotated[
+        str,
+        text_form(
+            r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$",
+            "write the bucket's name alone: lower case letters, digits, '-' and '.'",
+            shortest=3,
+            longest=63,
+        ),
+    ]
     """Bucket; it must exist."""
-    prefix: Annotated[str, Field(max_length=512, pattern=r"^([^/\s][^\s]*[^/\s]|[^/\s])?$")] = ""
+    prefix: Annotated[
+        str,
+        text_form(
+            r"^([^/\s][^\s]*[^/\s]|[^/\s])?$",
+            "write a folder such as models/blog, without spaces and with no slash at either end",
+            longest=512,
+        ),
+    ] = ""
     """Folder inside the bucket, without a slash at either end."""
     endpoint: HttpUrl | None = None
     """Address of an S3 server that is not AWS."""
@@ -96,7 +159,15 @@ class FrontProxySpec(ContractModel):
 
     credentials_secret_ref: SecretRef
     """Secret with the keys `username` and `password`; sent as Basic."""
-    header: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9-]+$")] = "Authorization"
+    header: Annotated[
+        str,
+        text_form(
+            r"^[A-Za-z0-9-]+$",
+            "write a header's name alone, such as Proxy-Authorization",
+            shortest=1,
+            longest=64,
+        ),
+    ] = "Authorization"
     """Header that carries them. A request has one Authorization: choose another header that the proxy reads, such as
     `Proxy-Authorization`, when WordPress is signed in to as well."""
 
@@ -215,7 +286,7 @@ class WeaviateSource(ContractModel):
     """REST address, such as `http://weaviate:8080`."""
     grpc_port: Annotated[int, Field(ge=1, le=65535)] = 50051
     """Port of the gRPC service on the same host."""
-    collection: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Z][_0-9A-Za-z]*$")]
+    collection: CollectionName
     """Collection to read."""
     api_key_secret_ref: SecretKeyRef | None = None
     """API key; leave out for anonymous access."""
@@ -252,18 +323,15 @@ class SourceSpec(ContractModel):
 class VectorsSpec(ContractModel):
     """Where the vectors `title`, `excerpt` and `content` come from. Exactly one kind is set."""
 
-    sentence_model: (
+    sentence_model: ModelUri | None = None
+    """Small sentence model that the dataset stage runs on the CPU (mean of the last layer)."""
+    module: (
         Annotated[
             str,
-            Field(
-                max_length=1024,
-                pattern=r"^(hf://[\w.-]+/[\w.-]+(@[\w./-]+)?|s3://[a-z0-9.-]+/\S+|file://\S+)$",
-            ),
+            text_form(r"^text2vec-[a-z0-9-]+$", "write a module such as text2vec-transformers", longest=64),
         ]
         | None
     ) = None
-    """Small sentence model that the dataset stage runs on the CPU (mean of the last layer)."""
-    module: Annotated[str, Field(max_length=64, pattern=r"^text2vec-[a-z0-9-]+$")] | None = None
     """Module of the server, such as `text2vec-transformers`; it must be enabled there."""
     module_settings: Annotated[dict[str, ShortText], Field(max_length=16)] = {}
     """Handed to the module, such as `model: text-embedding-3-small`; whole numbers and true or false as such."""
@@ -281,9 +349,7 @@ class WeaviateSpec(ContractModel):
     """REST address, such as `http://weaviate:8080`."""
     grpc_port: Annotated[int, Field(ge=1, le=65535)] = 50051
     """Port of the gRPC service on the same host."""
-    collection: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Z][_0-9A-Za-z]*$")] = (
-        "WordPressPost"
-    )
+    collection: CollectionName = "WordPressPost"
     """Collection with the nine post properties; made when missing, never changed to fit."""
     api_key_secret_ref: SecretKeyRef | None = None
     """API key; leave out for anonymous access."""
@@ -380,7 +446,12 @@ class DatasetSpec(ContractModel):
     """Needed by the kind `generated`, and by no other."""
     personal_data: PersonalDataPolicy = PersonalDataPolicy.FLAG
     """E-mail addresses, phone numbers and the like: `flag` counts them in the report, `redact` takes them out."""
-    review_file: Annotated[str, Field(max_length=512, pattern=r"^([^/\s]\S*)?$")] = ""
+    review_file: Annotated[
+        str,
+        text_form(
+            r"^([^/\s]\S*)?$", "write a path below the store's prefix, such as review.csv", longest=512
+        ),
+    ] = ""
     """CSV of a person's corrections in the store, under its prefix (on a laptop: a file); applied by row id."""
     prompt_format: PromptFormat = PromptFormat.CHAT
     """`chat` uses the model's own template; `question-answer` is for base models that have none."""
@@ -417,7 +488,7 @@ class ComputeDtype(StrEnum):
 class QuantizationSpec(ContractModel):
     """How the frozen base weights are held (QLoRA, arXiv:2305.14314)."""
 
-    type: Annotated[str, Field(pattern=r"^(nf4|fp4)$", max_length=8)] = "nf4"
+    type: Annotated[str, text_form(r"^(nf4|fp4)$", "choose nf4 or fp4", longest=8)] = "nf4"
     """4-bit data type."""
     double_quantization: bool = True
     """Quantise the quantisation constants too; saves 0.4 bits a weight."""
@@ -649,12 +720,20 @@ class Toleration(ContractModel):
 
     key: Annotated[str, Field(max_length=316)] | None = None
     """Taint key; left out with `operator: Exists` tolerates everything."""
-    operator: Annotated[str, Field(pattern=r"^(Exists|Equal)$", max_length=8)] = "Equal"
+    operator: Annotated[str, text_form(r"^(Exists|Equal)$", "choose Exists or Equal", longest=8)] = "Equal"
     """Exists or Equal."""
     value: Annotated[str, Field(max_length=63)] | None = None
     """Taint value."""
     effect: (
-        Annotated[str, Field(pattern=r"^(NoSchedule|PreferNoSchedule|NoExecute)$", max_length=32)] | None
+        Annotated[
+            str,
+            text_form(
+                r"^(NoSchedule|PreferNoSchedule|NoExecute)$",
+                "choose NoSchedule, PreferNoSchedule or NoExecute",
+                longest=32,
+            ),
+        ]
+        | None
     ) = None
     """Effect to match; left out matches all."""
 
@@ -792,7 +871,9 @@ class ServiceCheckSpec(ContractModel):
     name: ObjectName | None = None
     """Service of the target; left out, the one that selects its pods is found. Those of target.deployment.others are
     always found."""
-    chat_path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=200)] = "/api/chat"
+    chat_path: Annotated[
+        str, text_form(r"^/[A-Za-z0-9._~/-]*$", "write a path such as /api/chat", longest=200)
+    ] = "/api/chat"
     """Where the site takes questions, as finetune_chat does."""
     questions: Annotated[int, Field(ge=0, le=MOST_READER_QUESTIONS)] = 3
     """So many questions that the model answered right in the evaluation are asked through the Service; 0: none."""
