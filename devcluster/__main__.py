@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from devcluster.paths import Instance
 
 PARTS = ("node", "wordpress", "weaviate", "s3", "images", "base-model")
+OPTIONAL_PARTS = ("kueue",)
 
 _DESCRIPTION = """\
 A real single-node Kubernetes with WordPress, Weaviate and S3 on this machine, without Docker.
@@ -30,6 +31,7 @@ A real single-node Kubernetes with WordPress, Weaviate and S3 on this machine, w
   s3          SeaweedFS, with the bucket `models`                             http://NODE_IP:8333
   images      this clone's code as localhost/finetune-{operator,trainer,serving,django}:dev
   base-model  SmolLM2-135M-Instruct in s3://models/base/smollm2-135m-instruct/
+  kueue       the queue of Jobs, where it is named: up kueue
 
 NODE_IP is 10.201.0.2 for the instance `demo` and 10.202.0.2 for `test`; the host and the pods use the same addresses.
 All state lies in .devcluster/NAME/ of this clone; built programs lie in the cache (~/.cache/finetune-operator).
@@ -79,10 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--only-programs", action="store_true", help="leave kubectl, helm and the base model for later"
     )
+    build.add_argument("--kueue", action="store_true", help="build Kueue, too, after the others")
     build.set_defaults(command=_build)
 
     up = commands.add_parser("up", parents=[named], help="bring parts up; what runs already is left alone")
-    up.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    up.add_argument(
+        "parts",
+        nargs="*",
+        metavar="PART",
+        help=f"of {', '.join(PARTS)} (default: all), {', '.join(OPTIONAL_PARTS)}",
+    )
     up.add_argument(
         "--host-only", action="store_true", help="WordPress alone, on 127.0.0.1:8091, without a node"
     )
@@ -136,10 +144,12 @@ def _build(arguments: argparse.Namespace, progress: Progress) -> None:
     from devcluster import go_programs
 
     if arguments.background:
-        pid, log = go_programs.start_in_background()
+        pid, log = go_programs.start_in_background(kueue=arguments.kueue)
         progress.say(go_programs.PART, f"are built by process {pid}; log: {log}")
         return
     folder = go_programs.ensure(progress)
+    if arguments.kueue:
+        go_programs.ensure(progress, go_programs.KUEUE)
     if not arguments.only_programs:
         from devcluster import base_model, kubectl
 
@@ -149,9 +159,10 @@ def _build(arguments: argparse.Namespace, progress: Progress) -> None:
 
 
 def _up(arguments: argparse.Namespace, progress: Progress) -> None:
-    unknown = set(arguments.parts) - set(PARTS)
+    parts = (*PARTS, *OPTIONAL_PARTS)
+    unknown = set(arguments.parts) - set(parts)
     if unknown:
-        raise DevclusterError(f"there is no part {sorted(unknown)[0]!r}; the parts are {', '.join(PARTS)}")
+        raise DevclusterError(f"there is no part {sorted(unknown)[0]!r}; the parts are {', '.join(parts)}")
     from devcluster import lifecycle
 
     instance = _instance(arguments)

@@ -1,4 +1,4 @@
-"""Builds the Go programs of go/ once and keeps them in the cache, named by a digest of all that decides their content.
+"""Builds the Go programs once and keeps them in the cache, named by a digest of all that decides their content.
 
 Runs on the standard library alone, with any Python from 3.11: the build takes longest, so it is started before the
 project's environment exists.
@@ -28,16 +28,6 @@ from devcluster.processes import spawn
 from devcluster.progress import Progress
 
 PART = "programs"
-PACKAGES = (
-    "./node",
-    "./pause",
-    "./coredns",
-    "github.com/containerd/containerd/v2/cmd/containerd",
-    "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
-    "github.com/containerd/containerd/v2/cmd/ctr",
-    "github.com/weaviate/weaviate/cmd/weaviate-server",
-)
-_SOURCES = PACKAGE / "go"
 _TAGS = "no_btrfs no_zfs no_aufs no_devmapper"
 # Without optimisation the compiler needs a third less time, and a one-node cluster does not notice. Another fifth is
 # what a debugger would read; the linker throws it away.
@@ -65,6 +55,33 @@ class Go:
 
 
 @dataclass(frozen=True)
+class Programs:
+    """Programs of one Go module, built together."""
+
+    name: str
+    words: str
+    sources: Path
+    packages: tuple[str, ...]
+
+
+CLUSTER = Programs(
+    "programs",
+    "Kubernetes, containerd, CoreDNS and Weaviate",
+    PACKAGE / "go",
+    (
+        "./node",
+        "./pause",
+        "./coredns",
+        "github.com/containerd/containerd/v2/cmd/containerd",
+        "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        "github.com/containerd/containerd/v2/cmd/ctr",
+        "github.com/weaviate/weaviate/cmd/weaviate-server",
+    ),
+)
+KUEUE = Programs("kueue", "Kueue", PACKAGE / "go_kueue", ("sigs.k8s.io/kueue/cmd/kueue",))
+
+
+@dataclass(frozen=True)
 class BuildProgress:
     """How far the build is; stored in a file, so that another process can show it."""
 
@@ -83,43 +100,52 @@ class BuildProgress:
         return line
 
 
-def built_folder(go: Go) -> Path:
+def built_folder(go: Go, programs: Programs = CLUSTER) -> Path:
     """Where the programs are, or will be once they are built."""
-    return cache_folder() / f"programs-{sources_digest(go)[:16]}"
+    return cache_folder() / f"{programs.name}-{sources_digest(go, programs)[:16]}"
 
 
-def ensure(progress: Progress) -> Path:
+def ensure(progress: Progress, programs: Programs = CLUSTER) -> Path:
     """The folder of the built programs; builds them, or waits for the process that does.
 
     Raises:
         DevclusterError: the build failed; the message ends with the compiler's words.
     """
     go = find_go(progress)
-    folder = built_folder(go)
+    folder = built_folder(go, programs)
     if folder.is_dir():
         return folder
     began = time.monotonic()
-    progress.say(
-        PART, f"build Kubernetes, containerd, CoreDNS and Weaviate with {go.version} (once, then cached)"
-    )
+    progress.say(PART, f"build {programs.words} with {go.version} (once, then cached)")
     with _lock(folder, progress):
         if not folder.is_dir():  # nobody has built it while we waited
-            _build(go, folder, progress)
+            _build(go, programs, folder, progress)
     progress.say(PART, f"done in {time.monotonic() - began:.0f} s: {folder}")
     return folder
 
 
-def start_in_background() -> tuple[int, Path]:
+def start_in_background(*, kueue: bool = False) -> tuple[int, Path]:
     """Starts `build` as a process of its own; returns its id and its log."""
     log = cache_folder() / "programs.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "devcluster", "build", "--only-programs"]
+    if kueue:
+        command.append("--kueue")
     return spawn(command, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, log=log), log
 
 
 def is_built(progress: Progress) -> bool:
+    """Whether the cluster's programs are there."""
     return built_folder(find_go(progress)).is_dir()
+
+
+def module_folder(module: str, programs: Programs, progress: Progress) -> Path:
+    """Where Go keeps the sources of a module that the programs are built from."""
+    go = find_go(progress)
+    return Path(
+        _stream(programs, [str(go.program), "list", "-m", "-f", "{{.Dir}}", module], lambda _: None)[0]
+    )
 
 
 def find_go(progress: Progress) -> Go:
@@ -128,7 +154,7 @@ def find_go(progress: Progress) -> Go:
     Raises:
         DevclusterError: neither is to be had.
     """
-    needed = required_version((_SOURCES / "go.mod").read_text())
+    needed = required_version((CLUSTER.sources / "go.mod").read_text())
     system = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin:/usr/lib/go/bin")
     if system:
         go = _described(Path(system))
@@ -162,7 +188,7 @@ def vet() -> int:
     `go vet` itself would first look into all of Kubernetes, for minutes; the build says what does not compile.
     """
     gofmt = find_go(Progress()).program.with_name("gofmt")
-    unformatted = run([gofmt, "-l", "."], cwd=_SOURCES).split()
+    unformatted = run([gofmt, "-l", "."], cwd=CLUSTER.sources).split()
     if unformatted:
         print(f"not formatted by gofmt: {' '.join(unformatted)}")
         return 1
@@ -173,7 +199,7 @@ def required_version(go_mod: str) -> tuple[int, ...]:
     """The version that the `go` line of a go.mod asks for."""
     found = re.search(r"^go (\S+)$", go_mod, re.MULTILINE)
     if found is None:
-        raise DevclusterError(f"{_SOURCES / 'go.mod'} has no `go` line")
+        raise DevclusterError("go.mod has no `go` line")
     return parse_version(found[1])
 
 
@@ -184,11 +210,11 @@ def parse_version(text: str) -> tuple[int, ...]:
     )
 
 
-def sources_digest(go: Go, sources: Path = _SOURCES) -> str:
+def sources_digest(go: Go, programs: Programs = CLUSTER) -> str:
     """Changes whenever a source, a flag or the compiler changes."""
-    digest = hashlib.sha256(json.dumps([go.version, *_build_arguments(), *PACKAGES]).encode())
-    for path in sorted(path for path in sources.rglob("*") if path.is_file()):
-        digest.update(f"\0{path.relative_to(sources)}\0".encode() + path.read_bytes())
+    digest = hashlib.sha256(json.dumps([go.version, *_build_arguments(), *programs.packages]).encode())
+    for path in sorted(path for path in programs.sources.rglob("*") if path.is_file()):
+        digest.update(f"\0{path.relative_to(programs.sources)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -210,7 +236,7 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _build(go: Go, folder: Path, progress: Progress) -> None:
+def _build(go: Go, programs: Programs, folder: Path, progress: Progress) -> None:
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -218,9 +244,10 @@ def _build(go: Go, folder: Path, progress: Progress) -> None:
 
     report.show(BuildProgress("fetch modules and count packages"))
     stale = "{{if .Stale}}{{.ImportPath}}{{end}}"
-    with _standard_library(go):
+    packages = [*_build_arguments(), *programs.packages]
+    with _standard_library(go, programs):
         listed = _stream(
-            [str(go.program), "list", "-deps", "-f", stale, *_build_arguments(), *PACKAGES], report.downloads
+            programs, [str(go.program), "list", "-deps", "-f", stale, *packages], report.downloads
         )
     total = len([line for line in listed if line])
 
@@ -233,29 +260,19 @@ def _build(go: Go, folder: Path, progress: Progress) -> None:
             report.show(BuildProgress("compile", min(done, total), total, time.monotonic() - began))
 
     jobs = str(os.cpu_count() or 2)
-    build = [
-        str(go.program),
-        "build",
-        "-v",
-        "-p",
-        jobs,
-        *_build_arguments(),
-        "-o",
-        f"{unfinished}/",
-        *PACKAGES,
-    ]
-    _stream(build, compiled)
+    build = [str(go.program), "build", "-v", "-p", jobs, "-o", f"{unfinished}/", *packages]
+    _stream(programs, build, compiled)
     unfinished.rename(folder)
     report.end()
 
 
 @contextmanager
-def _standard_library(go: Go) -> Iterator[None]:
+def _standard_library(go: Go, programs: Programs) -> Iterator[None]:
     """Compiles what needs no module, into Go's cache, while the modules come over the network. It must not fail: what
     is missing then is compiled later."""
     with subprocess.Popen(
         [str(go.program), "build", *_build_arguments(), "std"],
-        cwd=_SOURCES,
+        cwd=programs.sources,
         env=_environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -295,13 +312,13 @@ def _interval_seconds() -> float:
     return 1.0 if sys.stderr.isatty() else 20.0
 
 
-def _stream(argv: list[str], on_stderr_line: Callable[[str], None]) -> list[str]:
+def _stream(programs: Programs, argv: list[str], on_stderr_line: Callable[[str], None]) -> list[str]:
     """Runs go; hands every line of stderr on as it comes, and returns the lines of stdout."""
     said: list[str] = []
     with tempfile.TemporaryFile("w+") as stdout:
         with subprocess.Popen(
             argv,
-            cwd=_SOURCES,
+            cwd=programs.sources,
             env=_environment(),
             stdout=stdout,
             stderr=subprocess.PIPE,

@@ -140,21 +140,31 @@ def write_archive(path: Path, names: Sequence[str], rootfs: Path, config: ImageC
 
 def load_node_images(instance: Instance, processes: Processes, programs: Path) -> None:
     """The two images that the node itself needs: the pods' sandbox and the name server."""
-    for image, program, config in (
-        (PAUSE, "pause", ImageConfig(entrypoint=["/pause"])),
-        (COREDNS, "coredns", ImageConfig(entrypoint=["/coredns"])),
-    ):
-        digest = _file_digest(programs / program)
-        archive = instance.state / "images" / f"{program}-{digest[:16]}.tar"
-        if _is_loaded(instance, image, digest):
-            continue
-        rootfs = _empty(instance.state / "images" / "rootfs")
-        shutil.copy2(programs / program, rootfs / program)
-        write_archive(archive, [image], rootfs, config)
-        load_archive(processes, programs, archive)
-        archive.unlink()
-        shutil.rmtree(rootfs)
-        _mark_loaded(instance, image, digest)
+    for image, program in ((PAUSE, "pause"), (COREDNS, "coredns")):
+        load_program(instance, processes, programs, image, programs / program)
+
+
+def load_program(
+    instance: Instance, processes: Processes, programs: Path, image: str, program: Path, *, place: str = ""
+) -> None:
+    """An image of one program that needs nothing but itself.
+
+    Args:
+        programs: the folder of the node's own programs.
+        place: its name in the image; by default the one that it has.
+    """
+    digest = _file_digest(program)
+    if _is_loaded(instance, image, digest):
+        return
+    place = place or program.name
+    archive = instance.state / "images" / f"{program.name}-{digest[:16]}.tar"
+    rootfs = _empty(instance.state / "images" / "rootfs")
+    shutil.copy2(program, rootfs / place)
+    write_archive(archive, [image], rootfs, ImageConfig(entrypoint=[f"/{place}"]))
+    load_archive(processes, programs, archive)
+    archive.unlink()
+    shutil.rmtree(rootfs)
+    _mark_loaded(instance, image, digest)
 
 
 def load_project_images(instance: Instance, processes: Processes, programs: Path, progress: Progress) -> None:

@@ -17,6 +17,7 @@ from devcluster import (
     debian,
     go_programs,
     images,
+    kueue,
     namespaces,
     node,
     s3,
@@ -31,8 +32,11 @@ from devcluster.progress import Progress
 
 PARTS = ("node", "wordpress", "weaviate", "s3", "images", "base-model")
 
-_NEEDS_PROGRAMS = {"node", "weaviate", "images"}
-_ALSO = {"images": "node", "base-model": "s3"}
+OPTIONAL_PARTS = ("kueue",)
+"""Those that only come up where they are named."""
+
+_NEEDS_PROGRAMS = {"node", "weaviate", "images", "kueue"}
+_ALSO = {"images": "node", "kueue": "node", "base-model": "s3"}
 """A part that is put into another one brings that one up as well."""
 
 
@@ -56,7 +60,7 @@ def _up(instance: Instance, parts: Sequence[str], progress: Progress) -> None:
     _refuse_host_only(instance)
     _install_packages(wanted, progress)
     if wanted & _NEEDS_PROGRAMS and not go_programs.is_built(progress):
-        pid, log = go_programs.start_in_background()
+        pid, log = go_programs.start_in_background(kueue="kueue" in wanted)
         progress.say(go_programs.PART, f"are built in the background meanwhile (process {pid}, log {log})")
     processes = Processes(instance, namespaces.open_namespaces(instance))
     # Side by side: the parts mostly wait, for each other's CPU or, on a cold machine, for the compiler.
@@ -99,13 +103,16 @@ def _up_cluster(
     if not wanted & _NEEDS_PROGRAMS:
         return
     programs = go_programs.ensure(progress)
+    a_node = node.Node(instance, processes, programs)
     if "node" in wanted:
-        node.up(node.Node(instance, processes, programs), progress)
+        node.up(a_node, progress)
     if "weaviate" in wanted:
         weaviate.up(weaviate.Weaviate(instance, processes, programs), progress)
     if compiled is not None:
         compiled.result()
         images.load_project_images(instance, processes, programs, progress)
+    if "kueue" in wanted:
+        kueue.up(a_node, progress)
 
 
 def up_on_host(instance: Instance, progress: Progress) -> None:
@@ -171,6 +178,13 @@ def status(instance: Instance) -> list[PartStatus]:
 def environment(instance: Instance) -> dict[str, str]:
     """What a shell or a program needs to use the instance; holds its secrets."""
     return access(instance).as_environment()
+
+
+def remove_kueue(instance: Instance, progress: Progress) -> None:
+    """From a node that goes on."""
+    keeper = namespaces.running_keeper(instance)
+    if keeper is not None:
+        kueue.down(node.Node(instance, Processes(instance, keeper), Path()), progress)
 
 
 def load_image(instance: Instance, archive: Path, progress: Progress) -> list[str]:

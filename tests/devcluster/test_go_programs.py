@@ -1,13 +1,21 @@
 import fcntl
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from devcluster import go_programs
 from devcluster.errors import DevclusterError
-from devcluster.go_programs import BuildProgress, Go, parse_version, required_version, sources_digest
+from devcluster.go_programs import (
+    BuildProgress,
+    Go,
+    Programs,
+    parse_version,
+    required_version,
+    sources_digest,
+)
 from devcluster.progress import Progress
 
 GO = Go(Path("/somewhere/go"), "go1.26.8")
@@ -33,14 +41,16 @@ def test_a_go_mod_without_a_version_is_an_error() -> None:
 def test_the_cache_is_left_when_a_source_the_compiler_or_a_name_changes(tmp_path: Path) -> None:
     source = tmp_path / "main.go"
     source.write_text("package main")
-    first = sources_digest(GO, tmp_path)
+    programs = Programs("some", "some programs", tmp_path, ("./main",))
+    first = sources_digest(GO, programs)
 
-    assert sources_digest(GO, tmp_path) == first
-    assert sources_digest(Go(GO.program, "go1.27.0"), tmp_path) != first
+    assert sources_digest(GO, programs) == first
+    assert sources_digest(Go(GO.program, "go1.27.0"), programs) != first
+    assert sources_digest(GO, replace(programs, packages=("./other",))) != first
     source.rename(tmp_path / "other.go")
-    assert sources_digest(GO, tmp_path) != first
+    assert sources_digest(GO, programs) != first
     (tmp_path / "other.go").write_text("package other")
-    assert sources_digest(GO, tmp_path) != first
+    assert sources_digest(GO, programs) != first
 
 
 def test_progress_tells_how_much_is_left_from_the_pace_so_far() -> None:

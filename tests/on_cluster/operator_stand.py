@@ -36,10 +36,18 @@ ROOT = Path(__file__).parents[2]
 TRAINER_IMAGE = "localhost/stand-in-trainer:1"
 SERVING_IMAGE = "localhost/finetune-serving:dev"
 OPERATOR = "operator-under-test"
+GPU = "tests.example/gpu"
+"""An extended resource without a device behind it: the scheduler counts it all the same."""
 Json = dict[str, Any]
 
 SERVER = """
-import http.server, itertools, json, os, threading, time
+import http.server, itertools, json, os, socket, threading, time
+while os.environ.get("WAITS_FOR") and os.environ.get("MODEL_ID"):
+    try:
+        socket.gethostbyname(os.environ["WAITS_FOR"])
+        break
+    except OSError:
+        time.sleep(1)
 if os.environ.get("SILENT_WITH", "none") == os.environ.get("MODEL_ID"):
     time.sleep(600)
 if os.environ.get("CRASHES_WITH", "none") == os.environ.get("MODEL_ID"):
@@ -81,6 +89,13 @@ def load_trainer(instance: Instance, scratch: Path) -> None:
     config = images.ImageConfig(user="65532:65532", env={"PATH": "/app/bin:/usr/bin:/bin"})
     images.write_archive(archive, [TRAINER_IMAGE], rootfs, config)
     lifecycle.load_image(instance, archive, Progress())
+
+
+def give_gpus(cluster: Access) -> None:
+    """Four of them, to the node."""
+    patch = json.dumps({"status": {"capacity": {GPU: "4"}}})
+    node = cluster.kubectl("get", "nodes", "--output=name").strip()
+    cluster.kubectl("patch", node, "--subresource=status", "--type=merge", f"--patch={patch}")
 
 
 class Stand:
@@ -388,6 +403,25 @@ class Stand:
         pod = self.get("deployment", deployment)["spec"]["template"]["spec"]
         entries = [entry for c in (*pod["initContainers"], *pod["containers"]) for entry in c.get("env", [])]
         return {entry["name"]: entry["value"] for entry in entries if entry["name"].startswith("MODEL_")}
+
+
+def on_a_gpu(stand: Stand, name: str, seconds: int, **budget: float) -> Json:
+    """A run whose GPU stages hold a GPU; its training takes so long."""
+    run = stand.run(name, train_seconds=seconds)
+    run["spec"]["resources"]["train"]["gpu"] = {"resourceName": GPU}
+    run["spec"]["policy"] = {"budget": budget}
+    return run
+
+
+def training(status: Json) -> bool:
+    """A step of the training has been told."""
+    progress = status.get("progress") or {}
+    return progress.get("stage") == "train" and progress.get("step", 0) >= 1
+
+
+def attempts_of(status: Json, stage: str) -> list[str]:
+    """How each of them ended."""
+    return [attempt["result"] for attempt in status["attempts"] if attempt["stage"] == stage]
 
 
 def rollout_to(deployment: str, questions: int = 0) -> Json:

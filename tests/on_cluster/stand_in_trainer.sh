@@ -6,16 +6,25 @@
 stage=$1
 field() { sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" /etc/finetune/run.json | head -n 1; }
 url=$(field url); bucket=$(field bucket); prefix=$(field prefix)
-rest=${url#http://play/}; seconds=${rest%%/*}; sha=${rest#*/}
+rest=${url#http://play/}; seconds=${rest%%/*}; rest=${rest#*/}; sha=${rest%%/*}; part=${rest#*/}
 rank=${PET_NODE_RANK:-0}
 say() { printf '%s' "$1" > /dev/termination-log; }
+trap 'exit 143' TERM
+play_part() {
+  case $part in
+  "$stage"/held) until getent hosts go > /dev/null; do sleep 1 & wait $!; done ;;
+  "$stage"/eats) eaten=$(head -c 400000000 /dev/zero | tr '\0' x) ;;
+  esac
+}
 [ -n "$WORDPRESS_PASSWORD_BLOG$AWS_ACCESS_KEY_ID" ] || { say "no credentials"; exit 10; }
 case $stage in
 dataset)
+  play_part
   echo '{"finetune":"progress","stage":"dataset","step":1,"totalSteps":1,"message":"reading posts"}'
   say '{"stage":"dataset","dataset":{"digest":"d1","runKey":"k1","baseModel":"s3://models/base/","documents":44,"trainingExamples":8,"evaluationExamples":4}}' ;;
 train)
   trap 'echo "checkpoint saved"; say "{\"stage\":\"train\",\"exitCode\":32,\"message\":\"checkpoint saved\"}"; exit 32' TERM
+  play_part
   if [ "${PET_NNODES:-1}" -gt 1 ]; then
     until getent hosts "$PET_MASTER_ADDR" > /dev/null; do sleep 1 & wait $!; done
     echo "node $rank of $PET_NNODES found $PET_MASTER_ADDR"
@@ -41,8 +50,10 @@ train)
   done
   [ "$rank" != 0 ] || say '{"stage":"train","training":{"steps":9,"finalLoss":1.5}}' ;;
 package)
+  play_part
   say "{\"stage\":\"package\",\"model\":{\"uri\":\"s3://$bucket/$prefix\",\"manifestSha256\":\"$sha\",\"sizeBytes\":7}}" ;;
 evaluate)
+  play_part
   recall=0.9; [ "$seconds" != 76 ] || recall=0.4
   say "{\"stage\":\"evaluate\",\"evaluation\":{\"passed\":true,\"gate\":\"passed\",\"metrics\":[{\"name\":\"answer_recall\",\"base\":0.1,\"new\":$recall}],\"reportUri\":\"s3://$bucket/$prefix/report.html\",\"readerQuestions\":[{\"question\":\"What does the wheel do?\",\"mustContain\":[\"turns\"]}]}}" ;;
 esac

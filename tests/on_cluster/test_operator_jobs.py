@@ -13,21 +13,29 @@ import pytest
 from devcluster.access import Access
 from devcluster.kubectl import tools_folder
 from devcluster.paths import Instance
-from tests.on_cluster.operator_stand import OPERATOR, ROOT, TRAINER_IMAGE, Json, Stand, load_trainer, standing
+from tests.on_cluster.operator_stand import (
+    GPU,
+    OPERATOR,
+    ROOT,
+    TRAINER_IMAGE,
+    Json,
+    Stand,
+    attempts_of,
+    give_gpus,
+    load_trainer,
+    on_a_gpu,
+    standing,
+    training,
+)
 
 pytestmark = pytest.mark.on_cluster
-
-GPU = "tests.example/gpu"
-"""An extended resource without a device behind it: the scheduler counts it all the same."""
 
 
 @pytest.fixture(scope="module")
 def trainer(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Instance:
     instance = Instance(cluster.kubeconfig.parent.name)
     load_trainer(instance, tmp_path_factory.mktemp("trainer"))
-    patch = json.dumps({"status": {"capacity": {GPU: "4"}}})
-    node = cluster.kubectl("get", "nodes", "--output=name").strip()
-    cluster.kubectl("patch", node, "--subresource=status", "--type=merge", f"--patch={patch}")
+    give_gpus(cluster)
     return instance
 
 
@@ -35,15 +43,6 @@ def trainer(cluster: Access, tmp_path_factory: pytest.TempPathFactory) -> Instan
 def stand(cluster: Access, trainer: Instance, tmp_path: Path) -> Iterator[Stand]:
     with standing(cluster, trainer, tmp_path) as stand:
         yield stand
-
-
-def training(status: Json) -> bool:
-    progress = status.get("progress") or {}
-    return progress.get("stage") == "train" and progress.get("step", 0) >= 1
-
-
-def attempts_of(status: Json, stage: str) -> list[str]:
-    return [attempt["result"] for attempt in status["attempts"] if attempt["stage"] == stage]
 
 
 def on_two_nodes(stand: Stand, name: str, seconds: int) -> Json:
@@ -107,13 +106,6 @@ def test_five_pods_of_a_sweep_take_turns_on_four_gpus_and_are_one_attempt(stand:
     assert attempt["gpuSeconds"] >= 5 * 6
     assert attempt["toStep"] == max(steps) == 5 * 6
     assert "Unschedulable" not in said
-
-
-def on_a_gpu(stand: Stand, name: str, seconds: int, **budget: float) -> Json:
-    run = stand.run(name, train_seconds=seconds)
-    run["spec"]["resources"]["train"]["gpu"] = {"resourceName": GPU}
-    run["spec"]["policy"] = {"budget": budget}
-    return run
 
 
 def test_a_training_that_runs_out_of_gpu_memory_goes_on_in_smaller_steps(stand: Stand) -> None:
