@@ -30,7 +30,7 @@ from finetune_contract.run_spec import (
     VectorsSpec,
 )
 from finetune_contract.run_status import FineTuneRunStatus
-from finetune_contract.text_forms import FORM
+from finetune_contract.text_forms import FORM, PRIVATE
 
 GROUP = "finetune-operator.io"
 VERSION = "v1alpha1"
@@ -273,9 +273,9 @@ def run_schema() -> Schema:
         },
     }
     _mark_lists(root, "")
-    _say_forms(root)
     for path, here in rules().items():
-        at(root, path)["x-kubernetes-validations"] = [rule.to_schema() for rule in here]
+        _add_rules(at(root, path), here)
+    _say_forms(root)
     return root
 
 
@@ -395,6 +395,7 @@ _KEPT = (
     "enum",
     "pattern",
     FORM,
+    PRIVATE,
     "minLength",
     "maxLength",
     "minimum",
@@ -486,14 +487,50 @@ def _mark_lists(schema: Schema, path: str) -> None:
 
 
 def _say_forms(schema: Schema) -> None:
-    """Where text must have a form, the API server says it in words beside the pattern that programs read."""
+    """What text and numbers must be like, in words of ours where Kubernetes' own would not do."""
+    _say_private_forms(schema)
     if FORM in schema:
-        rule = Rule(f"self.matches(r'{schema['pattern']}')", schema.pop(FORM))
-        schema["x-kubernetes-validations"] = [rule.to_schema()]
+        _add_rules(schema, [Rule(f"self.matches(r'{schema['pattern']}')", schema.pop(FORM))])
+    _say_fractions(schema)
     if "items" in schema:
         _say_forms(schema["items"])
     for part in schema.get("properties", {}).values():
         _say_forms(part)
+
+
+def _say_private_forms(schema: Schema) -> None:
+    """The API server repeats what it finds where a pattern or a rule stands at the text itself; of a rule that stands
+    at the object it repeats nothing."""
+    for name, part in schema.get("properties", {}).items():
+        if part.pop(PRIVATE, False):
+            there = "" if name in schema.get("required", ()) else f"!has(self.{name}) || "
+            matches = f"self.{name}.matches(r'{part.pop('pattern')}')"
+            words = f"what was found does not fit: {part.pop(FORM)}"
+            _add_rules(schema, [Rule(there + matches, words, name)])
+
+
+def _say_fractions(schema: Schema) -> None:
+    """The API server cuts a bound off to a whole number where it finds one: it holds 0 for not under 0.02, and says of 1
+    that it is over 0."""
+    bounds = [schema[bound] for bound in ("minimum", "maximum") if bound in schema]
+    if all(float(bound).is_integer() for bound in bounds):
+        return
+    words = range_in_words(schema)
+    above = ">" if schema.pop("exclusiveMinimum", False) else ">="
+    lowest, highest = float(schema.pop("minimum")), float(schema.pop("maximum"))
+    _add_rules(schema, [Rule(f"self {above} {lowest} && self <= {highest}", words)])
+
+
+def range_in_words(schema: Schema) -> str:
+    """Which numbers may stand there, as a remedy."""
+    kind = "a whole number " if schema.get("type") == "integer" else ""
+    above = "more than " if schema.get("exclusiveMinimum") else ""
+    lowest, highest = schema["minimum"], schema["maximum"]
+    return f"choose {kind}{above}{lowest} {'and at most' if above else 'to'} {highest}"
+
+
+def _add_rules(schema: Schema, here: Iterable[Rule]) -> None:
+    schema.setdefault("x-kubernetes-validations", []).extend(rule.to_schema() for rule in here)
 
 
 def _aliases(model: type[ContractModel]) -> Iterable[str]:

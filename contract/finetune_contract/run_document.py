@@ -18,7 +18,14 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from finetune_contract.crd_schema import API_VERSION, KIND, MAX_NAME_LENGTH, Schema, structural_schema
+from finetune_contract.crd_schema import (
+    API_VERSION,
+    KIND,
+    MAX_NAME_LENGTH,
+    Schema,
+    range_in_words,
+    structural_schema,
+)
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.text_forms import FORM
 
@@ -185,9 +192,7 @@ def _wanted(schema: Schema) -> str:
     if "enum" in schema:
         return f"choose {', '.join(schema['enum'])}"
     if lowest is not None and highest is not None:
-        kind = "a whole number " if schema.get("type") == "integer" else ""
-        above = "more than " if schema.get("exclusiveMinimum") else ""
-        return f"choose {kind}{above}{lowest} {'and at most' if above else 'to'} {highest}"
+        return range_in_words(schema)
     said = str(schema.get("description", "")).rstrip(".")
     match schema.get("type"):
         case "object":

@@ -38,6 +38,17 @@ ObjectName = Annotated[
     ),
 ]
 """A Kubernetes object name."""
+SecretName = Annotated[
+    str,
+    text_form(
+        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        "write a Kubernetes object's name: lower case letters, digits, '-' and '.'",
+        shortest=1,
+        longest=253,
+        private=True,
+    ),
+]
+"""Name of a Secret."""
 HttpUrl = Annotated[
     str,
     text_form(
@@ -45,6 +56,7 @@ HttpUrl = Annotated[
         "write an address such as https://blog.example.com, with no user and password in it",
         shortest=8,
         longest=2048,
+        private=True,
     ),
 ]
 """An address that everybody may read: what signs in belongs into a Secret."""
@@ -88,18 +100,24 @@ LoraAlpha = Annotated[int, Field(ge=1, le=2048)]
 class SecretRef(ContractModel):
     """A Secret in the run's namespace."""
 
-    name: ObjectName
+    name: SecretName
     """Name of the Secret."""
 
 
 class SecretKeyRef(ContractModel):
     """One key of a Secret in the run's namespace."""
 
-    name: ObjectName
+    name: SecretName
     """Name of the Secret."""
     key: Annotated[
         str,
-        text_form(r"^[-._a-zA-Z0-9]+$", "write letters, digits, '-', '_' and '.'", shortest=1, longest=253),
+        text_form(
+            r"^[-._a-zA-Z0-9]+$",
+            "write letters, digits, '-', '_' and '.'",
+            shortest=1,
+            longest=253,
+            private=True,
+        ),
     ]
     """Key inside the Secret."""
 
