@@ -21,6 +21,7 @@ from finetune_contract.model import ContractModel
 from finetune_contract.run_spec import (
     MOST_TRIALS,
     SOURCE_SETTINGS,
+    ExampleKind,
     FineTuneRunSpec,
     MarkdownSource,
     RolloutSpec,
@@ -91,6 +92,7 @@ def rules() -> dict[str, list[Rule]]:
         name for name in _aliases(FineTuneRunSpec) if name not in (*MUTABLE_SPEC_FIELDS, "rollout")
     ]
     rollout_fields = [name for name in _aliases(RolloutSpec) if name not in MUTABLE_ROLLOUT_FIELDS]
+    kinds = [kind.value for kind in ExampleKind]
     return {
         "": [
             Rule(
@@ -131,7 +133,12 @@ def rules() -> dict[str, list[Rule]]:
                 "has(self.generator)",
                 "spec.dataset.generator is needed by the kind generated: set it, or leave the kind out",
                 "generator",
-            )
+            ),
+            Rule(
+                f"!has(self.exampleShares) || self.exampleShares.all(kind, kind in {kinds})",
+                f"spec.dataset.exampleShares names a kind that is not known: choose {', '.join(kinds)}",
+                "exampleShares",
+            ),
         ],
         "spec.dataset.sources[]": [_exactly_one(SourceSpec, "a source", besides=SOURCE_SETTINGS)],
         "spec.dataset.sources[].wordpress": [

@@ -157,6 +157,9 @@ def _in_words(fault: ErrorDetails) -> str:
         case "greater_than" | "greater_than_equal":
             below = "is not over" if schema.get("exclusiveMinimum") else "is under"
             return f"{path}: {shown} {below} {schema.get('minimum')}; {_wanted(schema)}"
+        case "enum" if fault["loc"][-1] == "[key]":
+            known = re.findall(r"'([^']+)'", str(context["expected"]))
+            return f"{_place(fault['loc'][:-2])[0]}: {shown} is not known; choose {', '.join(known)}"
         case "enum":
             return (
                 f"{path}: {shown} is not known; {_wanted(schema)}{_suggestion(found, schema.get('enum', ()))}"

@@ -12,9 +12,7 @@ PRIVATE = "mayHoldSecret"
 """Key of a JSON schema: people paste secrets there, so no message may repeat what was found."""
 
 
-def text_form(
-    pattern: str, words: str, *, shortest: int = 0, longest: int, private: bool = False
-) -> Any:
+def text_form(pattern: str, words: str, *, shortest: int = 0, longest: int, private: bool = False) -> Any:
     """A pydantic Field of text that must look so.
 
     Args:
@@ -25,6 +23,4 @@ def text_form(
         private: people paste secrets there.
     """
     told: dict[str, Any] = {FORM: words} | ({PRIVATE: True} if private else {})
-    return Field(
-        pattern=pattern, min_length=shortest or None, max_length=longest, json_schema_extra=told
-    )
+    return Field(pattern=pattern, min_length=shortest or None, max_length=longest, json_schema_extra=told)
