@@ -176,10 +176,12 @@ def _job_state(body: Json) -> dict[str, Any]:
         if condition.get("status") == "True"
     }
     failed = conditions.get("Failed") or {}
+    suspended = conditions.get("Suspended") or {}
     return {
         "created_at": str(metadata.get("creationTimestamp") or ""),
         "deleting": "deletionTimestamp" in metadata,
         "suspended": bool((body.get("spec") or {}).get("suspend")),
+        "suspended_at": str(suspended.get("lastTransitionTime") or ""),
         "complete": "Complete" in conditions,
         "failed_reason": str(failed.get("reason") or "Failed") if failed else "",
         "failed_message": str(failed.get("message") or ""),

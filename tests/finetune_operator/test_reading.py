@@ -39,6 +39,20 @@ def test_a_status_of_another_version_is_not_overwritten_blindly():
         reading.run(a_body(status={"moonPhase": "full"}))
 
 
+def test_a_job_tells_since_when_it_is_suspended():
+    labels = {"finetune-operator.io/stage": "train", "finetune-operator.io/attempt": "0"}
+    moment = "2026-03-01T12:00:00Z"
+    condition = {"type": "Suspended", "status": "True", "lastTransitionTime": moment}
+
+    def job(**condition: str) -> object:
+        body = {"metadata": {"name": "j", "labels": labels}, "status": {"conditions": [condition]}}
+        found = reading.job(body, (), None)
+        return found and found.suspended_at
+
+    assert job(**condition) == moment
+    assert job(**condition | {"status": "False"}) == ""
+
+
 def test_a_job_that_is_gone_before_its_pods_is_one_that_is_being_deleted():
     labels = {
         "batch.kubernetes.io/job-name": "j",
