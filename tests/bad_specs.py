@@ -1,4 +1,4 @@
-"""The table of specs that cannot work, for the tests of the laptop's words and of the API server's. Not a test itself."""
+"""The table of specs that cannot work: for the laptop's words and the API server's. Not a test itself."""
 
 from __future__ import annotations
 

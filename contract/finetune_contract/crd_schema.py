@@ -517,8 +517,8 @@ def _say_private_forms(schema: Schema) -> None:
 
 
 def _say_fractions(schema: Schema) -> None:
-    """The API server cuts a bound off to a whole number where it finds one: it holds 0 for not under 0.02, and says of 1
-    that it is over 0."""
+    """Where it finds a whole number, the API server compares it with the bound's whole part: it takes 0 for 0.02, and
+    says of 1 that it is over 0."""
     bounds = [schema[bound] for bound in ("minimum", "maximum") if bound in schema]
     if all(float(bound).is_integer() for bound in bounds):
         return
