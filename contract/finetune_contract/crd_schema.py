@@ -19,6 +19,8 @@ from pydantic import BaseModel
 
 from finetune_contract.model import ContractModel
 from finetune_contract.run_spec import (
+    LABEL_KEY,
+    LABEL_KEY_WORDS,
     MOST_TRIALS,
     SOURCE_SETTINGS,
     ExampleKind,
@@ -193,6 +195,25 @@ def rules() -> dict[str, list[Rule]]:
                 "has(self.minimum) || has(self.minimumGain)",
                 "a gate needs minimum or minimumGain: set one of them, or both",
             )
+        ],
+        "spec.scheduling": [
+            Rule(
+                f"!has(self.nodeSelector) || self.nodeSelector.all(key, key.matches(r'{LABEL_KEY}'))",
+                f"spec.scheduling.nodeSelector holds what is no label's key: {LABEL_KEY_WORDS}",
+                "nodeSelector",
+            )
+        ],
+        "spec.scheduling.tolerations[]": [
+            Rule(
+                "!has(self.value) || self.value == '' || self.operator != 'Exists'",
+                "value stands beside operator Exists: leave it out, or set operator to Equal",
+                "value",
+            ),
+            Rule(
+                "(has(self.key) && self.key != '') || self.operator == 'Exists'",
+                "key is needed by operator Equal: name it, or set operator to Exists",
+                "key",
+            ),
         ],
         "spec.rollout": [
             *(
@@ -499,8 +520,9 @@ def _say_forms(schema: Schema) -> None:
     if FORM in schema:
         _add_rules(schema, [Rule(f"self.matches(r'{schema['pattern']}')", schema.pop(FORM))])
     _say_fractions(schema)
-    if "items" in schema:
-        _say_forms(schema["items"])
+    for name in ("items", "additionalProperties"):
+        if name in schema:
+            _say_forms(schema[name])
     for part in schema.get("properties", {}).values():
         _say_forms(part)
 
