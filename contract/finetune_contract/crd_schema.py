@@ -238,7 +238,7 @@ def rules() -> dict[str, list[Rule]]:
         "spec.rollout.target.deployment": [
             Rule(
                 "!has(self.others) || !(self.name in self.others)",
-                "spec.rollout.target.deployment.others holds name: name each Deployment once",
+                "spec.rollout.target.deployment.others repeats the Deployment of name: name each Deployment once",
                 "others",
             ),
         ],

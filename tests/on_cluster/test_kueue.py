@@ -138,6 +138,27 @@ def test_a_training_on_two_nodes_gives_way_as_a_whole_and_loses_no_attempt(stand
     assert attempts_of(status, "train") == ["Succeeded"]
 
 
+def test_a_training_whose_queue_a_person_stops_says_so_and_goes_on_when_it_is_let(stand: Stand) -> None:
+    queue_for(stand, 1)
+    stand.apply(queued(on_a_gpu(stand, "held", 25)))
+    stand.until("held", training)
+    (workload,) = stand.names("workloads")
+
+    change(stand, "clusterqueue", stand.namespace, stopPolicy="HoldAndDrain")
+    stand.until("held", lambda s: f"ClusterQueue {stand.namespace} is inactive" in json.dumps(s), 75)
+    change(stand, "workload", workload, active=False)
+    change(stand, "clusterqueue", stand.namespace, stopPolicy="None")
+    stand.until("held", lambda s: "the Workload is not active; set its spec.active to true" in json.dumps(s))
+    change(stand, "workload", workload, active=True)
+    status = stand.phase("held", "Succeeded", 150)
+
+    assert attempts_of(status, "train") == ["Succeeded"]
+
+
+def change(stand: Stand, kind: str, name: str, **spec: object) -> None:
+    stand.kubectl("patch", kind, name, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+
+
 def test_a_sweep_begins_with_the_pods_that_the_quota_has_room_for(stand: Stand) -> None:
     queue_for(stand, 2)
     run = queued(on_a_gpu(stand, "swept", 5))
