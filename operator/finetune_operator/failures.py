@@ -96,7 +96,7 @@ def judge(job: JobFacts, known: Attempt | None, spec: FineTuneRunSpec, now: date
         reason, message, exit_code = _why(job, pod, ended, exit_code, report, known, spec)
         return Judgement(Outcome.FAILED, reason, message, exit_code, node, report)
     if pod is None or (job.suspended and (ended is not None or pod.disruption)):
-        return _in_time(_podless(job, pod, now), job, known, spec, now)
+        return _in_time(_podless(job, pod, known, now), job, known, spec, now)
     if pod.disruption:
         return _in_time(_replaced(pod), job, known, spec, now)
     if ended is not None:
@@ -108,9 +108,10 @@ def judge(job: JobFacts, known: Attempt | None, spec: FineTuneRunSpec, now: date
     return _in_time(judgement, job, known, spec, now)
 
 
-def _podless(job: JobFacts, pod: PodFacts | None, now: datetime) -> Judgement:
+def _podless(job: JobFacts, pod: PodFacts | None, known: Attempt | None, now: datetime) -> Judgement:
     if job.suspended:
-        message = "its queue has not admitted it" if pod is None else "its queue took its place back"
+        had_place = pod is not None or bool(known and known.pods)
+        message = "its queue took its place back" if had_place else "its queue has not admitted it"
         message += f": {job.queue_words}" if job.queue_words else ""
         return Judgement(Outcome.WAITING, Reason.WAITING, message)
     message = "no pod yet"

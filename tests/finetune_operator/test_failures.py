@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_contract.run_status import Reason
+from finetune_contract.run_status import PodUse, Reason
 from finetune_contract.stage_protocol import ExitCode, Stage
 from finetune_operator.failures import Outcome, judge
 from finetune_operator.observed import ContainerFacts
@@ -121,6 +121,15 @@ def test_a_job_under_way_is_not_a_failure(job, outcome, words):
     assert judgement.outcome is outcome
     assert words in judgement.message
     assert judgement.exit_code is None
+
+
+def test_a_queue_took_back_the_place_of_a_job_whose_pod_is_gone_already():
+    held = an_attempt(Stage.TRAIN, pods=[PodUse(name="p", since="2026-03-01T11:00:00Z", seconds=60)])
+
+    judgement = judge(a_job(Stage.TRAIN, suspended=True), held, SPEC, NOON)
+
+    assert judgement.outcome is Outcome.WAITING
+    assert "its queue took its place back" in judgement.message
 
 
 KUBELET = {"failed_reason": "BackoffLimitExceeded"}

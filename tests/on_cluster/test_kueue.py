@@ -145,7 +145,8 @@ def test_a_training_whose_queue_a_person_stops_says_so_and_goes_on_when_it_is_le
     (workload,) = stand.names("workloads")
 
     change(stand, "clusterqueue", stand.namespace, stopPolicy="HoldAndDrain")
-    stand.until("held", lambda s: f"ClusterQueue {stand.namespace} is inactive" in json.dumps(s), 75)
+    stopped = f"its queue took its place back: Inadmissible: ClusterQueue {stand.namespace} is inactive"
+    stand.until("held", lambda s: stopped in json.dumps(s))
     change(stand, "workload", workload, active=False)
     change(stand, "clusterqueue", stand.namespace, stopPolicy="None")
     stand.until("held", lambda s: "the Workload is not active; set its spec.active to true" in json.dumps(s))
