@@ -16,13 +16,16 @@ from finetune_operator.api_group import LEASE_NAME
 from finetune_operator.api_server import load_access
 from finetune_operator.children import Children
 from finetune_operator.cluster import Cluster, connected
-from finetune_operator.errors import InvalidSettings, OperatorError
+from finetune_operator.errors import InvalidSettings, NotFound, OperatorError
 from finetune_operator.handlers import watch
 from finetune_operator.leadership import Leadership
 from finetune_operator.listable import listable
 from finetune_operator.memory import Memory
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
+from finetune_operator.schedules.reconcile import ScheduleReconciler
+from finetune_operator.schedules.schedule_cluster import ScheduleCluster
+from finetune_operator.schedules.watched import WatchedSchedules
 from finetune_operator.settings import Settings, read_settings
 from finetune_operator.usage import Prices
 from finetune_operator.watch_keeper import WatchKeeper
@@ -30,6 +33,7 @@ from finetune_operator.watched import WatchedRuns
 
 logger = logging.getLogger("finetune_operator")
 
+SCHEDULES_AT_ONCE = 4
 EXIT_BAD_SETTINGS = 2
 EXIT_ENDED = 3
 STOP_SECONDS = 3.0
@@ -79,6 +83,10 @@ class Process:
         reconciler = Reconciler(cluster, _now, prices, self._memory, lambda key: self._queue.add(key))
         self._queue = WorkQueue(reconciler.reconcile, concurrency=settings.concurrency)
         self._runs = WatchedRuns(self._queue, self._memory)
+        self._schedules_of = ScheduleCluster(cluster.server)
+        scheduler = ScheduleReconciler(self._schedules_of, _now)
+        self._schedule_queue = WorkQueue(scheduler.reconcile, concurrency=SCHEDULES_AT_ONCE)
+        self._schedules = WatchedSchedules(self._schedule_queue)
         self._watches = WatchKeeper(self._watch, self._runs, begun=self._take_signals)
         self._began = time.monotonic()
         self._resync_tried_at: float | None = None
@@ -110,6 +118,7 @@ class Process:
         parts = {
             asyncio.create_task(self._watches.run(), name="watch"),
             asyncio.create_task(self._queue.run(), name="queue"),
+            asyncio.create_task(self._schedule_queue.run(), name="schedules"),
             asyncio.create_task(self._resync(), name="resync"),
             asyncio.create_task(self._leadership.keep(), name="lease"),
         }
@@ -140,7 +149,7 @@ class Process:
     async def _watch(self, started: asyncio.Event, stop: asyncio.Event) -> None:
         await self._has_read.wait()
         namespaces = await listable(self._cluster.may_list_runs, self._settings.watch_namespaces)
-        await watch(self._runs, namespaces, started=started, stop=stop)
+        await watch(self._runs, self._schedules, namespaces, started=started, stop=stop)
 
     async def _read_everything(self) -> None:
         """So that the first look at each run asks for nothing. Where that fails, each look reads for itself."""
@@ -166,9 +175,18 @@ class Process:
                         await resync.list_children(self._cluster, self._runs, namespace)
                 except OperatorError as error:
                     logger.warning("resync failed: namespace=%s: %s", namespace, error)
+                await self._resync_schedules(namespace)
             self._resyncs += 1
             self._watches.check()
             await asyncio.sleep(self._settings.resync_seconds)
+
+    async def _resync_schedules(self, namespace: str) -> None:
+        try:
+            await self._schedules.resync(self._schedules_of, namespace)
+        except NotFound:
+            logger.info("no FineTuneSchedules: their CustomResourceDefinition is not installed")
+        except OperatorError as error:
+            logger.warning("resync of schedules failed: namespace=%s: %s", namespace, error)
 
     def _live(self) -> str:
         """Standing still is what liveness must find; an API server that is down is not."""

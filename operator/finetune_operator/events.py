@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reason, RolloutPhase
+from finetune_operator.api_group import FIELD_MANAGER
 from finetune_operator.rollout.keeping import uids_when_live
 
 MAX_MESSAGE_LENGTH = 1024
 _QUIET_REASONS = frozenset({Reason.WAITING})
-_AS_WISHED = frozenset({Reason.ROLLOUT_NOT_ASKED, Reason.SUPERSEDED, Reason.PUBLISHED})
+_AS_WISHED = frozenset(
+    {
+        Reason.ROLLOUT_NOT_ASKED,
+        Reason.TRAINING_NOT_ASKED,
+        Reason.UNCHANGED,
+        Reason.SUPERSEDED,
+        Reason.PUBLISHED,
+    }
+)
 _TOLD = (
     ConditionType.DATASET_READY,
     ConditionType.TRAINED,
@@ -26,6 +36,24 @@ class RunEvent:
     reason: str
     message: str
     warning: bool = False
+
+
+def event_body(place: Mapping[str, str], event: RunEvent, now: str) -> dict[str, object]:
+    """An Event of Kubernetes about the object that `place` refers to."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{place['name']}.", "namespace": place["namespace"]},
+        "involvedObject": dict(place),
+        "reason": event.reason,
+        "message": event.message,
+        "type": "Warning" if event.warning else "Normal",
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
 
 
 def transitions(before: FineTuneRunStatus, after: FineTuneRunStatus) -> tuple[RunEvent, ...]:

@@ -68,11 +68,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What the operator may do where runs are. It reads no Secrets and starts nothing in other pods. */}}
 {{- define "finetune-operator.rules" -}}
+# create, patch and delete: a FineTuneSchedule makes runs, cancels them and removes old ones
 - apiGroups: [finetune-operator.io]
   resources: [finetuneruns]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [finetune-operator.io]
+  resources: [finetuneschedules]
   verbs: [get, list, watch]
 - apiGroups: [finetune-operator.io]
-  resources: [finetuneruns/status]
+  resources: [finetuneruns/status, finetuneschedules/status]
   verbs: [get, patch, update]
 # The run as its stages read it.
 - apiGroups: [""]
