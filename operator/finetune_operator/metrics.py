@@ -99,6 +99,12 @@ class Metrics:
             ("stage",),
             WAIT_BUCKETS,
         )
+        self._run_seconds = self._histogram(
+            "run_duration_seconds",
+            "Seconds from a run's first Job to its end, by the phase that it ended in.",
+            ("phase",),
+            STAGE_BUCKETS,
+        )
         self._gpu_seconds = self._counter(
             "gpu_seconds", "Seconds times GPUs that attempts held.", ("namespace",)
         )
@@ -148,6 +154,8 @@ class Metrics:
             self._wait_seconds.labels(wait.stage.value).observe(wait.seconds)
         self._add("gpu", self._gpu_seconds, key.namespace, news.gpu_seconds)
         self._add("lost", self._lost_gpu_seconds, key.namespace, news.lost_gpu_seconds)
+        if news.run is not None and news.run.seconds is not None:
+            self._run_seconds.labels(news.run.phase.value).observe(news.run.seconds)
         if news.rollout is not None:
             self._rollouts.labels(key.namespace, news.rollout.value).inc()
 

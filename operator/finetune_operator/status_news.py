@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from finetune_contract.run_status import Attempt, FineTuneRunStatus, RolloutPhase, Usage
+from finetune_contract.run_status import Attempt, FineTuneRunStatus, Phase, RolloutPhase, Usage
 from finetune_contract.stage_protocol import Stage
+from finetune_operator import outlook
 from finetune_operator.rollout.states import OVER
 from finetune_operator.timestamps import from_rfc3339, seconds_since
 from finetune_operator.usage import RUNNING, SUCCEEDED
@@ -39,6 +40,15 @@ class EndedWait:
 
 
 @dataclass(frozen=True)
+class EndedRun:
+    """A run is over."""
+
+    phase: Phase
+    seconds: float | None
+    """Since its first Job was made; None where none was."""
+
+
+@dataclass(frozen=True)
 class StatusNews:
     """What changed between two statuses of a run."""
 
@@ -49,6 +59,7 @@ class StatusNews:
     """Below 0 where work that was taken for lost was gone on from."""
     rollout: RolloutPhase | None = None
     """How a rollout ended."""
+    run: EndedRun | None = None
 
 
 def status_news(before: FineTuneRunStatus, after: FineTuneRunStatus) -> StatusNews:
@@ -60,6 +71,7 @@ def status_news(before: FineTuneRunStatus, after: FineTuneRunStatus) -> StatusNe
         gpu_seconds=now.gpu_seconds - was.gpu_seconds,
         lost_gpu_seconds=now.lost_gpu_seconds - was.lost_gpu_seconds,
         rollout=_rollout(before, after),
+        run=_run(before, after),
     )
 
 
@@ -94,3 +106,11 @@ def _rollout(before: FineTuneRunStatus, after: FineTuneRunStatus) -> RolloutPhas
     if now is None or now.phase not in OVER or (was is not None and was.phase is now.phase):
         return None
     return now.phase
+
+
+def _run(before: FineTuneRunStatus, after: FineTuneRunStatus) -> EndedRun | None:
+    if after.phase is None or after.phase not in outlook.OVER or before.phase in outlook.OVER:
+        return None
+    end = from_rfc3339(after.completion_time)
+    seconds = seconds_since(after.start_time, end) if end and after.start_time else None
+    return EndedRun(after.phase, seconds)

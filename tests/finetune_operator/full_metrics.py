@@ -47,6 +47,11 @@ def trained(gpu_seconds: int = 600, lost: int = 0, result: str = "Succeeded") ->
     return a_status(attempts=[attempt], usage=Usage(gpu_seconds=gpu_seconds, lost_gpu_seconds=lost))
 
 
+def over() -> FineTuneRunStatus:
+    """A run that took an hour."""
+    return a_status(phase=Phase.SUCCEEDED, start_time=at(0), completion_time=at(3600))
+
+
 def rolled_out(phase: RolloutPhase) -> FineTuneRunStatus:
     """A run whose rollout is so far."""
     return a_status(rollout=RolloutStatus(phase=phase))
@@ -61,4 +66,5 @@ def full_metrics() -> Metrics:
     metrics.status_written(KEY, FineTuneRunStatus(), trained())
     metrics.status_written(KEY, FineTuneRunStatus(), trained(result="Evicted", lost=600))
     metrics.status_written(KEY, rolled_out(RolloutPhase.PROGRESSING), rolled_out(RolloutPhase.ROLLED_BACK))
+    metrics.status_written(KEY, FineTuneRunStatus(), over())
     return metrics

@@ -416,6 +416,7 @@ class Life(RuleBasedStateMachine):
         usage = status.usage or Usage()
         assert sum(len(news.ended) for news in self.news) == ended + sum(e.count for e in status.forgotten)
         assert sum(len(news.waits) for news in self.news) >= housed
+        assert sum(news.run is not None for news in self.news) == (status.phase in OVER)
         assert sum(news.gpu_seconds for news in self.news) == usage.gpu_seconds
         assert sum(news.lost_gpu_seconds for news in self.news) == usage.lost_gpu_seconds
 

@@ -13,7 +13,7 @@ from finetune_operator.census import Census
 from finetune_operator.errors import FieldConflict
 from finetune_operator.metrics import Metrics
 from finetune_operator.observed import RunKey
-from tests.finetune_operator.full_metrics import KEY, full_metrics, gauges, rolled_out, trained
+from tests.finetune_operator.full_metrics import KEY, full_metrics, gauges, over, rolled_out, trained
 from tests.finetune_operator.samples import NOON, a_status, an_attempt
 
 NONE = FineTuneRunStatus()
@@ -47,6 +47,16 @@ def test_an_attempt_that_ended_counts_once_however_often_its_status_is_written()
     assert value(metrics, "stage_duration_seconds_count", stage="train", outcome="succeeded") == 1
     assert value(metrics, "queue_wait_seconds_sum", stage="train") == 60
     assert value(metrics, "queue_wait_seconds_count", stage="train") == 1
+
+
+def test_a_run_that_ended_counts_with_how_long_it_took():
+    metrics = Metrics(gauges())
+
+    metrics.status_written(KEY, trained(), over())
+    metrics.status_written(KEY, over(), over())
+
+    assert value(metrics, "run_duration_seconds_sum", phase="Succeeded") == 3600
+    assert value(metrics, "run_duration_seconds_count", phase="Succeeded") == 1
 
 
 def test_what_a_status_said_before_the_start_does_not_count_anew():

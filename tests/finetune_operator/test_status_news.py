@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_contract.run_status import FineTuneRunStatus, PodUse, RolloutPhase, Usage
+from finetune_contract.run_status import FineTuneRunStatus, Phase, PodUse, RolloutPhase, Usage
 from finetune_contract.stage_protocol import Stage
-from finetune_operator.status_news import EndedAttempt, EndedWait, StatusNews, status_news
-from tests.finetune_operator.full_metrics import rolled_out, trained
+from finetune_operator.status_news import EndedAttempt, EndedRun, EndedWait, StatusNews, status_news
+from tests.finetune_operator.full_metrics import over, rolled_out, trained
 from tests.finetune_operator.samples import a_status, an_attempt, at
 
 RUNNING = a_status(attempts=[an_attempt(Stage.TRAIN, started_at=at(0))])
@@ -34,6 +34,9 @@ NEVER_HOUSED = a_status(
         (RUNNING, NEVER_HOUSED, StatusNews(ended=(EndedAttempt(Stage.TRAIN, "Unschedulable", None),))),
         (trained(), trained(), StatusNews()),
         (trained(lost=600), trained(lost=100), StatusNews(lost_gpu_seconds=-500)),
+        (RUNNING, over(), StatusNews(run=EndedRun(Phase.SUCCEEDED, 3600.0))),
+        (over(), over(), StatusNews()),
+        (RUNNING, a_status(phase=Phase.CANCELLED), StatusNews(run=EndedRun(Phase.CANCELLED, None))),
         (rolled_out(RolloutPhase.VERIFYING), rolled_out(RolloutPhase.VERIFYING), StatusNews()),
         (
             rolled_out(RolloutPhase.ROLLING_BACK),
@@ -48,6 +51,9 @@ NEVER_HOUSED = a_status(
         "never housed",
         "written again",
         "not lost after all",
+        "over",
+        "over already",
+        "cancelled before its first Job",
         "rolls out",
         "rollback failed",
     ],
