@@ -21,6 +21,7 @@ from finetune_operator.handlers import watch
 from finetune_operator.leadership import Leadership
 from finetune_operator.listable import listable
 from finetune_operator.memory import Memory
+from finetune_operator.metrics import CONTENT_TYPE, Gauges, Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
 from finetune_operator.schedules.reconcile import ScheduleReconciler
@@ -80,8 +81,19 @@ class Process:
         )
         self._memory: Memory[Children] = Memory()
         prices = Prices(settings.gpu_prices, settings.currency)
-        reconciler = Reconciler(cluster, _now, prices, self._memory, lambda key: self._queue.add(key))
-        self._queue = WorkQueue(reconciler.reconcile, concurrency=settings.concurrency)
+        self._metrics = Metrics(self._gauges())
+        reconciler = Reconciler(
+            cluster,
+            _now,
+            prices,
+            self._memory,
+            lambda key: self._queue.add(key),
+            written=self._metrics.status_written,
+            refusal=self._metrics.refused,
+        )
+        self._queue = WorkQueue(
+            reconciler.reconcile, concurrency=settings.concurrency, ended=self._metrics.pass_ended
+        )
         self._runs = WatchedRuns(self._queue, self._memory)
         self._schedules_of = ScheduleCluster(cluster.server)
         scheduler = ScheduleReconciler(self._schedules_of, _now)
@@ -100,7 +112,8 @@ class Process:
         self._take_signals()
         runner = None
         if self._settings.http_port:
-            runner = await health.serve(self._settings.http_port, self._live, self._ready, self._metrics)
+            port, metrics = self._settings.http_port, self._metrics.text
+            runner = await health.serve(port, self._live, self._ready, metrics, CONTENT_TYPE)
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             elected = asyncio.create_task(self._leadership.acquire(), name="election")
@@ -203,18 +216,22 @@ class Process:
             return "the API server does not answer"
         return ""
 
-    def _metrics(self) -> dict[str, float]:
-        return {
-            "finetune_operator_leader": float(self._leadership.held),
-            "finetune_operator_runs": float(len(self._runs)),
-            "finetune_operator_queue_depth": float(self._queue.depth),
-            "finetune_operator_working": float(self._queue.working),
-            "finetune_operator_passes_total": float(self._queue.passes),
-            "finetune_operator_failed_passes_total": float(self._queue.failed_passes),
-            "finetune_operator_resyncs_total": float(self._resyncs),
-            "finetune_operator_watch_silent_seconds": self._runs.silent_seconds(),
-            "finetune_operator_watch_restarts_total": float(self._watches.restarts),
-        }
+    def _lease_age_seconds(self) -> float:
+        return time.monotonic() - (self._leadership.last_answer_at or self._began)
+
+    def _gauges(self) -> Gauges:
+        return Gauges(
+            leader=lambda: self._leadership.held,
+            lease_age_seconds=self._lease_age_seconds,
+            runs=lambda: self._runs.census.by_phase(),
+            longest_waits=lambda: self._runs.census.longest_waits(_now()),
+            queue_depth=lambda: self._queue.depth,
+            working=lambda: self._queue.working,
+            resyncs=lambda: self._resyncs,
+            watch_silent_seconds=lambda: self._runs.silent_seconds(),
+            watch_event_age_seconds=lambda: self._runs.event_age_seconds(),
+            watch_restarts=lambda: self._watches.restarts,
+        )
 
 
 def _now() -> datetime:

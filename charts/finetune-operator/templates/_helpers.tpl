@@ -7,6 +7,18 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Name of the Service of the metrics; Prometheus calls its job so. */}}
+{{- define "finetune-operator.metricsName" -}}
+{{- printf "%s-metrics" (include "finetune-operator.fullname" .) -}}
+{{- end -}}
+
+{{/* Where an alert is explained. Takes a list: the values of the rules, the alert. */}}
+{{- define "finetune-operator.runbook" -}}
+{{- with (index . 0).runbookUrl -}}
+runbook_url: {{ printf "%s#%s" . (index $ 1 | lower) | quote }}
+{{- end -}}
+{{- end -}}
+
 {{/* Labels that never change: the Deployment selects by them. */}}
 {{- define "finetune-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
