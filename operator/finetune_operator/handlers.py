@@ -20,6 +20,10 @@ from finetune_operator.watched import WatchedRuns
 
 JOBS, PODS = ("batch", "v1", "jobs"), ("", "v1", "pods")
 """The API server tells only of those that belong to a run: a namespace may hold many others."""
+IDLE_SECONDS = 0.2
+"""kopf has a task for each object that it hears of, and the task holds the last event until nothing has come for so long:
+with kopf's five seconds all objects of a first list would be held at once.
+"""
 CHUNK_SIZE = 250
 """The first list is read in pieces: of many Jobs, with their templates, it would be hundreds of MiB at once."""
 
@@ -80,6 +84,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.chunk_size = CHUNK_SIZE
     for kind in (JOBS, PODS):
         chosen.watching.label_selectors[kind] = LABEL_RUN
+    chosen.queueing.idle_timeout = IDLE_SECONDS
     chosen.watching.inactivity_timeout = 75  # bookmarks come every minute: without one the connection is dead
     chosen.networking.request_timeout = 30
     return chosen

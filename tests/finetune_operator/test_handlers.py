@@ -33,3 +33,6 @@ def test_only_jobs_and_pods_of_runs_are_asked_for_and_first_lists_come_in_pieces
         "pods": "finetune-operator.io/run",
     }
     assert watching.chunk_size == 250
+    assert handlers.settings().queueing.idle_timeout < 1, (
+        "kopf holds each event of the first list for so long"
+    )
