@@ -224,6 +224,7 @@ class Process:
             leader=lambda: self._leadership.held,
             lease_age_seconds=self._lease_age_seconds,
             runs=lambda: self._runs.census.by_phase(),
+            schedules=lambda: self._schedules.by_reason(),
             longest_waits=lambda: self._runs.census.longest_waits(_now()),
             queue_depth=lambda: self._queue.depth,
             working=lambda: self._queue.working,

@@ -21,8 +21,8 @@ from finetune_operator.watched import WatchedRuns
 JOBS, PODS = ("batch", "v1", "jobs"), ("", "v1", "pods")
 """The API server tells only of those that belong to a run: a namespace may hold many others."""
 IDLE_SECONDS = 0.2
-"""kopf has a task for each object that it hears of, and the task holds the last event until nothing has come for so long:
-with kopf's five seconds all objects of a first list would be held at once.
+"""kopf has a task for each object that it hears of, which holds the last event until none has come for so long: with
+kopf's own five seconds, all objects of a first list would be held at once.
 """
 CHUNK_SIZE = 250
 """The first list is read in pieces: of many Jobs, with their templates, it would be hundreds of MiB at once."""

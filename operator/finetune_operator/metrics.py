@@ -62,6 +62,7 @@ class Gauges:
     leader: Callable[[], bool]
     lease_age_seconds: Callable[[], float]
     runs: Callable[[], Mapping[tuple[str, Phase], int]]
+    schedules: Callable[[], Mapping[tuple[str, str], int]]
     longest_waits: Callable[[], Mapping[Stage, float]]
     queue_depth: Callable[[], int]
     working: Callable[[], int]
@@ -204,6 +205,14 @@ class _Now(Collector):
         for (namespace, phase), count in now.runs().items():
             runs.add_metric((namespace, phase.value), count)
         yield runs
+        schedules = GaugeMetricFamily(
+            f"{PREFIX}_schedules",
+            "FineTuneSchedules, by the reason of their condition Ready.",
+            labels=("namespace", "reason"),
+        )
+        for (namespace, reason), count in now.schedules().items():
+            schedules.add_metric((namespace, reason), count)
+        yield schedules
         waits = GaugeMetricFamily(
             f"{PREFIX}_longest_wait_seconds",
             "For how long the attempt that waits longest for its first node has waited; 0 where none waits.",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from finetune_contract.run_status import FineTuneRunStatus, Phase, PodUse, RolloutPhase, RolloutStatus, Usage
+from finetune_contract.schedule_status import ScheduleReason
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.errors import ClusterRefused
 from finetune_operator.metrics import Gauges, Metrics
@@ -22,6 +23,7 @@ def gauges(**changes: Any) -> Gauges:
         "leader": lambda: True,
         "lease_age_seconds": lambda: 1.5,
         "runs": lambda: runs,
+        "schedules": lambda: {("demo", reason.value): 1 for reason in ScheduleReason},
         "longest_waits": lambda: dict.fromkeys(Stage, 0.0),
         "queue_depth": lambda: 2,
         "working": lambda: 1,

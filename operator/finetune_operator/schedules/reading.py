@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finetune_contract.run_status import Phase
+from finetune_contract.run_status import ConditionType, Phase
 from finetune_contract.schedule_crd import KIND
 from finetune_contract.schedule_spec import FineTuneScheduleSpec
-from finetune_contract.schedule_status import Cause, FineTuneScheduleStatus
+from finetune_contract.schedule_status import Cause, FineTuneScheduleStatus, ScheduleReason
 from finetune_operator.errors import InvalidRun
 from finetune_operator.observed import RunKey
 from finetune_operator.schedules.observed import ChildRun, Schedule
@@ -87,6 +87,13 @@ def child(body: Json) -> ChildRun | None:
         cancelled=bool(spec.get("cancel")),
         deleting="deletionTimestamp" in metadata,
     )
+
+
+def ready_reason(body: Json) -> str:
+    """Why a schedule is Ready or not; Waiting where nothing is said yet."""
+    conditions = (body.get("status") or {}).get("conditions") or ()
+    found = (condition["reason"] for condition in conditions if condition["type"] == ConditionType.READY)
+    return str(next(found, ScheduleReason.WAITING.value))
 
 
 def wakers(run: Json) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
 
@@ -33,6 +34,7 @@ class WatchedSchedules:
     def __init__(self, queue: KeyQueue) -> None:
         self._queue = queue
         self._generations: dict[RunKey, tuple[object, ...]] = {}
+        self._reasons: dict[RunKey, str] = {}
         self._runs: dict[RunKey, tuple[object, ...]] = {}
 
     def __len__(self) -> int:
@@ -41,6 +43,7 @@ class WatchedSchedules:
     def schedule_changed(self, body: Json) -> None:
         """A schedule was added or changed. The operator's own words wake nobody."""
         key, metadata = reading.schedule_key(body), body["metadata"]
+        self._reasons[key] = reading.ready_reason(body)
         seen = (metadata.get("uid"), metadata.get("generation"))
         if self._generations.get(key) != seen:
             self._generations[key] = seen
@@ -49,7 +52,12 @@ class WatchedSchedules:
     def schedule_gone(self, key: RunKey) -> None:
         """A schedule was deleted; its runs go by their ownerReferences."""
         self._generations.pop(key, None)
+        self._reasons.pop(key, None)
         self._queue.forget(key)
+
+    def by_reason(self) -> Mapping[tuple[str, str], int]:
+        """How many there are, by namespace and by why they are Ready or not."""
+        return Counter((key.namespace, reason) for key, reason in self._reasons.items())
 
     def run_changed(self, body: Json, *, gone: bool = False) -> None:
         """A run was made, has moved or is gone; perhaps a schedule waits for that."""

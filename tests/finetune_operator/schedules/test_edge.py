@@ -185,6 +185,18 @@ def test_a_change_of_the_spec_wakes_and_the_operators_own_words_do_not():
     assert queue.added == [KEY, KEY]
 
 
+def test_schedules_are_counted_by_why_they_are_ready_or_not():
+    schedules = WatchedSchedules(Queue())
+    schedules.schedule_changed(a_schedule())
+    assert schedules.by_reason() == {("ml", "Waiting"): 1}
+
+    condition = {"type": "Ready", "status": "False", "reason": "InvalidSpec"}
+    schedules.schedule_changed(a_schedule() | {"status": {"conditions": [condition]}})
+    assert schedules.by_reason() == {("ml", "InvalidSpec"): 1}
+    schedules.schedule_gone(KEY)
+    assert schedules.by_reason() == {}
+
+
 def test_a_run_wakes_its_schedule_when_its_phase_changes_and_when_it_goes():
     queue = Queue()
     schedules = WatchedSchedules(queue)
