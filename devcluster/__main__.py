@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -149,6 +150,7 @@ def _build(arguments: argparse.Namespace, progress: Progress) -> None:
         return
     folder = go_programs.ensure(progress)
     if arguments.kueue:
+        os.nice(10)  # nobody waits for it yet
         go_programs.ensure(progress, go_programs.KUEUE)
     if not arguments.only_programs:
         from devcluster import base_model, kubectl

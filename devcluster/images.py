@@ -146,13 +146,21 @@ def load_node_images(instance: Instance, processes: Processes, programs: Path) -
 
 
 def load_program(
-    instance: Instance, processes: Processes, programs: Path, image: str, program: Path, *, place: str = ""
+    instance: Instance,
+    processes: Processes,
+    programs: Path,
+    image: str,
+    program: Path,
+    *,
+    place: str = "",
+    user: str = "",
 ) -> None:
     """An image of one program that needs nothing but itself.
 
     Args:
         programs: the folder of the node's own programs.
         place: its name in the image; by default the one that it has.
+        user: who it runs as; by default root.
     """
     digest = _file_digest(program)
     if _is_loaded(instance, image, digest):
@@ -161,7 +169,7 @@ def load_program(
     archive = instance.state / "images" / f"{program.name}-{digest[:16]}.tar"
     rootfs = _empty(instance.state / "images" / "rootfs")
     shutil.copy2(program, rootfs / place)
-    write_archive(archive, [image], rootfs, ImageConfig(entrypoint=[f"/{place}"]))
+    write_archive(archive, [image], rootfs, ImageConfig(entrypoint=[f"/{place}"], user=user))
     load_archive(processes, programs, archive)
     archive.unlink()
     shutil.rmtree(rootfs)

@@ -19,6 +19,7 @@ from devcluster.progress import Progress
 PART = "kueue"
 NAMESPACE = "kueue-system"
 IMAGE = "localhost/kueue:1"
+_USER = "65532:65532"
 _MODULE = "sigs.k8s.io/kueue"
 _DEPLOYMENT = "deployment/kueue-controller-manager"
 _CONFIGURATION = """\
@@ -37,7 +38,9 @@ def up(node: Node, progress: Progress) -> None:
     built = go_programs.ensure(progress, go_programs.KUEUE)
     with progress.step(PART, "install Kueue in the node"):
         images.load_program(
-            node.instance, node.processes, node.programs, IMAGE, built / "kueue", place="manager"
+            *(node.instance, node.processes, node.programs, IMAGE, built / "kueue"),
+            place="manager",
+            user=_USER,
         )
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         objects = yaml.safe_dump_all([namespace, *_manifests(progress)])

@@ -14,8 +14,11 @@ from pydantic import BaseModel
 
 from finetune_contract.model import ContractModel
 from finetune_contract.run_spec import (
+    LABEL_KEY,
+    LABEL_KEY_WORDS,
     MOST_TRIALS,
     SOURCE_SETTINGS,
+    ExampleKind,
     FineTuneRunSpec,
     MarkdownSource,
     RolloutSpec,
@@ -25,7 +28,7 @@ from finetune_contract.run_spec import (
     VectorsSpec,
 )
 from finetune_contract.run_status import FineTuneRunStatus
-from finetune_contract.text_forms import FORM
+from finetune_contract.text_forms import FORM, PRIVATE
 
 GROUP = "finetune-operator.io"
 VERSION = "v1alpha1"
@@ -81,6 +84,7 @@ def rules() -> dict[str, list[Rule]]:
         name for name in _aliases(FineTuneRunSpec) if name not in (*MUTABLE_SPEC_FIELDS, "rollout")
     ]
     rollout_fields = [name for name in _aliases(RolloutSpec) if name not in MUTABLE_ROLLOUT_FIELDS]
+    kinds = [kind.value for kind in ExampleKind]
     return {
         "": [
             Rule(
@@ -121,7 +125,12 @@ def rules() -> dict[str, list[Rule]]:
                 "has(self.generator)",
                 "spec.dataset.generator is needed by the kind generated: set it, or leave the kind out",
                 "generator",
-            )
+            ),
+            Rule(
+                f"!has(self.exampleShares) || self.exampleShares.all(kind, kind in {kinds})",
+                f"spec.dataset.exampleShares names a kind that is not known: choose {', '.join(kinds)}",
+                "exampleShares",
+            ),
         ],
         "spec.dataset.sources[]": [_exactly_one(SourceSpec, "a source", besides=SOURCE_SETTINGS)],
         "spec.dataset.sources[].wordpress": [
@@ -177,6 +186,25 @@ def rules() -> dict[str, list[Rule]]:
                 "a gate needs minimum or minimumGain: set one of them, or both",
             )
         ],
+        "spec.scheduling": [
+            Rule(
+                f"!has(self.nodeSelector) || self.nodeSelector.all(key, key.matches(r'{LABEL_KEY}'))",
+                f"spec.scheduling.nodeSelector holds what is no label's key: {LABEL_KEY_WORDS}",
+                "nodeSelector",
+            )
+        ],
+        "spec.scheduling.tolerations[]": [
+            Rule(
+                "!has(self.value) || self.value == '' || self.operator != 'Exists'",
+                "value stands beside operator Exists: leave it out, or set operator to Equal",
+                "value",
+            ),
+            Rule(
+                "(has(self.key) && self.key != '') || self.operator == 'Exists'",
+                "key is needed by operator Equal: name it, or set operator to Exists",
+                "key",
+            ),
+        ],
         "spec.rollout": [
             *(
                 _immutable(name, f"spec.rollout.{name}", _required(RolloutSpec, name))
@@ -200,7 +228,7 @@ def rules() -> dict[str, list[Rule]]:
         "spec.rollout.target.deployment": [
             Rule(
                 "!has(self.others) || !(self.name in self.others)",
-                "spec.rollout.target.deployment.others holds name: name each Deployment once",
+                "spec.rollout.target.deployment.others repeats the Deployment of name: name each Deployment once",
                 "others",
             ),
         ],
@@ -263,9 +291,9 @@ def run_schema() -> Schema:
         },
     }
     mark_lists(root, "")
-    say_forms(root)
     for path, here in rules().items():
-        at(root, path)["x-kubernetes-validations"] = [rule.to_schema() for rule in here]
+        add_rules(at(root, path), here)
+    say_forms(root)
     return root
 
 
@@ -332,6 +360,7 @@ _KEPT = (
     "enum",
     "pattern",
     FORM,
+    PRIVATE,
     "minLength",
     "maxLength",
     "minimum",
@@ -423,14 +452,52 @@ def mark_lists(schema: Schema, path: str) -> None:
 
 
 def say_forms(schema: Schema) -> None:
-    """Where text must have a form, the API server says it in words beside the pattern that programs read."""
+    """What text and numbers must be like, in words of ours where Kubernetes' own would not do."""
+    _say_private_forms(schema)
     if FORM in schema:
-        rule = Rule(f"self.matches(r'{schema['pattern']}')", schema.pop(FORM))
-        schema["x-kubernetes-validations"] = [rule.to_schema()]
-    if "items" in schema:
-        say_forms(schema["items"])
+        add_rules(schema, [Rule(f"self.matches(r'{schema['pattern']}')", schema.pop(FORM))])
+    _say_fractions(schema)
+    for name in ("items", "additionalProperties"):
+        if name in schema:
+            say_forms(schema[name])
     for part in schema.get("properties", {}).values():
         say_forms(part)
+
+
+def _say_private_forms(schema: Schema) -> None:
+    """The API server repeats what it finds where a pattern or a rule stands at the text itself; of a rule that stands
+    at the object it repeats nothing."""
+    for name, part in schema.get("properties", {}).items():
+        if part.pop(PRIVATE, False):
+            there = "" if name in schema.get("required", ()) else f"!has(self.{name}) || "
+            matches = f"self.{name}.matches(r'{part.pop('pattern')}')"
+            words = f"what was found does not fit: {part.pop(FORM)}"
+            add_rules(schema, [Rule(there + matches, words, name)])
+
+
+def _say_fractions(schema: Schema) -> None:
+    """Where it finds a whole number, the API server compares it with the bound's whole part: it takes 0 for 0.02, and
+    says of 1 that it is over 0."""
+    bounds = [schema[bound] for bound in ("minimum", "maximum") if bound in schema]
+    if all(float(bound).is_integer() for bound in bounds):
+        return
+    words = range_in_words(schema)
+    above = ">" if schema.pop("exclusiveMinimum", False) else ">="
+    lowest, highest = float(schema.pop("minimum")), float(schema.pop("maximum"))
+    add_rules(schema, [Rule(f"self {above} {lowest} && self <= {highest}", words)])
+
+
+def range_in_words(schema: Schema) -> str:
+    """Which numbers may stand there, as a remedy."""
+    kind = "a whole number " if schema.get("type") == "integer" else ""
+    above = "more than " if schema.get("exclusiveMinimum") else ""
+    lowest, highest = schema["minimum"], schema["maximum"]
+    return f"choose {kind}{above}{lowest} {'and at most' if above else 'to'} {highest}"
+
+
+def add_rules(schema: Schema, here: Iterable[Rule]) -> None:
+    """Beside those that stand there."""
+    schema.setdefault("x-kubernetes-validations", []).extend(rule.to_schema() for rule in here)
 
 
 def _aliases(model: type[ContractModel]) -> Iterable[str]:

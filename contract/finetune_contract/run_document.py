@@ -18,7 +18,14 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from finetune_contract.crd_schema import API_VERSION, KIND, MAX_NAME_LENGTH, Schema, structural_schema
+from finetune_contract.crd_schema import (
+    API_VERSION,
+    KIND,
+    MAX_NAME_LENGTH,
+    Schema,
+    range_in_words,
+    structural_schema,
+)
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.text_forms import FORM
 
@@ -150,6 +157,9 @@ def _in_words(fault: ErrorDetails) -> str:
         case "greater_than" | "greater_than_equal":
             below = "is not over" if schema.get("exclusiveMinimum") else "is under"
             return f"{path}: {shown} {below} {schema.get('minimum')}; {_wanted(schema)}"
+        case "enum" if fault["loc"][-1] == "[key]":
+            known = re.findall(r"'([^']+)'", str(context["expected"]))
+            return f"{_place(fault['loc'][:-2])[0]}: {shown} is not known; choose {', '.join(known)}"
         case "enum":
             return (
                 f"{path}: {shown} is not known; {_wanted(schema)}{_suggestion(found, schema.get('enum', ()))}"
@@ -185,9 +195,7 @@ def _wanted(schema: Schema) -> str:
     if "enum" in schema:
         return f"choose {', '.join(schema['enum'])}"
     if lowest is not None and highest is not None:
-        kind = "a whole number " if schema.get("type") == "integer" else ""
-        above = "more than " if schema.get("exclusiveMinimum") else ""
-        return f"choose {kind}{above}{lowest} {'and at most' if above else 'to'} {highest}"
+        return range_in_words(schema)
     said = str(schema.get("description", "")).rstrip(".")
     match schema.get("type"):
         case "object":

@@ -7,6 +7,7 @@ Must not know how a wish is carried out. Everything but `suspend`, `cancel`, `ro
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated, Self
@@ -38,6 +39,17 @@ ObjectName = Annotated[
     ),
 ]
 """A Kubernetes object name."""
+SecretName = Annotated[
+    str,
+    text_form(
+        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
+        "write a Kubernetes object's name: lower case letters, digits, '-' and '.'",
+        shortest=1,
+        longest=253,
+        private=True,
+    ),
+]
+"""Name of a Secret."""
 HttpUrl = Annotated[
     str,
     text_form(
@@ -45,6 +57,7 @@ HttpUrl = Annotated[
         "write an address such as https://blog.example.com, with no user and password in it",
         shortest=8,
         longest=2048,
+        private=True,
     ),
 ]
 """An address that everybody may read: what signs in belongs into a Secret."""
@@ -77,6 +90,18 @@ CollectionName = Annotated[
     ),
 ]
 """A collection of Weaviate."""
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+LABEL_KEY_WORDS = "write a key such as nvidia.com/gpu.product"
+LabelValue = Annotated[
+    str,
+    text_form(
+        r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+        "write text, in quotes where it looks like a number or true: letters, digits, '-', '_' and '.', with a letter "
+        "or digit at both ends",
+        longest=63,
+    ),
+]
+"""Value of a label or a taint."""
 ShortText = Annotated[str, Field(min_length=1, max_length=253)]
 Epochs = Annotated[float, Field(gt=0, le=100)]
 LearningRate = Annotated[float, Field(gt=0, le=0.1)]
@@ -88,18 +113,24 @@ LoraAlpha = Annotated[int, Field(ge=1, le=2048)]
 class SecretRef(ContractModel):
     """A Secret in the run's namespace."""
 
-    name: ObjectName
+    name: SecretName
     """Name of the Secret."""
 
 
 class SecretKeyRef(ContractModel):
     """One key of a Secret in the run's namespace."""
 
-    name: ObjectName
+    name: SecretName
     """Name of the Secret."""
     key: Annotated[
         str,
-        text_form(r"^[-._a-zA-Z0-9]+$", "write letters, digits, '-', '_' and '.'", shortest=1, longest=253),
+        text_form(
+            r"^[-._a-zA-Z0-9]+$",
+            "write letters, digits, '-', '_' and '.'",
+            shortest=1,
+            longest=253,
+            private=True,
+        ),
     ]
     """Key inside the Secret."""
 
@@ -684,7 +715,15 @@ class GpuSpec(ContractModel):
 
     count: Annotated[int, Field(ge=1, le=16)] = 1
     """How many; training runs one process on each."""
-    resource_name: Annotated[str, Field(min_length=3, max_length=253)] = "nvidia.com/gpu"
+    resource_name: Annotated[
+        str,
+        text_form(
+            r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+            "write an extended resource's name such as nvidia.com/gpu",
+            shortest=3,
+            longest=253,
+        ),
+    ] = "nvidia.com/gpu"
     """Extended resource of the device plugin."""
     nodes: Annotated[int, Field(ge=1, le=64)] = 1
     """Pods of one training, each with `count` GPUs, on different nodes where it can be. Evaluation takes one pod and
@@ -718,11 +757,11 @@ class ResourcesSpec(ContractModel):
 class Toleration(ContractModel):
     """A taint that the pods accept."""
 
-    key: Annotated[str, Field(max_length=316)] | None = None
+    key: Annotated[str, text_form(LABEL_KEY, LABEL_KEY_WORDS, longest=316)] | None = None
     """Taint key; left out with `operator: Exists` tolerates everything."""
     operator: Annotated[str, text_form(r"^(Exists|Equal)$", "choose Exists or Equal", longest=8)] = "Equal"
     """Exists or Equal."""
-    value: Annotated[str, Field(max_length=63)] | None = None
+    value: LabelValue | None = None
     """Taint value."""
     effect: (
         Annotated[
@@ -737,11 +776,21 @@ class Toleration(ContractModel):
     ) = None
     """Effect to match; left out matches all."""
 
+    @model_validator(mode="after")
+    def _compares_a_value_with_a_key(self) -> Self:
+        if self.value and self.operator == "Exists":
+            raise field_error(
+                "value", "stands beside operator Exists", "leave it out, or set operator to Equal"
+            )
+        if not self.key and self.operator == "Equal":
+            raise field_error("key", "is needed by operator Equal", "name it, or set operator to Exists")
+        return self
+
 
 class SchedulingSpec(ContractModel):
     """Where the pods of GPU stages may run."""
 
-    node_selector: Annotated[dict[str, str], Field(max_length=16)] = {}
+    node_selector: Annotated[dict[str, LabelValue], Field(max_length=16)] = {}
     """Labels that the node must have."""
     tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
     """Taints that the pods accept."""
@@ -751,6 +800,13 @@ class SchedulingSpec(ContractModel):
     """RuntimeClass of the pods, such as `nvidia`, where the container runtime needs one for GPUs."""
     queue_name: ObjectName | None = None
     """Kueue LocalQueue. GPU Jobs are made suspended with its label, and wait until Kueue lets them run."""
+
+    @model_validator(mode="after")
+    def _selects_by_labels(self) -> Self:
+        wrong = next((key for key in self.node_selector if not re.match(LABEL_KEY, key)), None)
+        if wrong is not None:
+            raise field_error("nodeSelector", f'"{wrong}" is no label\'s key', LABEL_KEY_WORDS)
+        return self
 
 
 class RetriesSpec(ContractModel):
@@ -981,7 +1037,18 @@ class FineTuneRunSpec(ContractModel):
     """`dataset` ends the run when the dataset is stored, for a look at it before a GPU is asked for."""
     compare_with: CompareWithSpec | None = None
     """What is finished already."""
-    trainer_image: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    trainer_image: (
+        Annotated[
+            str,
+            text_form(
+                r"^\S+$",
+                "write an image such as registry.example/finetune-trainer@sha256:DIGEST",
+                shortest=1,
+                longest=512,
+            ),
+        ]
+        | None
+    ) = None
     """Image of the stages; the operator's own setting when left out. Pin it by digest in production."""
     service_account_name: ObjectName | None = None
     """Service account of all stages' pods: for a cloud identity, or for registry credentials. They get no API token."""

@@ -208,7 +208,7 @@ class PodUse(ContractModel):
     seconds: int = 0
     """How long they held their nodes; of a running pod in whole minutes."""
     taken_by: Text = ""
-    """Preempted, Evicted or NodeLost when Kubernetes took it away; else empty."""
+    """Preempted, Evicted or NodeLost when Kubernetes took it away, Suspended when a queue did; else empty."""
 
 
 class Attempt(ContractModel):

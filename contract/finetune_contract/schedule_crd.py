@@ -7,6 +7,7 @@ from finetune_contract.crd_schema import (
     Kind,
     Rule,
     Schema,
+    add_rules,
     at,
     mark_lists,
     rules,
@@ -88,14 +89,13 @@ def schedule_schema() -> Schema:
     template = at(root, "spec.template")
     mark_lists(root, "")
     mark_lists({"properties": {"spec": template["properties"]["spec"]}}, "")
-    say_forms(root)
     of_template = {path: here for path, here in rules().items() if path.partition(".")[0] == "spec"}
     for path, here in of_template.items():
-        stays = [rule.to_schema() for rule in here if "oldSelf" not in rule.expression]
-        if stays:
-            at(template, path)["x-kubernetes-validations"] = stays
+        if stays := [rule for rule in here if "oldSelf" not in rule.expression]:
+            add_rules(at(template, path), stays)
     for path, here in SCHEDULE_RULES.items():
-        at(root, path)["x-kubernetes-validations"] = [rule.to_schema() for rule in here]
+        add_rules(at(root, path), here)
+    say_forms(root)
     return root
 
 

@@ -8,9 +8,11 @@ from pydantic import Field
 
 FORM = "form"
 """Key of a JSON schema with the words."""
+PRIVATE = "mayHoldSecret"
+"""Key of a JSON schema: people paste secrets there, so no message may repeat what was found."""
 
 
-def text_form(pattern: str, words: str, *, shortest: int = 0, longest: int) -> Any:
+def text_form(pattern: str, words: str, *, shortest: int = 0, longest: int, private: bool = False) -> Any:
     """A pydantic Field of text that must look so.
 
     Args:
@@ -18,7 +20,7 @@ def text_form(pattern: str, words: str, *, shortest: int = 0, longest: int) -> A
         words: what to write, as the end of a message: `write an address such as https://blog.example.com`.
         shortest: characters at least.
         longest: characters at most.
+        private: people paste secrets there.
     """
-    return Field(
-        pattern=pattern, min_length=shortest or None, max_length=longest, json_schema_extra={FORM: words}
-    )
+    told: dict[str, Any] = {FORM: words} | ({PRIVATE: True} if private else {})
+    return Field(pattern=pattern, min_length=shortest or None, max_length=longest, json_schema_extra=told)

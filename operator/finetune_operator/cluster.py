@@ -229,6 +229,7 @@ class Cluster:
             logs: whether the ends of logs are wanted, and what Kueue says.
         """
         jobs, pods = children.jobs_and_pods()
+        jobs += reading.gone_jobs(jobs, pods)
         facts, smoke = await asyncio.gather(
             self._jobs(run, jobs, pods, logs=logs), self._smoke_jobs(run, jobs, pods)
         )

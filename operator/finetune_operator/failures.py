@@ -270,7 +270,9 @@ def _why(
         return Reason.HOST_OUT_OF_MEMORY, words, exit_code
     if exit_code is None:
         of_pod = f"{pod.reason}: {pod.message}" if pod is not None and pod.reason else ""
-        words = said or of_pod or job.failed_message or "the pod is gone and left no exit code"
+        if pod is None and job.failed_reason == "BackoffLimitExceeded":
+            of_pod = "the pod is gone and left no exit code: somebody deleted it while it ran"
+        words = said or of_pod or job.failed_message or "the pod left no exit code"
         return Reason.INFRASTRUCTURE, words, None
     if exit_code in STAGE_REASONS and exit_code != 0:
         return STAGE_REASONS[exit_code], said or job.failed_message, exit_code

@@ -48,8 +48,10 @@ def _words(workload: Json) -> str:
         return "the Workload is not active; set its spec.active to true" + (f" ({reason})" if reason else "")
     waits = said("QuotaReserved", "False")
     if waits:
-        evicted = said("Evicted", "True")
-        return f"{waits} (taken back before: {evicted})" if evicted else waits
+        before = said("Evicted", "True")
+        return f"{waits} (taken back before: {before})" if before else waits
+    if evicted := said("Evicted", "True"):
+        return evicted  # its quota stays reserved until its pods have ended
     if said("QuotaReserved", "True") and not said("Admitted", "True"):
         return f"quota is reserved, its admission checks are not done{_checks(workload)}"
     return ""

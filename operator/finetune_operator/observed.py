@@ -130,6 +130,8 @@ class JobState:
     created_at: str = ""
     deleting: bool = False
     suspended: bool = False
+    suspended_at: str = ""
+    """Since when it has been suspended; empty while it is not."""
     complete: bool = False
     failed_reason: str = ""
     """Reason of the Failed condition; empty while it has not failed."""

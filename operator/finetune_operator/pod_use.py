@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from finetune_contract.run_status import Attempt, PodUse
+from finetune_contract.run_status import Attempt, PodUse, Reason
 from finetune_contract.stage_protocol import CONTAINER_NAME
 from finetune_operator.failure_classes import taker
 from finetune_operator.observed import JobFacts, PodFacts
@@ -39,6 +39,8 @@ def with_pods(attempt: Attempt, job: JobFacts, now: datetime, step: int = SHOWN_
             uses.append(use)
         else:
             uses[place] = use
+    seen = {pod.name for pod in job.pods}
+    uses = [_until_suspension(use, job) if use.name and use.name not in seen else use for use in uses]
     uses = _folded(uses, {pod.name for pod in job.pods if pod.may_run})
     changes: dict[str, object] = {"pods": uses}
     if uses and not attempt.pods:
@@ -76,6 +78,14 @@ def _use(pod: PodFacts, known: PodUse | None, now: datetime, step: int) -> PodUs
     else:
         seconds = before
     return PodUse(name=pod.name, since=since, seconds=seconds, taken_by=taken_by)
+
+
+def _until_suspension(use: PodUse, job: JobFacts) -> PodUse:
+    """Of a pod that is gone: a queue that takes a place back suspends the Job, and its pods are gone a moment later."""
+    if use.taken_by or not job.suspended_at or use.since >= job.suspended_at:
+        return use
+    seconds = max(use.seconds, _between(use.since, job.suspended_at))
+    return use.model_copy(update={"seconds": seconds, "taken_by": Reason.SUSPENDED.value})
 
 
 def _ended_at(pod: PodFacts) -> str:

@@ -18,7 +18,7 @@ from finetune_operator.api_group import (
     LABEL_STAGE,
     SMOKE_TEST,
 )
-from finetune_operator.children import name_of_job
+from finetune_operator.children import name_of_job, pod_ended
 from finetune_operator.errors import InvalidRun
 from finetune_operator.observed import (
     ConditionFacts,
@@ -155,6 +155,22 @@ def job(body: Json, pods: tuple[PodFacts, ...], log_tail: tuple[str, ...] | None
     )
 
 
+def gone_jobs(jobs: Iterable[Json], pods: Iterable[Json]) -> list[dict[str, Any]]:
+    """Jobs that are not there any more while pods of theirs may still run, as Jobs that are being deleted.
+
+    `kubectl delete job` removes the Job first: its pods have their grace period yet, and save a checkpoint meanwhile.
+    """
+    there = {job["metadata"]["name"] for job in jobs}
+    gone: dict[str, dict[str, Any]] = {}
+    for body in pods:
+        name, metadata = name_of_job(body), body["metadata"]
+        if name and name not in there and not pod_ended(body):
+            created = str(metadata.get("creationTimestamp") or "")
+            told = {"name": name, "labels": metadata.get("labels") or {}, "deletionTimestamp": created}
+            gone.setdefault(name, {"metadata": told | {"creationTimestamp": created}})
+    return list(gone.values())
+
+
 def is_smoke_test(job: Json) -> bool:
     """Whether a Job of a run tries its model beside the target."""
     return (job["metadata"].get("labels") or {}).get(LABEL_STAGE) == SMOKE_TEST
@@ -178,10 +194,12 @@ def _job_state(body: Json) -> dict[str, Any]:
         if condition.get("status") == "True"
     }
     failed = conditions.get("Failed") or {}
+    suspended = conditions.get("Suspended") or {}
     return {
         "created_at": str(metadata.get("creationTimestamp") or ""),
         "deleting": "deletionTimestamp" in metadata,
         "suspended": bool((body.get("spec") or {}).get("suspend")),
+        "suspended_at": str(suspended.get("lastTransitionTime") or ""),
         "complete": "Complete" in conditions,
         "failed_reason": str(failed.get("reason") or "Failed") if failed else "",
         "failed_message": str(failed.get("message") or ""),

@@ -209,6 +209,17 @@ def _follow(
     """An attempt that runs: its progress, or what it waits for."""
     judgement = book.judgements.get(latest.job)
     job = _job_of(book, latest)
+    if job is not None and job.deleting:
+        words = f"Job {latest.job} was deleted by somebody; a new one follows when its pods have ended"
+        return book, Outlook(
+            definition.phase,
+            Mood.WORKING,
+            Reason.RETRYING,
+            words,
+            (unknown(definition.condition, Reason.RETRYING, words),),
+            (),
+            Unhurried(WAITING_SECONDS),
+        )
     if judgement is None or judgement.outcome is Outcome.WAITING:
         reason = judgement.reason if judgement else Reason.WAITING
         words = f"Job {latest.job}: {(judgement.message if judgement else '') or 'not seen yet'}"

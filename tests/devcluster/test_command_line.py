@@ -9,6 +9,7 @@ from devcluster.lifecycle import PartStatus
 
 def test_the_command_line_and_the_lifecycle_name_the_same_parts() -> None:
     assert command_line.PARTS == lifecycle.PARTS
+    assert command_line.OPTIONAL_PARTS == lifecycle.OPTIONAL_PARTS
 
 
 def test_help_explains_every_part(capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,7 +17,7 @@ def test_help_explains_every_part(capsys: pytest.CaptureFixture[str]) -> None:
         command_line.main(["--help"])
 
     shown = capsys.readouterr().out
-    assert all(part in shown for part in command_line.PARTS)
+    assert all(part in shown for part in (*command_line.PARTS, *command_line.OPTIONAL_PARTS))
 
 
 def test_an_unknown_part_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,6 +145,38 @@ def test_a_bound_that_is_itself_not_allowed_has_the_old_boolean_form() -> None:
     assert epochs["exclusiveMinimum"] is True
 
 
+def test_bounds_that_are_no_whole_numbers_are_rules_for_the_api_server_would_cut_them_off() -> None:
+    share = at(run_schema(), "spec.dataset.split.evaluation")
+
+    assert "minimum" not in share
+    assert share["x-kubernetes-validations"] == [
+        {"rule": "self >= 0.02 && self <= 0.5", "message": "choose 0.02 to 0.5"}
+    ]
+    for path, node in nodes(run_schema()):
+        bounds = [node[bound] for bound in ("minimum", "maximum") if bound in node]
+        assert all(float(bound).is_integer() for bound in bounds), path
+
+
+def test_where_secrets_are_pasted_no_rule_stands_at_the_text_itself() -> None:
+    """The API server repeats the text that a pattern or a rule of its own refuses."""
+    schema = run_schema()
+    for path, node in nodes(schema):
+        name = path.rpartition(".")[2]
+        if (
+            path.startswith("spec")
+            and ".properties." not in path
+            and (name in ("url", "baseUrl", "endpoint") or "SecretRef." in path)
+        ):
+            assert not {"pattern", "x-kubernetes-validations"} & set(node), path
+            assert any(rule.get("fieldPath") == f".{name}" for rule in rules_at(schema, path)), path
+
+
+def rules_at(schema: dict[str, Any], path: str) -> list[dict[str, Any]]:
+    """Of the object that holds the field."""
+    found: list[dict[str, Any]] = at(schema, path.rpartition(".")[0]).get("x-kubernetes-validations", [])
+    return found
+
+
 def test_strings_that_rules_compare_are_bounded() -> None:
     unbounded = [
         path
@@ -155,7 +187,7 @@ def test_strings_that_rules_compare_are_bounded() -> None:
         and "enum" not in node
     ]
 
-    assert unbounded == ["spec.scheduling.nodeSelector{}"]
+    assert unbounded == []
 
 
 def test_an_optional_object_is_filled_in_from_its_own_defaults() -> None:

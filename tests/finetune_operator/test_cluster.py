@@ -233,6 +233,23 @@ async def test_observing_reads_the_runs_children_by_uid_and_the_log_of_a_running
     assert not any("deployments" in path for path in api.paths())
 
 
+async def test_a_pod_that_outlives_its_job_is_seen_with_a_job_that_is_being_deleted(server):
+    """`kubectl delete job` takes the Job first, and leaves its pod the time to save a checkpoint."""
+    api, cluster = server
+    attempt = an_attempt(Stage.TRAIN)
+    labels = {"finetune-operator.io/stage": "train", "finetune-operator.io/attempt": "0"}
+    own = labels | {"batch.kubernetes.io/job-name": attempt.job}
+    pod = {"metadata": {"name": "p", "labels": own}, "status": {"phase": "Running"}}
+    api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": []})
+    api.answers["GET", "/api/v1/namespaces/demo/pods"] = (200, {"items": [pod]})
+
+    (job,) = (await observed_by(cluster, a_run(a_status(attempts=[attempt])))).jobs
+
+    assert job.name == attempt.job
+    assert job.deleting
+    assert [found.name for found in job.pods] == ["p"]
+
+
 async def test_a_job_that_ended_while_its_pod_was_read_is_judged_by_the_pod_as_it_is_now(server):
     """Both are asked for at once, and a busy API server may answer them seconds apart."""
     api, cluster = server

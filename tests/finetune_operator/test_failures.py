@@ -60,9 +60,13 @@ SPEC = a_run().spec
             "exit code 1: Traceback",
         ),
         (
-            a_job(Stage.TRAIN, failed_reason="BackoffLimitExceeded"),
+            a_job(
+                Stage.TRAIN,
+                failed_reason="BackoffLimitExceeded",
+                failed_message="Job has reached the specified backoff limit",
+            ),
             Reason.INFRASTRUCTURE,
-            "left no exit code",
+            "the pod is gone and left no exit code: somebody deleted it while it ran",
         ),
         (
             a_job(

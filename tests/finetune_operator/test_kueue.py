@@ -55,6 +55,16 @@ def test_who_was_preempted_is_told_by_whom():
     )
 
 
+def test_who_loses_its_place_is_told_for_whom_before_the_quota_is_free():
+    """Seen with Kueue 0.17: the quota stays reserved until the pods have ended."""
+    evicted = ("Evicted", "True", "Preempted", "Preempted to accommodate a workload (UID: 7d4a4f40)")
+    admitted = ("Admitted", "True", "Admitted", "The workload is admitted")
+
+    words = words_of([a_workload(RESERVED, evicted, admitted)])
+
+    assert words == "Preempted: Preempted to accommodate a workload (UID: 7d4a4f40)"
+
+
 def test_a_workload_that_a_person_stopped_says_how_to_go_on():
     evicted = ("Evicted", "True", "Deactivated", "The workload is deactivated")
 

@@ -49,6 +49,25 @@ def test_pods_that_are_gone_still_count():
     assert [use.taken_by for use in second.pods] == ["Preempted", ""]
 
 
+def test_a_pod_that_is_gone_when_its_queue_took_its_place_back_counts_until_then_once():
+    """Kueue suspends the Job, and nobody sees the end of a pod that is gone a moment later."""
+    running = with_holders(a_holder("a", 30), now=75)
+    taken = with_holders(now=90, attempt=running, suspended=True, suspended_at=at(80))
+    later_on = with_holders(a_holder("b", 200), now=230, attempt=taken)
+    again = with_holders(now=300, attempt=later_on, suspended=True, suspended_at=at(250))
+
+    assert [(use.seconds, use.taken_by) for use in running.pods] == [(0, "")]
+    assert [(use.seconds, use.taken_by) for use in taken.pods] == [(50, "Suspended")]
+    assert [(use.seconds, use.taken_by) for use in again.pods] == [(50, "Suspended"), (50, "Suspended")]
+
+
+def test_what_the_kubelet_said_of_a_pod_that_its_queue_stopped_stands():
+    ended = with_holders(a_holder("a", 30, 95), now=96, suspended=True, suspended_at=at(80))
+    gone = with_holders(now=99, attempt=ended, suspended=True, suspended_at=at(80))
+
+    assert held_seconds(ended) == held_seconds(gone) == 65
+
+
 def test_several_pods_at_once_all_count():
     both = with_holders(a_holder("a", 0, 60), a_holder("b", 5, 65), now=90)
 

@@ -39,6 +39,42 @@ def test_a_status_of_another_version_is_not_overwritten_blindly():
         reading.run(a_body(status={"moonPhase": "full"}))
 
 
+def test_a_job_tells_since_when_it_is_suspended():
+    labels = {"finetune-operator.io/stage": "train", "finetune-operator.io/attempt": "0"}
+    moment = "2026-03-01T12:00:00Z"
+    condition = {"type": "Suspended", "status": "True", "lastTransitionTime": moment}
+
+    def job(**condition: str) -> object:
+        body = {"metadata": {"name": "j", "labels": labels}, "status": {"conditions": [condition]}}
+        found = reading.job(body, (), None)
+        return found and found.suspended_at
+
+    assert job(**condition) == moment
+    assert job(**condition | {"status": "False"}) == ""
+
+
+def test_a_job_that_is_gone_before_its_pods_is_one_that_is_being_deleted():
+    labels = {
+        "batch.kubernetes.io/job-name": "j",
+        "finetune-operator.io/stage": "train",
+        "finetune-operator.io/attempt": "2",
+    }
+    metadata = {"name": "j-abc", "creationTimestamp": "2026-03-01T12:00:00Z", "labels": labels}
+    pod = {"metadata": metadata, "status": {"phase": "Running"}}
+    ended = pod | {"status": {"phase": "Failed"}}
+
+    (body,) = reading.gone_jobs([], [pod, pod])
+
+    job = reading.job(body, (reading.pod(pod),), None)
+    assert job is not None
+    assert (job.name, job.stage, job.attempt) == ("j", Stage.TRAIN, 2)
+    assert job.created_at == "2026-03-01T12:00:00Z"
+    assert job.deleting
+    assert job.live
+    assert reading.gone_jobs([{"metadata": {"name": "j"}}], [pod]) == []
+    assert reading.gone_jobs([], [ended]) == []
+
+
 def test_a_job_tells_stage_attempt_and_end():
     body = {
         "metadata": {

@@ -135,6 +135,19 @@ def test_memory_that_no_rung_mends_ends_the_run_at_once(stage, message, policy):
     assert message in condition(decision, "Ready").message
 
 
+def test_a_job_that_somebody_deletes_is_made_anew_only_when_its_pod_has_ended():
+    run = a_training(an_attempt(Stage.TRAIN))
+
+    leaving = decide(run, seen(a_holding_job(deleting=True)), later(60))
+    gone = decide(after(run, leaving), seen(), later(90))
+    again = decide(after(run, gone), seen(), later(120))
+
+    assert leaving.actions == ()
+    assert "deleted by somebody; a new one follows" in condition(leaving, "Ready").message
+    assert gone.status.attempts[-1].result == Reason.INFRASTRUCTURE
+    assert [type(action) for action in again.actions] == [CreateJob]
+
+
 # what a run may take
 
 

@@ -63,9 +63,7 @@ def hold_runs(stand: Stand, cpu: Mapping[str, Mapping[str, str]] = MappingProxyT
         stand.apply(run)
     stand.apply(stand.run(ROLLOUT, manifest=model, rollout=rollout_to(TARGET)))
     for stage in STAGES:
-        stand.until(
-            stage, lambda _, stage=stage: _runs(stand, f"run={stage},finetune-operator.io/stage={stage}")
-        )
+        stand.until(stage, lambda _, stage=stage: bool(pods_at_work(stand, stage, stage)))
     stand.until(ROLLOUT, lambda s: (s.get("rollout") or {}).get("phase") == "Progressing")
     return HeldRuns(stand, model)
 
@@ -82,7 +80,10 @@ def attempts(status: Json) -> list[tuple[str, str]]:
     return [(attempt["stage"], attempt["result"]) for attempt in status["attempts"]]
 
 
-def _runs(stand: Stand, label: str) -> bool:
-    selector = f"--selector=finetune-operator.io/{label}"
-    phases = stand.kubectl("get", "pods", selector, "--output=jsonpath={.items[*].status.phase}")
-    return "Running" in phases.split()
+def pods_at_work(stand: Stand, run: str, stage: str) -> list[str]:
+    """Names of the pods of a stage that run."""
+    selector = f"--selector=finetune-operator.io/run={run},finetune-operator.io/stage={stage}"
+    running = "--field-selector=status.phase=Running"
+    return stand.kubectl(
+        "get", "pods", selector, running, "--output=jsonpath={.items[*].metadata.name}"
+    ).split()

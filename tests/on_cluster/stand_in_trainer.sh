@@ -3,6 +3,8 @@
 # In a training on several nodes each waits for the first one's name; one of 77 seconds runs out of memory on node 1.
 # One of 76 makes a model with less recall, one of 78 runs out of memory until it is given smaller steps, and one of 79 hangs
 # at its first attempt after a step. A Service named news makes another dataset. A pod that shares a sweep says so with its steps.
+# Parts, as the address goes on: STAGE/held waits for a Service named go, STAGE/lingers too and ends slowly when it is told
+# to stop, STAGE/eats takes more memory than it may.
 stage=$1
 field() { sed -n "s/.*\"$1\": \"\([^\"]*\)\".*/\1/p" /etc/finetune/run.json | head -n 1; }
 url=$(field url); bucket=$(field bucket); prefix=$(field prefix)
@@ -13,6 +15,7 @@ trap 'exit 143' TERM
 play_part() {
   case $part in
   "$stage"/held) until getent hosts go > /dev/null; do sleep 1 & wait $!; done ;;
+  "$stage"/lingers) trap 'sleep 20; exit 32' TERM; until getent hosts go > /dev/null; do sleep 1 & wait $!; done ;;
   "$stage"/eats) eaten=$(head -c 400000000 /dev/zero | tr '\0' x) ;;
   esac
 }

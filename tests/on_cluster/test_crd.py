@@ -192,7 +192,7 @@ def test_a_wrong_type_is_named(api: Api) -> None:
         ({"rollout": {"target": {}}}, "spec.rollout.target needs exactly one kind: set one of deployment"),
         (
             {"rollout": {"target": {"deployment": {"name": "chat", "others": ["shop", "chat"]}}}},
-            "others holds name: name each Deployment once",
+            "others repeats the Deployment of name: name each Deployment once",
         ),
         (
             {"rollout": {"mode": "Publish", "target": {"deployment": {"name": "chat", "others": ["shop"]}}}},

@@ -59,7 +59,7 @@ def stand(cluster: Access, kueue: Instance, tmp_path: Path) -> Iterator[Stand]:
 
 def queue_for(stand: Stand, gpus: int) -> None:
     """A queue of the namespace in which so many GPUs may be in use at once."""
-    quotas = {GPU: gpus, "cpu": "8", "memory": "8Gi", "ephemeral-storage": "8Gi"}
+    quotas = {GPU: gpus, "cpu": "8", "memory": "8Gi"}
     resources = [{"name": name, "nominalQuota": quota} for name, quota in quotas.items()]
     flavor = {"name": stand.namespace, "resources": resources}
     cluster_queue = {
@@ -84,6 +84,14 @@ def queued(run: Json, **scheduling: str) -> Json:
     return run
 
 
+def urgent(stand: Stand) -> Json:
+    """A run that comes before others, for its pods have a class of priority."""
+    metadata = {"name": stand.namespace, "labels": LABELS}
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
+    stand.apply(kind | {"metadata": metadata, "value": 1000})
+    return queued(on_a_gpu(stand, "urgent", 3), priorityClassName=stand.namespace)
+
+
 def test_a_run_waits_in_kueues_words_until_another_one_leaves_the_gpu(stand: Stand) -> None:
     queue_for(stand, 1)
     stand.apply(queued(on_a_gpu(stand, "first", 20)))
@@ -100,17 +108,55 @@ def test_a_run_waits_in_kueues_words_until_another_one_leaves_the_gpu(stand: Sta
 
 def test_a_training_gives_way_to_an_urgent_one_and_loses_no_attempt(stand: Stand) -> None:
     queue_for(stand, 1)
-    urgent = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "value": 1000}
-    stand.apply(urgent | {"metadata": {"name": stand.namespace, "labels": LABELS}})
     stand.apply(queued(on_a_gpu(stand, "patient", 25)))
     stand.until("patient", training)
 
-    stand.apply(queued(on_a_gpu(stand, "urgent", 3), priorityClassName=stand.namespace))
+    stand.apply(urgent(stand))
     stand.until("patient", lambda s: "its queue took its place back" in json.dumps(s))
+    stand.until("patient", lambda s: "Preempted to accommodate a workload" in json.dumps(s))
     stand.phase("urgent", "Succeeded", 120)
     status = stand.phase("patient", "Succeeded", 150)
 
     assert attempts_of(status, "train") == ["Succeeded"]
+    (train,) = [attempt for attempt in status["attempts"] if attempt["stage"] == "train"]
+    assert train["pods"][0]["seconds"] > 0
+    assert train["gpuSeconds"] >= 25
+
+
+def test_a_training_on_two_nodes_gives_way_as_a_whole_and_loses_no_attempt(stand: Stand) -> None:
+    queue_for(stand, 2)
+    wide = queued(on_a_gpu(stand, "wide", 25))
+    wide["spec"]["resources"]["train"]["gpu"]["nodes"] = 2
+    stand.apply(wide)
+    stand.until("wide", training)
+
+    stand.apply(urgent(stand))
+    stand.until("wide", lambda s: "its queue took its place back" in json.dumps(s))
+    stand.phase("urgent", "Succeeded", 120)
+    status = stand.phase("wide", "Succeeded", 150)
+
+    assert attempts_of(status, "train") == ["Succeeded"]
+
+
+def test_a_training_whose_queue_a_person_stops_says_so_and_goes_on_when_it_is_let(stand: Stand) -> None:
+    queue_for(stand, 1)
+    stand.apply(queued(on_a_gpu(stand, "held", 25)))
+    stand.until("held", training)
+    (workload,) = stand.names("workloads")
+
+    change(stand, "clusterqueue", stand.namespace, stopPolicy="HoldAndDrain")
+    stand.until("held", lambda s: f"ClusterQueue {stand.namespace} is inactive" in json.dumps(s), 75)
+    change(stand, "workload", workload, active=False)
+    change(stand, "clusterqueue", stand.namespace, stopPolicy="None")
+    stand.until("held", lambda s: "the Workload is not active; set its spec.active to true" in json.dumps(s))
+    change(stand, "workload", workload, active=True)
+    status = stand.phase("held", "Succeeded", 150)
+
+    assert attempts_of(status, "train") == ["Succeeded"]
+
+
+def change(stand: Stand, kind: str, name: str, **spec: object) -> None:
+    stand.kubectl("patch", kind, name, "--type=merge", f"--patch={json.dumps({'spec': spec})}")
 
 
 def test_a_sweep_begins_with_the_pods_that_the_quota_has_room_for(stand: Stand) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,23 @@ import pytest
 
 from devcluster.access import Access
 from devcluster.paths import Instance
-from tests.on_cluster.held_runs import ROLLOUT, RUNS, STAGES, TARGET, attempts, hold_runs, run_that
-from tests.on_cluster.operator_stand import OPERATOR, Stand, load_trainer, standing
+from tests.on_cluster.held_runs import (
+    RELEASED_BY,
+    ROLLOUT,
+    RUNS,
+    STAGES,
+    TARGET,
+    attempts,
+    hold_runs,
+    pods_at_work,
+    run_that,
+)
+from tests.on_cluster.operator_stand import OPERATOR, Json, Stand, attempts_of, load_trainer, standing
 
 pytestmark = pytest.mark.on_cluster
 
+TOLD_TO_STOP = ("Preempted", "Infrastructure")
+"""How a stage ends whose pod somebody deletes: a training saves a checkpoint and says so."""
 ONCE_EACH = [(stage, "Succeeded") for stage in STAGES]
 
 
@@ -70,12 +83,33 @@ def test_jobs_and_replica_sets_that_somebody_deletes_are_made_anew(stand: Stand)
     ended = held.end_well()
 
     for stage in STAGES:
-        of_stage = [result for found, result in attempts(ended[stage]) if found == stage]
-        assert of_stage == ["Preempted", "Succeeded"]
+        assert attempts_of(ended[stage], stage) == ["Infrastructure", "Succeeded"]
     assert attempts(ended[ROLLOUT]) == ONCE_EACH
 
 
-def test_pods_that_somebody_deletes_are_replaced(stand: Stand) -> None:
+def test_a_job_that_somebody_deletes_is_made_anew_only_when_its_pod_has_saved_its_work(stand: Stand) -> None:
+    stand.apply(run_that(stand, "slow", "train/lingers"))
+    stand.until("slow", lambda _: bool(pods_at_work(stand, "slow", "train")))
+    (first,) = pods_at_work(stand, "slow", "train")
+
+    stand.kubectl("delete", "job", stand.status("slow")["attempts"][-1]["job"], "--wait=false")
+    stand.until("slow", lambda s: "deleted by somebody" in json.dumps(s["conditions"]))
+    at_once: set[int] = set()
+
+    def is_replaced(_: Json) -> bool:
+        at_work = pods_at_work(stand, "slow", "train")
+        at_once.add(len(at_work))
+        return bool(at_work) and first not in at_work
+
+    stand.until("slow", is_replaced)
+    stand.apply(stand.service(RELEASED_BY))
+    status = stand.phase("slow", "Succeeded")
+
+    assert max(at_once) == 1
+    assert attempts_of(status, "train") == ["Infrastructure", "Succeeded"]
+
+
+def test_pods_that_somebody_deletes_cost_an_attempt_and_are_made_anew(stand: Stand) -> None:
     held = hold_runs(stand)
 
     for stage in STAGES:
@@ -86,8 +120,9 @@ def test_pods_that_somebody_deletes_are_replaced(stand: Stand) -> None:
     ended = held.end_well()
 
     for stage in STAGES:
-        of_stage = [result for found, result in attempts(ended[stage]) if found == stage]
-        assert of_stage[-1] == "Succeeded"
+        first, last = attempts_of(ended[stage], stage)
+        assert first in TOLD_TO_STOP
+        assert last == "Succeeded"
     assert attempts(ended[ROLLOUT]) == ONCE_EACH
 
 
