@@ -57,8 +57,8 @@ COLUMNS: tuple[Schema, ...] = (
     {"name": "LAST RUN", "type": "string", "jsonPath": ".status.lastRun.name"},
     {"name": "PHASE", "type": "string", "jsonPath": ".status.lastRun.phase"},
     {"name": "CHANGED", "type": "integer", "jsonPath": ".status.content.changedPosts"},
-    {"name": "NEXT", "type": "date", "jsonPath": ".status.nextScheduleTime", "priority": 1},
-    {"name": "NEXT CHECK", "type": "date", "jsonPath": ".status.nextCheckTime", "priority": 1},
+    {"name": "NEXT", "type": "string", "jsonPath": ".status.nextScheduleTime", "priority": 1},
+    {"name": "NEXT CHECK", "type": "string", "jsonPath": ".status.nextCheckTime", "priority": 1},
     {
         "name": "REASON",
         "type": "string",
