@@ -94,14 +94,25 @@ def _absorbed(schedule: Schedule, children: Sequence[ChildRun]) -> FineTuneSched
     changes["live"] = live
     ended = (c for c in may_train if c.over and c.phase is not Phase.UNCHANGED and c.dataset_digest)
     changes["tried"] = _newest(before.tried, ended)
-    compared_anew = live != before.live
-    content = None if compared_anew else before.content
-    checks = [child for child in children if child.is_check and child.over]
-    since = live.made_at if live is not None else ""
-    if checks and checks[-1].created_at > since:
-        content = _content(content, checks[-1])
-    changes["content"] = content
+    changes["content"] = _changes(before, live, children)
     return before.model_copy(update=changes)
+
+
+def _changes(
+    before: FineTuneScheduleStatus, live: FinishedWork | None, children: Sequence[ChildRun]
+) -> ContentStatus | None:
+    """What is known of the documents. A run that has ended since the last check leaves nothing of it but since when a
+    change waits: whatever came of the run, the documents are looked at again before another one is made for them.
+    """
+    ended = [child.created_at for child in children if child.over and not child.is_check]
+    since = max([*ended, live.made_at if live is not None else ""])
+    content = before.content if live == before.live else None
+    if content is not None and content.checked_at and content.checked_at <= since:
+        content = ContentStatus(changed_since=content.changed_since)
+    checks = [child for child in children if child.is_check and child.over]
+    if checks and checks[-1].created_at > since:
+        return _content(content, checks[-1])
+    return content
 
 
 def _newest(known: FinishedWork | None, children: Iterable[ChildRun]) -> FinishedWork | None:

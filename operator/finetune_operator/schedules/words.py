@@ -55,6 +55,8 @@ def _changes(schedule: Schedule) -> list[str]:
     trigger, content = schedule.spec.on_content_change, schedule.status.content
     if trigger is None or content is None:
         return []
+    if not content.check:
+        return []
     if not content.dataset_digest:
         return [f"the last look failed: kubectl describe finetunerun {content.check}"]
     tried = schedule.status.tried

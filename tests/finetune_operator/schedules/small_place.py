@@ -41,6 +41,8 @@ class Place:
     children: dict[str, ChildRun] = field(default_factory=dict)
     made: dict[str, CreateRun] = field(default_factory=dict)
     """Every run that was ever made."""
+    born: dict[str, datetime] = field(default_factory=dict)
+    """When each was made."""
     created_at: datetime = NOON
     server_time: datetime = NOON
     """What the API server writes into what it makes: later each time, whatever the operator's clock says."""
@@ -75,6 +77,7 @@ class Place:
                         cause = Cause(manifest["metadata"]["labels"][LABEL_CAUSE])
                         self.made[name] = action
                         self.children[name] = ChildRun(name, f"u-{name}", cause, self.stamp())
+                        self.born[name] = self.server_time
                 case CancelRun(name):
                     self.children[name] = replace(self.children[name], cancelled=True)
                 case DeleteRun(name):

@@ -207,6 +207,26 @@ def test_content_that_a_run_failed_on_is_not_tried_again_by_itself():
     assert place.under_way[0].startswith("blog-c-")
 
 
+@pytest.mark.parametrize("phase", [Phase.FAILED, Phase.UNCHANGED])
+def test_a_run_for_the_posts_that_came_to_nothing_is_not_followed_by_another_before_they_are_looked_at(
+    phase: Phase,
+):
+    place = with_live_model(debounceSeconds=0)
+    look_at_posts(place, "d1", 5)
+    waits_since = place.status.content
+    assert waits_since is not None
+    place.end_the_one(phase)
+    assert place.under_way == []
+    assert place.status.content is not None
+    assert place.status.content.changed_since == waits_since.changed_since
+
+    place.later(minutes=59)
+    assert place.under_way == []
+    look_at_posts(place, "d1", 5)
+
+    assert place.under_way[0].startswith("blog-c-")
+
+
 def test_a_look_that_failed_is_named_and_the_next_one_comes():
     place = with_live_model()
     place.later(hours=1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from datetime import datetime, timedelta
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from finetune_contract.run_status import Phase
 from finetune_contract.schedule_status import Cause
 from finetune_operator.schedules.decide import WELL
+from finetune_operator.schedules.run_manifest import LABEL_CAUSE
 from tests.finetune_operator.schedules.small_place import CONTENT, Place
 
 BAD_ENDS = (Phase.FAILED, Phase.NOT_PROMOTED, Phase.ROLLED_BACK, Phase.CANCELLED)
@@ -31,6 +35,13 @@ class Life(RuleBasedStateMachine):
         self.trained: list[int] = []
         """Versions of the site that were trained on, in their order, by runs that nobody asked for by hand."""
         self.live = -1
+
+    @property
+    def born(self) -> dict[str, datetime]:
+        return self.place.born
+
+    def cause_of(self, name: str) -> Cause:
+        return Cause(self.place.made[name].manifest["metadata"]["labels"][LABEL_CAUSE])
 
     @rule(minutes=st.integers(1, 400))
     def time_passes(self, minutes: int) -> None:
@@ -115,6 +126,14 @@ class Life(RuleBasedStateMachine):
     def the_posts_alone_never_train_twice_on_the_same(self) -> None:
         pairs = zip(self.trained, self.trained[1:], strict=False)
         assert all(before != after for before, after in pairs) or len(set(self.trained)) < 2
+
+    @invariant()
+    def between_two_runs_for_the_posts_they_are_looked_at_or_an_hour_passes(self) -> None:
+        made = [self.born[name] for name in self.place.made if self.cause_of(name) is Cause.CONTENT]
+        checks = [self.born[name] for name in self.place.made if self.cause_of(name) is Cause.CHECK]
+        for first, second in itertools.pairwise(made):
+            looked_at = any(first < check < second for check in checks)
+            assert looked_at or second - first >= timedelta(hours=1), (first, second)
 
     @invariant()
     def git_is_answered_once(self) -> None:
