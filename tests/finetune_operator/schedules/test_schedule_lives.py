@@ -76,6 +76,19 @@ class Life(RuleBasedStateMachine):
     def the_policy_is_edited(self, policy: str) -> None:
         self.place.wishes["concurrencyPolicy"] = policy
 
+    @rule(seconds=st.sampled_from([0, 600]), changes=st.sampled_from([1, 5]))
+    def the_trigger_is_edited(self, seconds: int, changes: int) -> None:
+        edited = {"debounceSeconds": seconds, "minChangedPosts": changes}
+        self.place.wishes["onContentChange"] = CONTENT | edited
+
+    @precondition(lambda self: not self.place.under_way)
+    @rule()
+    def the_next_look_comes(self) -> None:
+        for _ in range(70):
+            if self.place.under_way:
+                break
+            self.place.later(minutes=1)
+
     @rule()
     def it_is_suspended_or_goes_on(self) -> None:
         self.place.wishes["suspend"] = not self.place.wishes.get("suspend", False)
