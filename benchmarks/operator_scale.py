@@ -136,9 +136,19 @@ class Operator:
         with suppress(httpx.HTTPError):
             async with httpx.AsyncClient(timeout=5) as client:
                 text = (await client.get(f"http://127.0.0.1:{self._port}/metrics")).text
-            pairs = (line.split() for line in text.splitlines() if not line.startswith("#"))
-            return {name.removeprefix("finetune_operator_"): float(value) for name, value in pairs}
+            return read_metrics(text)
         return {}
+
+
+def read_metrics(text: str) -> dict[str, float]:
+    """By name without its prefix; of one with labels the sum."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            name = series.partition("{")[0].removeprefix("finetune_operator_")
+            found[name] = found.get(name, 0.0) + float(value)
+    return found
 
 
 def a_run(number: int) -> Json:

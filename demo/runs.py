@@ -20,7 +20,14 @@ def condition(run: dict[str, Any], kind: str) -> dict[str, Any]:
     return next((entry for entry in conditions if entry["type"] == kind), {})
 
 
-ENDED = {Phase.SUCCEEDED, Phase.NOT_PROMOTED, Phase.ROLLED_BACK, Phase.FAILED, Phase.CANCELLED}
+ENDED = {
+    Phase.SUCCEEDED,
+    Phase.UNCHANGED,
+    Phase.NOT_PROMOTED,
+    Phase.ROLLED_BACK,
+    Phase.FAILED,
+    Phase.CANCELLED,
+}
 SECONDS_BETWEEN_LOOKS = 4
 """Each starts a kubectl, which takes a training on two processors more time than it seems."""
 STALLED_PATIENCE_SECONDS = 30.0

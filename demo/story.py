@@ -120,7 +120,8 @@ class Story:
             cluster = self.setting.cluster()
             with self.progress.step("down", "remove release and namespaces from the cluster of KUBECONFIG"):
                 cluster.helm("uninstall", "finetune-operator", "-n", OPERATOR_NAMESPACE, "--ignore-not-found")
-                cluster.kubectl("delete", "crd", "finetuneruns.finetune-operator.io", "--ignore-not-found")
+                crds = [f"{kind}.finetune-operator.io" for kind in ("finetuneruns", "finetuneschedules")]
+                cluster.kubectl("delete", "crd", *crds, "--ignore-not-found")
                 cluster.kubectl(
                     "delete", "namespace", manifests.NAMESPACE, OPERATOR_NAMESPACE, "--ignore-not-found"
                 )

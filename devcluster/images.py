@@ -61,6 +61,7 @@ _LOADED_IN_CONTAINERS = (
     "rich._emoji_codes",
     "anyio._backends._asyncio",
     "kopf",
+    "prometheus_client",
     "kubernetes.client",
     "kubernetes.aio.client",
     "django.contrib.staticfiles.finders",

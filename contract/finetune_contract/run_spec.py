@@ -987,6 +987,29 @@ class RolloutSpec(ContractModel):
         return self
 
 
+class LastStage(StrEnum):
+    """Where a run may end."""
+
+    DATASET = "dataset"
+    EVALUATE = "evaluate"
+
+
+Digest = Annotated[
+    str, text_form(r"^[0-9a-f]{64}$", "write a sha256: 64 digits and letters a to f", longest=64)
+]
+"""A sha256, as the status of a run shows it."""
+
+
+class CompareWithSpec(ContractModel):
+    """Work that is finished. A FineTuneSchedule fills this in for the runs that it makes."""
+
+    run_key: Digest | None = None
+    """`status.runKey` of a run: one that comes to the same key ends `Unchanged`, and nothing is trained or rolled
+    out."""
+    dataset_digest: Digest | None = None
+    """`status.dataset.digest` of a run: documents that came, went or changed since are counted."""
+
+
 class FineTuneRunSpec(ContractModel):
     """Read the sources, build a dataset, tune the model, prove it, store it, roll it out."""
 
@@ -1010,6 +1033,10 @@ class FineTuneRunSpec(ContractModel):
     """Where GPU pods may run."""
     policy: PolicySpec = PolicySpec()
     """Limits of a run."""
+    last_stage: LastStage = LastStage.EVALUATE
+    """`dataset` ends the run when the dataset is stored, for a look at it before a GPU is asked for."""
+    compare_with: CompareWithSpec | None = None
+    """What is finished already."""
     trainer_image: (
         Annotated[
             str,

@@ -30,6 +30,7 @@ class Phase(StrEnum):
     ROLLING_OUT = "RollingOut"
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
+    UNCHANGED = "Unchanged"
     NOT_PROMOTED = "NotPromoted"
     ROLLED_BACK = "RolledBack"
     FAILED = "Failed"
@@ -71,6 +72,8 @@ class Reason(StrEnum):
     ADOPTED = "Adopted"
     GATES_PASSED = "GatesPassed"
     ROLLOUT_NOT_ASKED = "RolloutNotAsked"
+    TRAINING_NOT_ASKED = "TrainingNotAsked"
+    UNCHANGED = "Unchanged"
     # ended for good
     CANCELLED = "Cancelled"
     GATES_FAILED = "GatesFailed"
@@ -302,6 +305,8 @@ class DatasetStatus(ContractModel):
     """Examples about documents that are not taught."""
     dropped: int = 0
     """Documents and rows dropped with a reason (see the dataset's report)."""
+    changed_documents: int | None = None
+    """Documents that came, went or changed since the dataset of `spec.compareWith`."""
 
 
 class MetricStatus(ContractModel):

@@ -267,6 +267,8 @@ class DatasetFacts(ContractModel):
     evaluation_examples: Count
     transfer_examples: Count = 0
     dropped: Count = 0
+    changed_documents: Count | None = None
+    """Came, went or changed since the dataset that `spec.compareWith` names; None when it names none."""
     adopted: bool = False
     """A finished model and its verdict lie in the store under this run key: train, package and evaluate are skipped."""
 

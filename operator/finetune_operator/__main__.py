@@ -16,13 +16,17 @@ from finetune_operator.api_group import LEASE_NAME
 from finetune_operator.api_server import load_access
 from finetune_operator.children import Children
 from finetune_operator.cluster import Cluster, connected
-from finetune_operator.errors import InvalidSettings, OperatorError
+from finetune_operator.errors import InvalidSettings, NotFound, OperatorError
 from finetune_operator.handlers import watch
 from finetune_operator.leadership import Leadership
 from finetune_operator.listable import listable
 from finetune_operator.memory import Memory
+from finetune_operator.metrics import CONTENT_TYPE, Gauges, Metrics
 from finetune_operator.queue import WorkQueue
 from finetune_operator.reconcile import Reconciler
+from finetune_operator.schedules.reconcile import ScheduleReconciler
+from finetune_operator.schedules.schedule_cluster import ScheduleCluster
+from finetune_operator.schedules.watched import WatchedSchedules
 from finetune_operator.settings import Settings, read_settings
 from finetune_operator.usage import Prices
 from finetune_operator.watch_keeper import WatchKeeper
@@ -30,6 +34,7 @@ from finetune_operator.watched import WatchedRuns
 
 logger = logging.getLogger("finetune_operator")
 
+SCHEDULES_AT_ONCE = 4
 EXIT_BAD_SETTINGS = 2
 EXIT_ENDED = 3
 STOP_SECONDS = 3.0
@@ -76,9 +81,24 @@ class Process:
         )
         self._memory: Memory[Children] = Memory()
         prices = Prices(settings.gpu_prices, settings.currency)
-        reconciler = Reconciler(cluster, _now, prices, self._memory, lambda key: self._queue.add(key))
-        self._queue = WorkQueue(reconciler.reconcile, concurrency=settings.concurrency)
+        self._metrics = Metrics(self._gauges())
+        reconciler = Reconciler(
+            cluster,
+            _now,
+            prices,
+            self._memory,
+            lambda key: self._queue.add(key),
+            written=self._metrics.status_written,
+            refusal=self._metrics.refused,
+        )
+        self._queue = WorkQueue(
+            reconciler.reconcile, concurrency=settings.concurrency, ended=self._metrics.pass_ended
+        )
         self._runs = WatchedRuns(self._queue, self._memory)
+        self._schedules_of = ScheduleCluster(cluster.server)
+        scheduler = ScheduleReconciler(self._schedules_of, _now)
+        self._schedule_queue = WorkQueue(scheduler.reconcile, concurrency=SCHEDULES_AT_ONCE)
+        self._schedules = WatchedSchedules(self._schedule_queue)
         self._watches = WatchKeeper(self._watch, self._runs, begun=self._take_signals)
         self._began = time.monotonic()
         self._resync_tried_at: float | None = None
@@ -92,7 +112,8 @@ class Process:
         self._take_signals()
         runner = None
         if self._settings.http_port:
-            runner = await health.serve(self._settings.http_port, self._live, self._ready, self._metrics)
+            port, metrics = self._settings.http_port, self._metrics.text
+            runner = await health.serve(port, self._live, self._ready, metrics, CONTENT_TYPE)
         stopped = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             elected = asyncio.create_task(self._leadership.acquire(), name="election")
@@ -110,6 +131,7 @@ class Process:
         parts = {
             asyncio.create_task(self._watches.run(), name="watch"),
             asyncio.create_task(self._queue.run(), name="queue"),
+            asyncio.create_task(self._schedule_queue.run(), name="schedules"),
             asyncio.create_task(self._resync(), name="resync"),
             asyncio.create_task(self._leadership.keep(), name="lease"),
         }
@@ -140,7 +162,7 @@ class Process:
     async def _watch(self, started: asyncio.Event, stop: asyncio.Event) -> None:
         await self._has_read.wait()
         namespaces = await listable(self._cluster.may_list_runs, self._settings.watch_namespaces)
-        await watch(self._runs, namespaces, started=started, stop=stop)
+        await watch(self._runs, self._schedules, namespaces, started=started, stop=stop)
 
     async def _read_everything(self) -> None:
         """So that the first look at each run asks for nothing. Where that fails, each look reads for itself."""
@@ -166,9 +188,18 @@ class Process:
                         await resync.list_children(self._cluster, self._runs, namespace)
                 except OperatorError as error:
                     logger.warning("resync failed: namespace=%s: %s", namespace, error)
+                await self._resync_schedules(namespace)
             self._resyncs += 1
             self._watches.check()
             await asyncio.sleep(self._settings.resync_seconds)
+
+    async def _resync_schedules(self, namespace: str) -> None:
+        try:
+            await self._schedules.resync(self._schedules_of, namespace)
+        except NotFound:
+            logger.info("no FineTuneSchedules: their CustomResourceDefinition is not installed")
+        except OperatorError as error:
+            logger.warning("resync of schedules failed: namespace=%s: %s", namespace, error)
 
     def _live(self) -> str:
         """Standing still is what liveness must find; an API server that is down is not."""
@@ -185,18 +216,23 @@ class Process:
             return "the API server does not answer"
         return ""
 
-    def _metrics(self) -> dict[str, float]:
-        return {
-            "finetune_operator_leader": float(self._leadership.held),
-            "finetune_operator_runs": float(len(self._runs)),
-            "finetune_operator_queue_depth": float(self._queue.depth),
-            "finetune_operator_working": float(self._queue.working),
-            "finetune_operator_passes_total": float(self._queue.passes),
-            "finetune_operator_failed_passes_total": float(self._queue.failed_passes),
-            "finetune_operator_resyncs_total": float(self._resyncs),
-            "finetune_operator_watch_silent_seconds": self._runs.silent_seconds(),
-            "finetune_operator_watch_restarts_total": float(self._watches.restarts),
-        }
+    def _lease_age_seconds(self) -> float:
+        return time.monotonic() - (self._leadership.last_answer_at or self._began)
+
+    def _gauges(self) -> Gauges:
+        return Gauges(
+            leader=lambda: self._leadership.held,
+            lease_age_seconds=self._lease_age_seconds,
+            runs=lambda: self._runs.census.by_phase(),
+            schedules=lambda: self._schedules.by_reason(),
+            longest_waits=lambda: self._runs.census.longest_waits(_now()),
+            queue_depth=lambda: self._queue.depth,
+            working=lambda: self._queue.working,
+            resyncs=lambda: self._resyncs,
+            watch_silent_seconds=lambda: self._runs.silent_seconds(),
+            watch_event_age_seconds=lambda: self._runs.event_age_seconds(),
+            watch_restarts=lambda: self._watches.restarts,
+        )
 
 
 def _now() -> datetime:

@@ -17,7 +17,9 @@ What it uses, and so what the operator's Role must allow (there is no `secrets` 
 | kueue.x-k8s.io         | workloads            | list                     | watched, if there |
 | coordination.k8s.io    | leases               | get, create, update      | operator's own   |
 
-ownerReferences with blockOwnerDeletion need `update` on finetuneruns/finalizers where the admission plugin
+What schedules ask for besides is in schedules/schedule_cluster.py.
+
+ownerReferences with blockOwnerDeletion need `update` on the owner's finalizers where the admission plugin
 OwnerReferencesPermissionEnforcement is on (OpenShift).
 """
 
@@ -59,7 +61,7 @@ from finetune_operator.errors import (
     OperatorError,
     StaleObject,
 )
-from finetune_operator.events import RunEvent
+from finetune_operator.events import RunEvent, event_body
 from finetune_operator.lifecycle import asks_for_record, asks_for_target
 from finetune_operator.observed import (
     ContainerFacts,
@@ -118,7 +120,7 @@ class Cluster:
     """The API server as the operator sees it."""
 
     def __init__(self, api: client.ApiClient, trainer_image: str) -> None:
-        self._server = ApiServer(api)
+        self.server = self._server = ApiServer(api)
         self._trainer_image = trainer_image
         self._kueue_version = ""
         self._kueue_asked_at: float | None = None
@@ -190,30 +192,18 @@ class Cluster:
 
     async def publish(self, run: Run, events: Sequence[RunEvent], now: str) -> None:
         """Write Kubernetes Events. They are news, not state: one that is lost is only logged."""
+        place = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": run.name,
+            "namespace": run.namespace,
+            "uid": run.uid,
+            "resourceVersion": run.resource_version,
+        }
         for event in events:
-            body = {
-                "apiVersion": "v1",
-                "kind": "Event",
-                "metadata": {"generateName": f"{run.name}.", "namespace": run.namespace},
-                "involvedObject": {
-                    "apiVersion": API_VERSION,
-                    "kind": KIND,
-                    "name": run.name,
-                    "namespace": run.namespace,
-                    "uid": run.uid,
-                    "resourceVersion": run.resource_version,
-                },
-                "reason": event.reason,
-                "message": event.message,
-                "type": "Warning" if event.warning else "Normal",
-                "source": {"component": FIELD_MANAGER},
-                "reportingComponent": FIELD_MANAGER,
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "count": 1,
-            }
             try:
-                await self._server.call("POST", f"/api/v1/namespaces/{run.namespace}/events", None, body)
+                path = f"/api/v1/namespaces/{run.namespace}/events"
+                await self._server.call("POST", path, None, event_body(place, event, now))
             except OperatorError as error:
                 logger.warning("event lost: run=%s reason=%s: %s", run.key, event.reason, error)
 

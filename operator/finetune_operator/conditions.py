@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from finetune_contract.run_status import Condition, ConditionStatus, ConditionType, Reason
+from finetune_contract.schedule_status import ScheduleReason
 from finetune_operator.timestamps import to_rfc3339
 
 MAX_MESSAGE_LENGTH = 4096
+AnyReason = Reason | ScheduleReason
 
 
 @dataclass(frozen=True)
@@ -18,21 +20,21 @@ class Wanted:
 
     type: ConditionType
     status: ConditionStatus
-    reason: Reason
+    reason: AnyReason
     message: str = ""
 
 
-def true(kind: ConditionType, reason: Reason, message: str = "") -> Wanted:
+def true(kind: ConditionType, reason: AnyReason, message: str = "") -> Wanted:
     """It is so."""
     return Wanted(kind, ConditionStatus.TRUE, reason, message)
 
 
-def false(kind: ConditionType, reason: Reason, message: str = "") -> Wanted:
+def false(kind: ConditionType, reason: AnyReason, message: str = "") -> Wanted:
     """It is not so."""
     return Wanted(kind, ConditionStatus.FALSE, reason, message)
 
 
-def unknown(kind: ConditionType, reason: Reason, message: str = "") -> Wanted:
+def unknown(kind: ConditionType, reason: AnyReason, message: str = "") -> Wanted:
     """It is not known yet."""
     return Wanted(kind, ConditionStatus.UNKNOWN, reason, message)
 

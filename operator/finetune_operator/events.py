@@ -1,15 +1,37 @@
-"""Kubernetes Events on transitions: told once, when a condition's status or reason changes. Pure."""
+"""Kubernetes Events on transitions: told once, when a condition's status or reason changes. Pure.
+
+What goes to and fro, such as a target that comes and goes, changes with each look: `Repeats` keeps that down.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reason, RolloutPhase
+from finetune_operator.api_group import FIELD_MANAGER
 from finetune_operator.rollout.keeping import uids_when_live
 
 MAX_MESSAGE_LENGTH = 1024
+SAME_AGAIN = timedelta(minutes=10)
+"""The same words about a run are told once in this time."""
+WINDOW = timedelta(hours=1)
+MOST_OF_A_REASON = 10
+"""Events of one reason about one run within the window, whatever their words."""
+MOST_REMEMBERED = 4096
+"""Reasons of runs; of more, those that were told longest ago are forgotten."""
 _QUIET_REASONS = frozenset({Reason.WAITING})
-_AS_WISHED = frozenset({Reason.ROLLOUT_NOT_ASKED, Reason.SUPERSEDED, Reason.PUBLISHED})
+_AS_WISHED = frozenset(
+    {
+        Reason.ROLLOUT_NOT_ASKED,
+        Reason.TRAINING_NOT_ASKED,
+        Reason.UNCHANGED,
+        Reason.SUPERSEDED,
+        Reason.PUBLISHED,
+    }
+)
 _TOLD = (
     ConditionType.DATASET_READY,
     ConditionType.TRAINED,
@@ -26,6 +48,24 @@ class RunEvent:
     reason: str
     message: str
     warning: bool = False
+
+
+def event_body(place: Mapping[str, str], event: RunEvent, now: str) -> dict[str, object]:
+    """An Event of Kubernetes about the object that `place` refers to."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{place['name']}.", "namespace": place["namespace"]},
+        "involvedObject": dict(place),
+        "reason": event.reason,
+        "message": event.message,
+        "type": "Warning" if event.warning else "Normal",
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }
 
 
 def transitions(before: FineTuneRunStatus, after: FineTuneRunStatus) -> tuple[RunEvent, ...]:
@@ -71,3 +111,33 @@ def _given_back(before: FineTuneRunStatus, after: FineTuneRunStatus) -> tuple[Ru
         for name, uid in uids_when_live(now).items()
         if known.get(name) != uid
     )
+
+
+class Repeats:
+    """What was told lately: the same again is held back, and so is too much of one reason.
+
+    Each reason of each run has its own bound, so that what repeats never hides what is new.
+    """
+
+    def __init__(self) -> None:
+        self._told: OrderedDict[tuple[str, str], tuple[tuple[datetime, int], ...]] = OrderedDict()
+        """By uid and reason: when, and the hash of the words."""
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def kept_down(self, uid: str, events: Iterable[RunEvent], now: datetime) -> tuple[RunEvent, ...]:
+        """Those of a run's events that are to be told."""
+        return tuple(event for event in events if self._is_news(uid, event, now))
+
+    def _is_news(self, uid: str, event: RunEvent, now: datetime) -> bool:
+        place, words = (uid, event.reason), hash(event.message)
+        lately = tuple(entry for entry in self._told.get(place, ()) if now - entry[0] < WINDOW)
+        same = any(known == words and now - moment < SAME_AGAIN for moment, known in lately)
+        if same or len(lately) >= MOST_OF_A_REASON:
+            return False
+        self._told[place] = (*lately, (now, words))
+        self._told.move_to_end(place)
+        while len(self._told) > MOST_REMEMBERED:
+            self._told.popitem(last=False)
+        return True

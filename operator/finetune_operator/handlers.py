@@ -12,18 +12,24 @@ from typing import Any
 
 import kopf
 
+from finetune_contract.schedule_crd import PLURAL as SCHEDULES
 from finetune_operator.api_group import ALL_NAMESPACES, GROUP, LABEL_RUN, PLURAL, VERSION
 from finetune_operator.observed import RunKey
+from finetune_operator.schedules.watched import WatchedSchedules
 from finetune_operator.watched import WatchedRuns
 
 JOBS, PODS = ("batch", "v1", "jobs"), ("", "v1", "pods")
 """The API server tells only of those that belong to a run: a namespace may hold many others."""
+IDLE_SECONDS = 0.2
+"""kopf has a task for each object that it hears of, which holds the last event until none has come for so long: with
+kopf's own five seconds, all objects of a first list would be held at once.
+"""
 CHUNK_SIZE = 250
 """The first list is read in pieces: of many Jobs, with their templates, it would be hundreds of MiB at once."""
 
 
-def registry(runs: WatchedRuns) -> kopf.OperatorRegistry:
-    """Handlers that tell `runs` what happened."""
+def registry(runs: WatchedRuns, schedules: WatchedSchedules) -> kopf.OperatorRegistry:
+    """Handlers that tell `runs` and `schedules` what happened."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
@@ -32,10 +38,18 @@ def registry(runs: WatchedRuns) -> kopf.OperatorRegistry:
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
     async def run_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+        schedules.run_changed(body, gone=type == "DELETED")
         if type == "DELETED":
             runs.run_gone(RunKey(body["metadata"]["namespace"], body["metadata"]["name"]))
         else:
             runs.run_changed(body)
+
+    @kopf.on.event(GROUP, VERSION, SCHEDULES, registry=handlers)
+    async def schedule_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+        if type == "DELETED":
+            schedules.schedule_gone(RunKey(body["metadata"]["namespace"], body["metadata"]["name"]))
+        else:
+            schedules.schedule_changed(body)
 
     @kopf.on.event(*JOBS, registry=handlers, labels={LABEL_RUN: kopf.PRESENT})
     async def job_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
@@ -70,13 +84,19 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.chunk_size = CHUNK_SIZE
     for kind in (JOBS, PODS):
         chosen.watching.label_selectors[kind] = LABEL_RUN
+    chosen.queueing.idle_timeout = IDLE_SECONDS
     chosen.watching.inactivity_timeout = 75  # bookmarks come every minute: without one the connection is dead
     chosen.networking.request_timeout = 30
     return chosen
 
 
 async def watch(
-    runs: WatchedRuns, namespaces: Sequence[str], *, started: asyncio.Event, stop: asyncio.Event
+    runs: WatchedRuns,
+    schedules: WatchedSchedules,
+    namespaces: Sequence[str],
+    *,
+    started: asyncio.Event,
+    stop: asyncio.Event,
 ) -> None:
     """Watch until `stop` is set, or until kopf gives up.
 
@@ -84,7 +104,7 @@ async def watch(
     """
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     await kopf.operator(
-        registry=registry(runs),
+        registry=registry(runs, schedules),
         settings=settings(),
         standalone=True,
         clusterwide=ALL_NAMESPACES in namespaces,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -11,9 +11,13 @@ Check = Callable[[], str]
 
 
 async def serve(
-    port: int, live: Check, ready: Check, metrics: Callable[[], Mapping[str, float]]
+    port: int, live: Check, ready: Check, metrics: Callable[[], bytes], metrics_type: str
 ) -> web.AppRunner:
-    """Start answering; the caller cleans the runner up."""
+    """Start answering; the caller cleans the runner up.
+
+    Args:
+        metrics_type: content type of what `metrics` gives.
+    """
 
     async def answer(check: Check) -> web.Response:
         problem = check()
@@ -26,7 +30,7 @@ async def serve(
         return await answer(ready)
 
     async def show_metrics(_: web.Request) -> web.Response:
-        return web.Response(text=exposition(metrics()), content_type="text/plain", charset="utf-8")
+        return web.Response(body=metrics(), headers={"Content-Type": metrics_type})
 
     application = web.Application()
     application.router.add_get("/livez", livez)
@@ -36,12 +40,3 @@ async def serve(
     await runner.setup()
     await web.TCPSite(runner, None, port).start()
     return runner
-
-
-def exposition(metrics: Mapping[str, float]) -> str:
-    """Prometheus' text format; names ending in `_total` are counters."""
-    lines: list[str] = []
-    for name, value in metrics.items():
-        kind = "counter" if name.endswith("_total") else "gauge"
-        lines += [f"# TYPE {name} {kind}", f"{name} {value:g}"]
-    return "\n".join(lines) + "\n"

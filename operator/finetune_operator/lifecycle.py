@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from finetune_contract.run_spec import RolloutMode
+from finetune_contract.run_spec import LastStage, RolloutMode
 from finetune_contract.run_status import (
     ConditionType,
     FineTuneRunStatus,
@@ -18,6 +18,7 @@ from finetune_contract.run_status import (
     Reason,
     RolloutPhase,
 )
+from finetune_contract.stage_protocol import Stage
 from finetune_operator.actions import Decision, deletions
 from finetune_operator.attempts import Book, read_book
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
@@ -139,7 +140,32 @@ def _look(run: Run, book: Book, observed: Observed, now: datetime) -> tuple[Book
     for definition in STAGES:
         if not book.done(definition.stage):
             return work_on(run, book, definition, observed, now)
+        if definition.stage is Stage.DATASET and (end := _end_at_dataset(run, book.status)) is not None:
+            return book, end
     return book, _after_stages(run, book, observed, now)
+
+
+def _end_at_dataset(run: Run, status: FineTuneRunStatus) -> Outlook | None:
+    """The run ends with its dataset: it would come to a model that is there, or asks for nothing more."""
+    wanted, dataset = run.spec.compare_with, status.dataset
+    compared = ""
+    if wanted is not None and dataset is not None and dataset.changed_documents is not None:
+        compared = f"{dataset.changed_documents} of {dataset.documents} documents came, went or changed"
+    if wanted is not None and wanted.run_key == status.run_key:
+        words = "; ".join(
+            filter(None, ("posts, settings and base model are those of spec.compareWith", compared))
+        )
+        return _ended_at_dataset(Phase.UNCHANGED, Reason.UNCHANGED, f"{words}; nothing is trained")
+    if run.spec.last_stage is LastStage.DATASET:
+        words = f"{compared}; spec.lastStage asks for the dataset alone".removeprefix("; ")
+        return _ended_at_dataset(Phase.SUCCEEDED, Reason.TRAINING_NOT_ASKED, words)
+    return None
+
+
+def _ended_at_dataset(phase: Phase, reason: Reason, words: str) -> Outlook:
+    later = (definition.condition for definition in STAGES if definition.stage is not Stage.DATASET)
+    conditions = tuple(false(kind, reason, words) for kind in (*later, ConditionType.ROLLED_OUT))
+    return Outlook(phase, Mood.SUCCEEDED, reason, words, conditions)
 
 
 def _stop(run: Run, book: Book, observed: Observed, reason: Reason, now: datetime) -> tuple[Book, Outlook]:

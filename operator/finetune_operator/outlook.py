@@ -23,7 +23,16 @@ class Unhurried(float):
     """Seconds until a look for progress and for limits of time: with many runs it may come later."""
 
 
-OVER = frozenset({Phase.SUCCEEDED, Phase.NOT_PROMOTED, Phase.ROLLED_BACK, Phase.FAILED, Phase.CANCELLED})
+OVER = frozenset(
+    {
+        Phase.SUCCEEDED,
+        Phase.UNCHANGED,
+        Phase.NOT_PROMOTED,
+        Phase.ROLLED_BACK,
+        Phase.FAILED,
+        Phase.CANCELLED,
+    }
+)
 
 
 class Mood(Enum):

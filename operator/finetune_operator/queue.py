@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -22,14 +23,27 @@ FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 60.0
 JITTER = 0.2
 
+FAULT = "Fault"
+"""What a pass is said to have failed by where the operator itself is at fault."""
+
 Work = Callable[[RunKey], Awaitable[float | None]]
+Ended = Callable[[float, str], None]
+"""Told of each pass: its seconds, and the class of the error that it failed by, or nothing."""
 
 
 class WorkQueue:
     """Keys to be worked on, by at most `concurrency` workers at once."""
 
-    def __init__(self, work: Work, *, concurrency: int, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        work: Work,
+        *,
+        concurrency: int,
+        chance: Callable[[], float] = random.random,
+        ended: Ended = lambda seconds, failure: None,
+    ) -> None:
         self._work = work
+        self._ended = ended
         self._concurrency = concurrency
         self._chance = chance
         self._urgent: deque[RunKey] = deque()
@@ -41,8 +55,6 @@ class WorkQueue:
         self._again: set[RunKey] = set()
         self._timers: dict[RunKey, asyncio.TimerHandle] = {}
         self._failures: dict[RunKey, int] = {}
-        self.passes = 0
-        self.failed_passes = 0
 
     @property
     def depth(self) -> int:
@@ -122,20 +134,21 @@ class WorkQueue:
                 continue
             self._working.add(key)
             delay: float | None
+            began, failure = time.monotonic(), ""
             try:
                 delay = await self._work(key)
                 self._failures.pop(key, None)
             except OperatorError as error:
-                delay = self._backoff(key)
+                delay, failure = self._backoff(key), type(error).__name__
                 logger.warning("pass failed: run=%s retry_seconds=%.1f: %s", key, delay, error)
             except Exception:
-                delay = self._backoff(key)
+                delay, failure = self._backoff(key), FAULT
                 logger.exception(
                     "pass failed by a fault of the operator: run=%s retry_seconds=%.1f", key, delay
                 )
             finally:
-                self.passes += 1
                 self._working.discard(key)
+                self._ended(time.monotonic() - began, failure)
             if key in self._again:
                 self._again.discard(key)
                 self.add(key)
@@ -146,7 +159,6 @@ class WorkQueue:
         """Seconds until the next try; doubles with each failure, a little by chance so that keys spread."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        self.failed_passes += 1
         seconds = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 16))
         return seconds * (1 + JITTER * self._chance())
 

@@ -36,8 +36,11 @@ from finetune_operator.observed import (
 from finetune_operator.outlook import OVER
 from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MODEL_URI
 from finetune_operator.rollout.target_shape import target_shape
+from finetune_operator.usage import RUNNING
 
 Json = Mapping[str, Any]
+_PHASES = {phase.value: phase for phase in Phase}
+_STAGES = {stage.value: stage for stage in Stage}
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 
 
@@ -61,6 +64,21 @@ def is_settled(body: Json) -> bool:
     return status.get("phase") in OVER and status.get("observedGeneration") == body["metadata"].get(
         "generation"
     )
+
+
+def phase_of(body: Json) -> Phase:
+    """Where a run is; Pending before its first look, and where another version of the operator says what."""
+    return _PHASES.get(str((body.get("status") or {}).get("phase")), Phase.PENDING)
+
+
+def waits_for_node(body: Json) -> tuple[Stage, str] | None:
+    """The stage whose running attempt has had no node yet, and since when; None when there is none."""
+    for attempt in (body.get("status") or {}).get("attempts") or ():
+        if attempt.get("result") == RUNNING and not attempt.get("pods"):
+            stage = _STAGES.get(attempt.get("stage"))
+            if stage is not None:
+                return stage, str(attempt.get("startedAt") or "")
+    return None
 
 
 def kept_target_uids(body: Json) -> dict[str, str]:

@@ -13,11 +13,12 @@ from finetune_contract.run_status import ConditionStatus, ConditionType, FineTun
 from finetune_operator import reading
 from finetune_operator.actions import Action, Decision
 from finetune_operator.conditions import false, merged, true
-from finetune_operator.errors import ClusterRefused, InvalidRun, NotFound, StaleObject
-from finetune_operator.events import RunEvent, transitions
+from finetune_operator.errors import ClusterRefused, InvalidRun, NotFound, OperatorError, StaleObject
+from finetune_operator.events import Repeats, RunEvent, transitions
 from finetune_operator.lifecycle import children_tell_all, decide, only_notes, refused, rollout_targets
 from finetune_operator.memory import Memory, Sight
 from finetune_operator.observed import Observed, Run, RunKey
+from finetune_operator.operator_log import about
 from finetune_operator.outlook import RUNNING_SECONDS, Unhurried
 from finetune_operator.timestamps import to_rfc3339
 from finetune_operator.turns import AGAIN_SECONDS, Turns
@@ -31,6 +32,8 @@ LOOKS_A_SECOND = 20.0
 """At runs of which only progress is expected; where there are more, each is looked at less often."""
 
 Children = TypeVar("Children")
+Written = Callable[[RunKey, FineTuneRunStatus, FineTuneRunStatus], None]
+"""The run, its status before the write and after it."""
 
 
 class RunCluster(Protocol[Children]):
@@ -69,16 +72,23 @@ class Reconciler(Generic[Children]):
         memory: Memory[Children] | None = None,
         call: Callable[[RunKey], None] = lambda key: None,
         chance: Callable[[], float] = random.random,
+        written: Written = lambda key, before, after: None,
+        refusal: Callable[[OperatorError], None] = lambda error: None,
     ) -> None:
         """`call` has a run worked on soon: one that waited for its turn at a target.
 
         Args:
+            written: told of each status write that succeeded.
+            refusal: told why a pass did not get on where only a person can help.
             memory: whoever hears that something happened to a run makes it forget the run.
         """
         self._cluster = cluster
         self._clock = clock
         self._prices = prices
         self._chance = chance
+        self._written = written
+        self._refusal = refusal
+        self._repeats = Repeats()
         self.memory: Memory[Children] = Memory() if memory is None else memory
         self._turns = Turns(call)
 
@@ -91,6 +101,10 @@ class Reconciler(Generic[Children]):
         Raises:
             ClusterUnavailable: nothing was decided, or not all of it was done; try again.
         """
+        with about(key):
+            return await self._look(key)
+
+    async def _look(self, key: RunKey) -> float | None:
         sight = self.memory.recall(key)
         if sight is not None:
             try:
@@ -105,6 +119,7 @@ class Reconciler(Generic[Children]):
         try:
             run = reading.run(body)
         except InvalidRun as error:
+            self._refusal(error)
             return await self._say_invalid(key, body, str(error))
         if run.deleting:
             return None
@@ -180,6 +195,7 @@ class Reconciler(Generic[Children]):
             return AT_ONCE
         except ClusterRefused as error:
             logger.warning("action refused: run=%s: %s", run.key, error)
+            self._refusal(error)
             decision = refused(run, str(error), self._clock())
             written = await self._write(run, decision)
             return written.look_again if isinstance(written, _NotWritten) else decision.requeue_after
@@ -203,19 +219,25 @@ class Reconciler(Generic[Children]):
             return _NotWritten(None)
         except ClusterRefused as error:
             logger.warning("status refused: run=%s: %s", run.key, error)
+            self._refusal(error)
             return _NotWritten(await self._say_refused(run, str(error)))
         await self._tell(run, decision)
         return version
 
     async def _tell(self, run: Run, decision: Decision) -> None:
         """What a status write was news of."""
+        self._written(run.key, run.status, decision.status)
         if decision.status.phase is not run.status.phase:
             logger.info(
                 "run moved: run=%s phase=%s from=%s", run.key, decision.status.phase, run.status.phase or "-"
             )
+        now = self._clock()
         events = transitions(run.status, decision.status)
-        if events:
-            await self._cluster.publish(run, events, to_rfc3339(self._clock()))
+        told = self._repeats.kept_down(run.uid, events, now)
+        if len(told) < len(events):
+            logger.info("events held back: run=%s events=%d", run.key, len(events) - len(told))
+        if told:
+            await self._cluster.publish(run, told, to_rfc3339(now))
 
     async def _say_refused(self, run: Run, message: str) -> float | None:
         """Tell in the status that is there that the newest one cannot be written; what was done is found again."""

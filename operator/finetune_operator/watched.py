@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from finetune_operator import reading
 from finetune_operator.api_group import ALL_NAMESPACES
+from finetune_operator.census import Census
 from finetune_operator.children import Children, may_begin, version_of
 from finetune_operator.observed import RunKey
 
@@ -57,6 +58,9 @@ class WatchedRuns:
         self._chance = chance
         self._monotonic = monotonic
         self._targets: dict[RunKey, tuple[str, ...]] = {}
+        self.census = Census()
+        self._heard_at = monotonic()
+        """When the last event came."""
         self._kept: dict[RunKey, dict[str, str]] = {}
         """Ended runs: uid by name of the targets that serve their model; empty when none does."""
         self._uids: dict[tuple[str, str], str] = {}
@@ -83,6 +87,7 @@ class WatchedRuns:
 
         A pass that only wrote down what it saw would see the same again: its own words wake nobody.
         """
+        self._heard_at = self._monotonic()
         key = reading.run_key(body)
         self._told[key] = version_of(body)
         self._untold.pop(key, None)
@@ -91,6 +96,7 @@ class WatchedRuns:
         self._look_at(key, body, wake=known != wakers)
 
     def _look_at(self, key: RunKey, body: Json, *, wake: bool = True) -> None:
+        self.census.seen(key, body)
         if not reading.is_settled(body):
             self._kept.pop(key, None)
             self._targets[key] = reading.targets_of(body)
@@ -116,6 +122,7 @@ class WatchedRuns:
         """A run was deleted; what it owned goes by its ownerReferences."""
         if self._targets.pop(key, None) is not None:
             logger.info("run gone: run=%s", key)
+        self.census.gone(key)
         self._kept.pop(key, None)
         self._told.pop(key, None)
         self._wakers.pop(key, None)
@@ -129,6 +136,7 @@ class WatchedRuns:
 
         Of an ended run only one that goes on is worth a look: it was asked for before the end, and made after it.
         """
+        self._heard_at = self._monotonic()
         key = reading.owning_run(body)
         if key is None or self._is_known(key, body, gone=gone):
             return
@@ -137,6 +145,7 @@ class WatchedRuns:
 
     def pod_changed(self, body: Json, *, gone: bool = False) -> None:
         """A pod of a Job changed. What its Job needs is told by the Job, once the run has ended."""
+        self._heard_at = self._monotonic()
         key = reading.owning_run(body)
         if key is not None and self._is_under_way(key) and not self._is_known(key, body, gone=gone):
             self._news(key)
@@ -154,6 +163,7 @@ class WatchedRuns:
 
         An ended run is only told of one made anew.
         """
+        self._heard_at = self._monotonic()
         anew = bool(uid) and self._uids.get((namespace, name)) != uid
         if uid:
             self._uids[namespace, name] = uid
@@ -201,6 +211,10 @@ class WatchedRuns:
     def silent_seconds(self) -> float:
         """For how long a list has shown a change that no event has told of; 0 when events tell of all."""
         return self._monotonic() - min(self._untold.values()) if self._untold else 0.0
+
+    def event_age_seconds(self) -> float:
+        """How long ago the last event of any kind came; long where nothing happens."""
+        return self._monotonic() - self._heard_at
 
     def expect_events(self) -> None:
         """The watch was begun anew: its silence counts from now."""

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from benchmarks import operator_scale_audit as audit
-from benchmarks.operator_scale import slope
+from benchmarks.operator_scale import read_metrics, slope
+from tests.finetune_operator.full_metrics import full_metrics
 
 OPERATOR, SIMULATOR = "finetune-operator", "job-simulator"
 RUN, JOB = "run-00007", "run-00007-1a2b3c4d"
@@ -81,3 +82,12 @@ def test_a_percentile_is_one_of_the_values(values, share, found):
 )
 def test_growth_is_the_slope_of_the_line_that_fits_best(points, found):
     assert slope(points) == pytest.approx(found)
+
+
+def test_the_benchmark_reads_what_the_operator_tells_with_and_without_labels():
+    read = read_metrics(full_metrics().text().decode())
+
+    assert read["passes_total"] == 2
+    assert read["queue_depth"] == 2
+    assert read["runs"] == 1
+    assert read["failed_passes_total"] == 2

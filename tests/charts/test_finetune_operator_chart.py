@@ -12,6 +12,7 @@ import yaml
 
 from devcluster.kubectl import tools_folder
 from finetune_contract import VERSION
+from finetune_contract.crd_files import KINDS
 from finetune_contract.crd_schema import custom_resource_definition
 from finetune_contract.run_spec import RolloutSpec
 
@@ -20,8 +21,10 @@ KUBERNETES = "1.37"
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 RUN_RULES = {
-    ("finetune-operator.io", "finetuneruns"): {"get", "list", "watch"},
+    ("finetune-operator.io", "finetuneruns"): {"get", "list", "watch", "create", "patch", "delete"},
     ("finetune-operator.io", "finetuneruns/status"): {"get", "patch", "update"},
+    ("finetune-operator.io", "finetuneschedules"): {"get", "list", "watch"},
+    ("finetune-operator.io", "finetuneschedules/status"): {"get", "patch", "update"},
     ("", "configmaps"): {"create", "get", "patch", "delete"},
     ("", "services"): {"create", "list"},
     ("kueue.x-k8s.io", "workloads"): {"list"},
@@ -106,6 +109,7 @@ def test_lint_finds_nothing() -> None:
 def test_defaults_make_one_operator_with_its_rights_and_the_crd(defaults: list[dict[str, Any]]) -> None:
     assert sorted((document["kind"], document["metadata"]["name"]) for document in defaults) == [
         ("CustomResourceDefinition", "finetuneruns.finetune-operator.io"),
+        ("CustomResourceDefinition", "finetuneschedules.finetune-operator.io"),
         ("Deployment", "tuner-finetune-operator"),
         ("NetworkPolicy", "tuner-finetune-operator-stages"),
         ("NetworkPolicy", "tuner-finetune-operator-training"),
@@ -338,15 +342,17 @@ def test_service_account_annotations_are_set() -> None:
     assert account["metadata"]["annotations"] == {"cloud.example/role": "tuner"}
 
 
-def test_the_crd_is_the_generated_one_and_outlives_the_release(defaults: list[dict[str, Any]]) -> None:
-    crd = the(defaults, "CustomResourceDefinition")
+def test_the_crds_are_the_generated_ones_and_outlive_the_release(defaults: list[dict[str, Any]]) -> None:
+    crds = of_kind(defaults, "CustomResourceDefinition")
 
-    assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
-    assert crd == custom_resource_definition()
+    assert [crd["metadata"].pop("annotations") for crd in crds] == [{"helm.sh/resource-policy": "keep"}] * 2
+    assert crds == [custom_resource_definition(kind) for kind in KINDS]
 
 
-def test_the_crd_may_go_with_the_release() -> None:
-    assert "annotations" not in the(render("crds.keep=false"), "CustomResourceDefinition")["metadata"]
+def test_the_crds_may_go_with_the_release() -> None:
+    crds = of_kind(render("crds.keep=false"), "CustomResourceDefinition")
+
+    assert not any("annotations" in crd["metadata"] for crd in crds)
 
 
 def test_the_crd_may_come_from_elsewhere() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from finetune_contract.run_spec import (
     RolloutMode,
     Toleration,
 )
+from finetune_contract.schedule_spec import FineTuneScheduleSpec
+from finetune_operator.schedules.ticks import Ticks
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUNS = sorted(EXAMPLES.glob("*/finetunerun.yaml"))
@@ -36,6 +39,19 @@ def test_a_run_is_accepted(run: Path) -> None:
     metadata, _ = parse_run(run.read_text(encoding="utf-8"))
 
     assert metadata.namespace
+
+
+def test_the_schedule_makes_the_run_that_lies_beside_it() -> None:
+    folder = EXAMPLES / "gemma-2-2b"
+    schedule = yaml.safe_load((folder / "finetuneschedule.yaml").read_text(encoding="utf-8"))
+    run = yaml.safe_load((folder / "finetunerun.yaml").read_text(encoding="utf-8"))
+
+    assert schedule["spec"]["template"]["spec"] == run["spec"]
+    spec = FineTuneScheduleSpec.model_validate(schedule["spec"])
+    assert spec.cron is not None
+    assert Ticks(spec.cron, spec.time_zone).after(datetime(2026, 11, 26, tzinfo=UTC)) == datetime(
+        2027, 1, 1, 2, tzinfo=UTC
+    )
 
 
 def test_the_run_in_the_readme_is_accepted() -> None:

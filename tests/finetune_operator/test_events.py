@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Reason
+from finetune_operator import events
 from finetune_operator.conditions import Wanted, false, merged, true, unknown
-from finetune_operator.events import RunEvent, transitions
-from tests.finetune_operator.samples import NOON
+from finetune_operator.events import MOST_OF_A_REASON, Repeats, RunEvent, transitions
+from tests.finetune_operator.samples import NOON, UID, later
 
 
 def a_status(*wanted: Wanted) -> FineTuneRunStatus:
@@ -55,3 +56,60 @@ def test_a_rollout_that_nobody_asked_for_is_no_warning():
     assert transitions(FineTuneRunStatus(), stored) == (
         RunEvent("RolloutNotAsked", "RolledOut: stored", False),
     )
+
+
+def told(repeats: Repeats, *said: RunEvent, seconds: float = 0, uid: str = UID) -> int:
+    """How many of a run's events are told."""
+    return len(repeats.kept_down(uid, said, later(seconds)))
+
+
+def test_the_same_words_about_a_run_are_told_once_in_ten_minutes():
+    repeats = Repeats()
+    gone = RunEvent("TargetNotFound", "deployment/chat is not there", True)
+
+    assert told(repeats, gone) == 1
+    assert told(repeats, gone, seconds=599) == 0
+    assert told(repeats, gone, seconds=600) == 1
+    assert told(repeats, gone, seconds=600, uid="another run") == 1
+
+
+def test_of_one_reason_no_more_than_ten_are_told_an_hour_whatever_their_words():
+    repeats = Repeats()
+
+    number = sum(
+        told(repeats, RunEvent("Retrying", f"attempt {second}", True), seconds=second)
+        for second in range(0, 3600, 15)
+    )
+
+    assert number == MOST_OF_A_REASON
+    assert told(repeats, RunEvent("Retrying", "an hour later", True), seconds=3600) == 1
+
+
+def test_what_repeats_does_not_hide_what_is_new():
+    repeats = Repeats()
+    for second in range(100):
+        told(repeats, RunEvent("Unschedulable", f"{second} nodes", True), seconds=second)
+
+    assert told(repeats, RunEvent("ServiceErrors", "RolledOut: taken back", True), seconds=100) == 1
+
+
+def test_a_target_that_comes_and_goes_every_few_seconds_makes_few_events():
+    repeats, number = Repeats(), 0
+    there = a_status(unknown(ConditionType.ROLLED_OUT, Reason.PROGRESSING, "rolling out"))
+    gone = a_status(true(ConditionType.STALLED, Reason.TARGET_NOT_FOUND, "deployment/chat is not there"))
+
+    for second in range(0, 3600, 4):
+        number += told(repeats, *transitions(there, gone), seconds=second)
+        number += told(repeats, *transitions(gone, there), seconds=second + 2)
+
+    assert number == 12
+
+
+def test_what_is_remembered_has_a_bound(monkeypatch):
+    monkeypatch.setattr(events, "MOST_REMEMBERED", 3)
+    repeats = Repeats()
+    for number in range(10):
+        told(repeats, RunEvent("Ready", "live"), uid=str(number))
+
+    assert len(repeats) == 3
+    assert told(repeats, RunEvent("Ready", "live"), uid="9") == 0

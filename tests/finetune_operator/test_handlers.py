@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from finetune_operator import handlers
-from tests.finetune_operator.small_queue import watched
+from finetune_operator.schedules.watched import WatchedSchedules
+from tests.finetune_operator.small_queue import Keys, watched
 
 
 def test_kopf_posts_no_events_and_scans_no_cluster():
@@ -15,9 +16,9 @@ def test_kopf_posts_no_events_and_scans_no_cluster():
 
 
 def test_only_watching_handlers_are_registered_so_kopf_needs_no_finalizer_and_no_annotation():
-    registry = handlers.registry(watched())
+    registry = handlers.registry(watched(), WatchedSchedules(Keys()))
 
-    assert len(registry._watching.get_all_handlers()) == 4
+    assert len(registry._watching.get_all_handlers()) == 5
     assert registry._changing.get_all_handlers() == []
     assert registry._spawning.get_all_handlers() == []
 
@@ -32,3 +33,6 @@ def test_only_jobs_and_pods_of_runs_are_asked_for_and_first_lists_come_in_pieces
         "pods": "finetune-operator.io/run",
     }
     assert watching.chunk_size == 250
+    assert handlers.settings().queueing.idle_timeout < 1, (
+        "kopf holds each event of the first list for so long"
+    )

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from finetune_contract.run_status import (
+    DatasetStatus,
     ForgottenAttempts,
     Phase,
     Progress,
@@ -499,6 +500,51 @@ def test_a_manual_rollout_waits_for_approval():
     assert waiting.status.phase is Phase.AWAITING_APPROVAL
     assert waiting.actions == ()
     assert approved.status.phase is Phase.ROLLING_OUT
+
+
+RUN_KEY, OTHER_KEY = "a" * 64, "b" * 64
+
+
+def with_dataset(changed=None):
+    dataset = DatasetStatus(digest=DIGEST, documents=44, changed_documents=changed)
+    return a_status((Stage.DATASET,), run_key=RUN_KEY, dataset=dataset)
+
+
+def test_a_run_that_would_come_to_the_model_that_is_live_ends_unchanged_and_trains_nothing():
+    run = a_run(with_dataset(0), compareWith={"runKey": RUN_KEY, "datasetDigest": OTHER_KEY}, rollout=ROLLOUT)
+
+    decision = decide(run, seen(target=a_deployment()), NOON)
+
+    assert decision.actions == ()
+    assert decision.status.phase is Phase.UNCHANGED
+    assert condition(decision, "Ready").status == "True"
+    assert condition(decision, "Trained").reason == Reason.UNCHANGED
+    assert (
+        "0 of 44 documents came, went or changed; nothing is trained" in condition(decision, "Ready").message
+    )
+    again = decide(after(run, decision), seen(target=a_deployment()), NOON)
+    assert (again.actions, again.status.phase) == ((), Phase.UNCHANGED)
+
+
+def test_a_run_that_would_come_to_another_model_is_trained():
+    run = a_run(with_dataset(12), compareWith={"runKey": OTHER_KEY, "datasetDigest": OTHER_KEY})
+
+    (action,) = decide(run, seen(), NOON).actions
+    assert isinstance(action, CreateJob)
+    assert action.stage is Stage.TRAIN
+
+
+def test_a_run_that_asks_for_the_dataset_alone_ends_with_it():
+    run = a_run(with_dataset(12), lastStage="dataset", compareWith={"datasetDigest": OTHER_KEY})
+
+    decision = decide(run, seen(), NOON)
+
+    assert decision.actions == ()
+    assert decision.status.phase is Phase.SUCCEEDED
+    assert condition(decision, "Ready").message == (
+        "12 of 44 documents came, went or changed; spec.lastStage asks for the dataset alone"
+    )
+    assert condition(decision, "RolledOut").reason == Reason.TRAINING_NOT_ASKED
 
 
 def test_an_ended_run_only_notes_a_new_generation():

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Phase, Reason
+from finetune_contract.run_status import ConditionType, FineTuneRunStatus, Phase, Reason, Usage
 from finetune_contract.stage_protocol import ExitCode, Stage
 from finetune_operator.actions import CreateJob
 from finetune_operator.errors import ClusterUnavailable
@@ -28,6 +28,8 @@ from finetune_operator.memory import Memory
 from finetune_operator.observed import JobFacts, RunKey
 from finetune_operator.outlook import OVER
 from finetune_operator.reconcile import Reconciler
+from finetune_operator.status_news import StatusNews, status_news
+from finetune_operator.usage import RUNNING
 from tests.finetune_operator.samples import NEW_MODEL, NOON, OLD_MODEL, a_rollout
 from tests.finetune_operator.small_cluster import GPUS, READERS_MEET, Job, SmallCluster, a_good_report
 
@@ -50,6 +52,8 @@ class Life(RuleBasedStateMachine):
         self.clock_jumped = False
         self.is_smoke_tested = False
         self.memory: Memory[tuple[JobFacts, ...]] = Memory()
+        self.news: list[StatusNews] = []
+        """Of all status writes, whichever operator made them."""
         self.reconciler = self.an_operator()
         self.made_when_done: dict[str, int] = {}
         self.ended_as: Phase | None = None
@@ -59,7 +63,12 @@ class Life(RuleBasedStateMachine):
     def an_operator(self) -> Reconciler[tuple[JobFacts, ...]]:
         """One that has just begun: it remembers nothing."""
         self.memory = Memory()
-        return Reconciler(self.cluster, lambda: self.cluster.now + self.clock_off, memory=self.memory)
+        return Reconciler(
+            self.cluster,
+            lambda: self.cluster.now + self.clock_off,
+            memory=self.memory,
+            written=lambda key, before, after: self.news.append(status_news(before, after)),
+        )
 
     @property
     def status(self) -> FineTuneRunStatus:
@@ -336,6 +345,7 @@ class Life(RuleBasedStateMachine):
         self.every_failed_attempt_has_its_class(status)
         self.memory_goes_down_the_ladder_and_never_up(status)
         self.what_it_cost_is_not_more_than_was_held(status)
+        self.what_happened_was_counted_once(status)
         self.no_model_is_put_in_untested()
         self.the_model_before_is_put_back_once_at_most()
 
@@ -399,6 +409,16 @@ class Life(RuleBasedStateMachine):
         )
         if not self.clock_jumped:
             assert usage.gpu_seconds <= self.cluster.held_seconds + running
+
+    def what_happened_was_counted_once(self, status: FineTuneRunStatus) -> None:
+        ended = sum(attempt.result != RUNNING for attempt in status.attempts)
+        housed = sum(bool(attempt.pods) for attempt in status.attempts)
+        usage = status.usage or Usage()
+        assert sum(len(news.ended) for news in self.news) == ended + sum(e.count for e in status.forgotten)
+        assert sum(len(news.waits) for news in self.news) >= housed
+        assert sum(news.run is not None for news in self.news) == (status.phase in OVER)
+        assert sum(news.gpu_seconds for news in self.news) == usage.gpu_seconds
+        assert sum(news.lost_gpu_seconds for news in self.news) == usage.lost_gpu_seconds
 
     def no_model_is_put_in_untested(self) -> None:
         if self.is_smoke_tested and NEW_MODEL in self.cluster.patches:

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator
 from finetune_operator.errors import ClusterUnavailable
 from finetune_operator.observed import RunKey
 from finetune_operator.outlook import Unhurried
-from finetune_operator.queue import Work, WorkQueue
+from finetune_operator.queue import FAULT, Ended, Work, WorkQueue
 
-A, B = RunKey("demo", "a"), RunKey("demo", "b")
+A, B, C = RunKey("demo", "a"), RunKey("demo", "b"), RunKey("demo", "c")
 
 
 @contextlib.asynccontextmanager
-async def running(work: Work, concurrency: int = 4) -> AsyncIterator[WorkQueue]:
-    queue = WorkQueue(work, concurrency=concurrency, chance=lambda: 0.0)
+async def running(
+    work: Work, concurrency: int = 4, ended: Ended = lambda seconds, failure: None
+) -> AsyncIterator[WorkQueue]:
+    queue = WorkQueue(work, concurrency=concurrency, chance=lambda: 0.0, ended=ended)
     task = asyncio.create_task(queue.run())
     try:
         yield queue
@@ -129,11 +131,27 @@ async def test_a_failing_pass_is_tried_again_and_others_are_not_held_up():
         queue.add(A)
         queue.add(B)
         await quiet()
-        assert queue.failed_passes == 1
         queue.add(A)
         await quiet()
 
     assert seen == [A, B, A]
+
+
+async def test_each_pass_is_told_with_what_it_failed_by():
+    told: list[str] = []
+
+    async def work(key: RunKey) -> None:
+        if key == A:
+            raise ClusterUnavailable("no answer")
+        if key == B:
+            raise ZeroDivisionError
+
+    async with running(work, concurrency=1, ended=lambda seconds, failure: told.append(failure)) as queue:
+        for key in (A, B, C):
+            queue.add(key)
+        await quiet()
+
+    assert told == ["ClusterUnavailable", FAULT, ""]
 
 
 async def test_a_fault_of_the_operator_in_one_run_leaves_the_others_served(caplog):

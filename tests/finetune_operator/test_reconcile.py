@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from finetune_operator.actions import Action, CreateJob, DeleteJob
 from finetune_operator.errors import ClusterRefused, ClusterUnavailable, NotFound, OperatorError, StaleObject
 from finetune_operator.events import RunEvent
 from finetune_operator.observed import Observed, Run, RunKey
+from finetune_operator.operator_log import JsonLines
 from finetune_operator.outlook import OVER
 from finetune_operator.reconcile import Reconciler
 from tests.finetune_operator.samples import (
@@ -293,3 +296,60 @@ async def test_a_run_that_waits_for_a_retry_waits_no_longer_for_all_the_others()
         reconciler.memory.keep(key, reconciler.memory.begin(key), cluster.body, "as read")
 
     assert await reconciler.reconcile(KEY) == alone
+
+
+async def test_a_status_is_told_of_once_it_is_written_and_not_when_the_write_fails():
+    told: list[tuple[str, str | None]] = []
+    cluster = Recorder()
+    reconciler = Reconciler(
+        cluster, lambda: NOON, written=lambda key, before, after: told.append((str(key), after.phase))
+    )
+
+    cluster.write_error = StaleObject("somebody wrote")
+    await reconciler.reconcile(KEY)
+    assert told == []
+
+    cluster.write_error = None
+    await reconciler.reconcile(KEY)
+    assert told == [("demo/blog", "BuildingDataset")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal"),
+    [({"spec": a_spec(colour="red")}, "InvalidRun"), ({}, "ClusterRefused")],
+    ids=["spec", "action"],
+)
+async def test_what_only_a_person_can_help_with_is_told_of(changes, refusal):
+    told: list[str] = []
+    cluster = Recorder(**changes)
+    cluster.apply_error = ClusterRefused("forbidden")
+
+    await Reconciler(
+        cluster, lambda: NOON, refusal=lambda error: told.append(type(error).__name__)
+    ).reconcile(KEY)
+
+    assert told == [refusal]
+
+
+async def test_events_that_repeat_are_not_published_again():
+    cluster = Recorder()
+    reconciler = Reconciler(cluster, lambda: NOON)
+
+    for _ in range(3):
+        await reconciler.reconcile(KEY)
+
+    assert cluster.calls.count("write at 5") == 3
+    assert cluster.calls.count("publish") == 1
+
+
+async def test_what_a_pass_logs_bears_its_run_though_the_line_does_not_name_it(caplog):
+    class Talking(Recorder):
+        async def read_children(self, run: Run) -> str:
+            logging.getLogger("finetune_operator.cluster").warning("log not readable: pod=demo/blog-0")
+            return await super().read_children(run)
+
+    caplog.handler.setFormatter(JsonLines())
+
+    await one_pass(Talking())
+
+    assert json.loads(caplog.text.splitlines()[0])["run"] == "demo/blog"

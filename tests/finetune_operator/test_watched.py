@@ -334,3 +334,13 @@ def test_after_a_start_a_run_is_looked_at_and_what_was_read_of_that_very_version
 
     assert queue.added == [BLOG]
     assert (memory.recall(BLOG) is not None) is kept
+
+
+def test_the_age_of_the_last_event_grows_until_one_of_any_kind_comes():
+    clock = [0.0]
+    runs = watched(clock=lambda: clock[0])
+
+    clock[0] = 30.0
+    assert runs.event_age_seconds() == 30
+    runs.deployment_changed("demo", "something")
+    assert runs.event_age_seconds() == 0

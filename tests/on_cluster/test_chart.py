@@ -93,6 +93,10 @@ def release(cluster: Any) -> Iterator[Release]:
     [
         ("watch", "finetune-operator.io/finetuneruns"),
         ("patch", "finetune-operator.io/finetuneruns/status"),
+        ("create", "finetune-operator.io/finetuneruns"),
+        ("delete", "finetune-operator.io/finetuneruns"),
+        ("watch", "finetune-operator.io/finetuneschedules"),
+        ("patch", "finetune-operator.io/finetuneschedules/status"),
         ("create", "/configmaps"),
         ("create", "/services"),
         ("list", "/services"),
@@ -123,7 +127,7 @@ def test_the_operator_may_do_its_work(release: Release, verb: str, resource: str
         ("create", "/pods/exec"),
         ("delete", "apps/deployments"),
         ("update", "finetune-operator.io/finetuneruns"),
-        ("delete", "finetune-operator.io/finetuneruns"),
+        ("update", "finetune-operator.io/finetuneschedules"),
         ("create", "rbac.authorization.k8s.io/roles"),
     ],
 )

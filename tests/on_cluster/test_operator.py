@@ -38,7 +38,7 @@ def test_a_run_goes_from_dataset_to_stored_model_and_leaves_no_mark_of_kopf(stan
 
     body = stand.get("finetunerun", "whole")
     assert [attempt["result"] for attempt in status["attempts"]] == ["Succeeded"] * 4
-    assert status["runKey"] == "k1"
+    assert status["runKey"] == "d" * 64
     assert status["artifact"]["manifestSha256"] == "ab" * 32
     assert stand.condition("whole", "Ready")["status"] == "True"
     assert {found["observedGeneration"] for found in status["conditions"]} == {1}

@@ -20,7 +20,8 @@ from rich.table import Table
 
 from finetune_contract.artifact_layout import TRAINING_REPORT_FILE, adapter_folder, model_folder
 from finetune_contract.run_document import InvalidRunDocument
-from finetune_contract.run_spec import FineTuneRunSpec
+from finetune_contract.run_spec import FineTuneRunSpec, LastStage
+from finetune_contract.run_status import Reason
 from finetune_contract.stage_protocol import ExitCode, Stage, StageReport
 from finetune_trainer.__main__ import StopSignal, run_stage
 from finetune_trainer.dataset_command_line import add_dataset_commands
@@ -72,7 +73,7 @@ def run_stages(
     json_lines: bool,
     stop: StopSignal,
 ) -> RunResult:
-    """Run the stages in order until one ends badly, one has adopted finished work, or `last_stage` is done."""
+    """Run the stages in order until one ends badly, one finds finished work, or the last one is done."""
     context = open_workspace(workspace, name, spec, environment, lambda: stop.received)
     reports: list[StageReport] = []
     seconds: dict[str, float] = {}
@@ -90,7 +91,8 @@ def run_stages(
             break
         if report.dataset is not None:
             context = replace(context, run_key=report.dataset.run_key, dataset_digest=report.dataset.digest)
-            if report.dataset.adopted:
+            unchanged = report.reason == Reason.UNCHANGED
+            if report.dataset.adopted or unchanged or spec.last_stage is LastStage.DATASET:
                 break
     return RunResult(name, context.run_key, tuple(reports), seconds, context.store.uri(""))
 

@@ -7,6 +7,18 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Name of the Service of the metrics; Prometheus calls its job so. */}}
+{{- define "finetune-operator.metricsName" -}}
+{{- printf "%s-metrics" (include "finetune-operator.fullname" .) -}}
+{{- end -}}
+
+{{/* Where an alert is explained. Takes a list: the values of the rules, the alert. */}}
+{{- define "finetune-operator.runbook" -}}
+{{- with (index . 0).runbookUrl -}}
+runbook_url: {{ printf "%s#%s" . (index $ 1 | lower) | quote }}
+{{- end -}}
+{{- end -}}
+
 {{/* Labels that never change: the Deployment selects by them. */}}
 {{- define "finetune-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
@@ -68,11 +80,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What the operator may do where runs are. It reads no Secrets and starts nothing in other pods. */}}
 {{- define "finetune-operator.rules" -}}
+# create, patch and delete: a FineTuneSchedule makes runs, cancels them and removes old ones
 - apiGroups: [finetune-operator.io]
   resources: [finetuneruns]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [finetune-operator.io]
+  resources: [finetuneschedules]
   verbs: [get, list, watch]
 - apiGroups: [finetune-operator.io]
-  resources: [finetuneruns/status]
+  resources: [finetuneruns/status, finetuneschedules/status]
   verbs: [get, patch, update]
 # The run as its stages read it.
 - apiGroups: [""]

@@ -96,6 +96,7 @@ def _absorb(status: FineTuneRunStatus, report: StageReport) -> FineTuneRunStatus
             evaluation_examples=facts.evaluation_examples,
             transfer_examples=facts.transfer_examples,
             dropped=facts.dropped,
+            changed_documents=facts.changed_documents,
         ),
     }
     if facts.adopted and report.model is not None and report.evaluation is not None:

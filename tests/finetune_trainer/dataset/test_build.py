@@ -17,7 +17,7 @@ from werkzeug import Response
 from finetune_contract.artifact_layout import dataset_folder, evaluation_folder, model_folder
 from finetune_contract.artifacts import ArtifactKind, Document, Example
 from finetune_contract.prompt import REFUSAL
-from finetune_contract.run_spec import FineTuneRunSpec
+from finetune_contract.run_spec import CompareWithSpec, FineTuneRunSpec
 from finetune_contract.stage_protocol import EvaluationFacts, StageReport
 from finetune_trainer.artifact_files import publish_folder, read_manifest
 from finetune_trainer.dataset import build as module
@@ -200,6 +200,37 @@ def test_a_changed_post_gives_another_dataset_and_run_key(site, tmp_path):
     assert second.dataset is not None
     assert first.dataset.digest != second.dataset.digest
     assert first.dataset.run_key != second.dataset.run_key
+
+
+def test_what_changed_since_another_dataset_is_counted_and_the_same_run_key_is_called_unchanged(
+    site, tmp_path
+):
+    given = context(site, tmp_path)
+    first = build(given)
+    assert first.dataset is not None
+    assert first.dataset.changed_documents is None
+    compared = CompareWithSpec(run_key=first.dataset.run_key, dataset_digest=first.dataset.digest)
+    given = replace(given, spec=given.spec.model_copy(update={"compare_with": compared}))
+
+    same = build(given)
+    site.posts[0]["content"] = {"rendered": "<h2>How much is the loaf?</h2><p>It was a gift of the king.</p>"}
+    site.posts[0]["modified_gmt"] = "2025-07-01T08:00:00"
+    gone = site.posts.pop()
+    other = build(given)
+
+    assert same.dataset is not None
+    assert (same.reason, same.dataset.changed_documents) == ("Unchanged", 0)
+    assert other.dataset is not None
+    assert (other.reason, other.dataset.changed_documents) == ("Completed", 2), gone["id"]
+
+
+def test_where_the_dataset_to_compare_with_is_gone_every_document_counts(site, tmp_path):
+    given = context(site, tmp_path)
+    compared = CompareWithSpec(dataset_digest="0" * 64)
+    report = build(replace(given, spec=given.spec.model_copy(update={"compare_with": compared})))
+
+    assert report.dataset is not None
+    assert report.dataset.changed_documents == report.dataset.documents
 
 
 def test_empty_posts_are_dropped_and_counted(site, tmp_path):

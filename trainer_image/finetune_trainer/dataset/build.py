@@ -24,6 +24,7 @@ from finetune_contract.stage_protocol import DatasetFacts, Stage, StageReport
 from finetune_trainer.dataset.adoption import find_finished
 from finetune_trainer.dataset.alike_documents import alike_documents
 from finetune_trainer.dataset.built_dataset import BuiltDataset, GeneratorUse
+from finetune_trainer.dataset.changed_documents import count_changed_documents
 from finetune_trainer.dataset.cleaned_documents import clean_harvests
 from finetune_trainer.dataset.cleaning.personal_data import guard_personal_data
 from finetune_trainer.dataset.examples import KINDS, SHARES, WITHOUT_SOURCES
@@ -139,13 +140,17 @@ def build_dataset(
     key = run_key(context.spec, base.digest, digest)
     model, evaluation = find_finished(context.store, key)
     adopted = model is not None and evaluation is not None
+    compared = context.spec.compare_with
+    changed = None
+    if compared is not None and compared.dataset_digest is not None:
+        changed = count_changed_documents(context.store, compared.dataset_digest, documents, scratch)
     logger.info(
         "dataset built: digest=%s documents=%d written=%d training=%d evaluation=%d dropped=%d adopted=%s",
         digest, len(documents), written, len(split.training), len(split.evaluation), len(dropped), adopted,
     )  # fmt: skip
     return StageReport(
         stage=Stage.DATASET,
-        reason=(Reason.ADOPTED if adopted else Reason.COMPLETED).value,
+        reason=_reason(context, key, adopted=adopted).value,
         message=f"{len(documents)} documents, {len(split.training)} training and {len(split.evaluation)} evaluation "
         f"examples in {context.store.uri(dataset_folder(digest))}"
         + (f"; {rows.generator.in_words()}" if rows.generator is not None else ""),
@@ -158,11 +163,19 @@ def build_dataset(
             evaluation_examples=len(split.evaluation),
             transfer_examples=len(split.transfer),
             dropped=len(dropped),
+            changed_documents=changed,
             adopted=adopted,
         ),
         model=model if adopted else None,
         evaluation=evaluation if adopted else None,
     )
+
+
+def _reason(context: StageContext, key: str, *, adopted: bool) -> Reason:
+    compared = context.spec.compare_with
+    if compared is not None and compared.run_key == key:
+        return Reason.UNCHANGED
+    return Reason.ADOPTED if adopted else Reason.COMPLETED
 
 
 def make_examples(

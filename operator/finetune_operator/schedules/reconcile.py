@@ -1,0 +1,77 @@
+"""Gather, decide, act for schedules. Must not know kopf or the queue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from finetune_contract.schedule_status import FineTuneScheduleStatus, ScheduleReason
+from finetune_operator.errors import ClusterRefused, InvalidRun, NotFound, StaleObject
+from finetune_operator.observed import RunKey
+from finetune_operator.schedules import reading
+from finetune_operator.schedules.decide import decide
+from finetune_operator.schedules.observed import Schedule, ScheduleAction
+from finetune_operator.schedules.words import with_conditions
+from finetune_operator.timestamps import to_rfc3339
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 0.0
+REFUSED_SECONDS = 60.0
+INVALID_SECONDS = 300.0
+
+
+class Schedules(Protocol):
+    """What reconciling needs of the cluster."""
+
+    async def read_schedule(self, key: RunKey) -> dict[str, Any] | None: ...
+    async def list_children(self, schedule: Schedule) -> list[dict[str, Any]]: ...
+    async def apply(self, schedule: Schedule, actions: Sequence[ScheduleAction], now: str) -> None: ...
+    async def write_status(self, schedule: Schedule, status: FineTuneScheduleStatus) -> object: ...
+
+
+class ScheduleReconciler:
+    """Looks at one schedule."""
+
+    def __init__(self, cluster: Schedules, clock: Callable[[], datetime]) -> None:
+        self._cluster = cluster
+        self._clock = clock
+
+    async def reconcile(self, key: RunKey) -> float | None:
+        """One pass; seconds until the next one, or None to wait for an event."""
+        body = await self._cluster.read_schedule(key)
+        if body is None:
+            return None
+        try:
+            schedule = reading.schedule(body)
+        except InvalidRun as error:
+            logger.warning("schedule not readable: schedule=%s: %s", key, error)
+            return INVALID_SECONDS
+        if schedule.deleting:
+            return None
+        bodies = await self._cluster.list_children(schedule)
+        children = [child for child in map(reading.child, bodies) if child is not None]
+        now = self._clock()
+        decision = decide(schedule, children, now)
+        again = decision.requeue_after
+        status = decision.status
+        try:
+            await self._cluster.apply(schedule, decision.actions, to_rfc3339(now))
+        except StaleObject:
+            return AT_ONCE
+        except ClusterRefused as error:
+            logger.warning("action refused: schedule=%s: %s", key, error)
+            words = f"the API server refuses: {error}; this is tried again every minute"
+            status = with_conditions(schedule, schedule.status, ScheduleReason.REFUSED, words, now)
+            again = REFUSED_SECONDS
+        if status == schedule.status:
+            return again
+        try:
+            await self._cluster.write_status(schedule, status)
+        except StaleObject:
+            return AT_ONCE
+        except NotFound:
+            return None
+        return again
