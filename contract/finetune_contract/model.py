@@ -1,4 +1,4 @@
-"""The base of every contract type: frozen, camelCase outside, unknown fields refused."""
+"""The base of every contract type: frozen, camelCase outside, unknown fields refused, secrets not repeated."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class ContractModel(BaseModel):
         alias_generator=to_camel,
         populate_by_name=True,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,
     )
 
     def to_wire(self) -> dict[str, object]:

@@ -7,9 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from finetune_contract.run_document import InvalidRunDocument, parse_run, parse_spec
-from finetune_contract.run_spec import RolloutMode
+from finetune_contract.run_spec import (
+    GeneratorSpec,
+    RolloutMode,
+    WeaviateSpec,
+    WebsiteSource,
+    WordPressSource,
+)
 
 SMALLEST = """
 apiVersion: finetune-operator.io/v1alpha1
@@ -186,6 +193,22 @@ def test_all_faults_are_told_at_once() -> None:
 )
 def test_what_may_be_a_secret_is_not_repeated(path: str, value: object) -> None:
     assert "hunter2" not in "\n".join(faults(run_with(path, value)))
+
+
+@pytest.mark.parametrize(
+    "of_spec",
+    [
+        lambda url: WordPressSource(url=url),
+        lambda url: WebsiteSource(url=url),
+        lambda url: WeaviateSpec(url=url),
+        lambda url: GeneratorSpec(url=url, model="m"),
+    ],
+)
+def test_an_address_with_a_password_is_refused_and_no_exception_repeats_it(of_spec):
+    with pytest.raises(ValidationError) as refused:
+        of_spec("https://ada:hunter2@site.example/")
+
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

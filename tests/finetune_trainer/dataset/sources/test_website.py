@@ -384,10 +384,6 @@ def test_a_site_without_text_is_refused_with_its_reasons(website):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (
-            {"url": "http://ann:pass@mill.example/"},
-            r"website.url: holds a user name or password; only public",
-        ),
         ({"url": "http://mill.example:port/"}, r"website.url: Port could not be cast"),
         (
             {"url": "http://mill.example/", "content_selector": "main["},
@@ -396,10 +392,8 @@ def test_a_site_without_text_is_refused_with_its_reasons(website):
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_a_request(settings, message):
-    with pytest.raises(InvalidRun, match=message) as caught:
+    with pytest.raises(InvalidRun, match=message):
         open_website(spec(**settings), {}, True)
-
-    assert "pass@" not in str(caught.value)
 
 
 def test_a_page_becomes_a_document_with_its_facts(website):

@@ -154,13 +154,6 @@ def test_the_home_page_is_asked_without_the_password_of_wordpress(wordpress):
     assert sent["/wp-json/wp/v2/users/me"] is not None
 
 
-def test_a_password_in_the_address_is_refused_without_repeating_it(wordpress):
-    with pytest.raises(SourceRejected, match="holds a user name or password") as caught:
-        wordpress.reader(url="http://ada:hunter2@blog.example/")
-
-    assert "hunter2" not in str(caught.value)
-
-
 def test_drafts_that_the_user_may_not_read_are_refused_at_their_place(wordpress):
     refused = Response('{"code":"rest_invalid_param"}', 400, mimetype="application/json")
     wordpress.before = lambda request: refused if "draft" in request.full_path else None

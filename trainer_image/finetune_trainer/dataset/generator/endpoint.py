@@ -17,7 +17,7 @@ import requests
 from finetune_contract import VERSION
 from finetune_contract.run_spec import GeneratorSpec
 from finetune_contract.stage_protocol import ENV_GENERATOR_API_KEY
-from finetune_trainer.errors import InvalidRun, SourceRejected, SourceUnavailable
+from finetune_trainer.errors import SourceRejected, SourceUnavailable
 from finetune_trainer.http_failures import MAX_WAIT_SECONDS, seconds_to_wait
 
 logger = logging.getLogger(__name__)
@@ -43,15 +43,7 @@ class ChatEndpoint:
         key_required: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`key_required`: a Secret that the spec names must have reached the environment.
-
-        Raises:
-            InvalidRun: the address holds a password, which would stand in logs.
-        """
-        if "@" in spec.url.partition("://")[2].partition("/")[0]:
-            raise InvalidRun(
-                f"{PLACE}.url: holds a user name or password; put the key into a Secret and name it in apiKeySecretRef"
-            )
+        """`key_required`: a Secret that the spec names must have reached the environment."""
         self._spec = spec
         self._key = environment.get(ENV_GENERATOR_API_KEY, "")
         self._key_required = key_required and spec.api_key_secret_ref is not None

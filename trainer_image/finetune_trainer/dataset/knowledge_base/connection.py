@@ -151,8 +151,6 @@ def _address_fault(url: str) -> str:
     """Why an address cannot be used, without its words; empty when it can."""
     try:
         parts = urlsplit(url)
-        if "@" in parts.netloc:
-            return "holds a user name or password, which would stand in logs; the key belongs into a Secret"
         if parts.port == 0 or not parts.hostname:
             return "has no host or port"
     except ValueError:

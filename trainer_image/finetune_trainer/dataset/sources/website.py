@@ -56,10 +56,6 @@ def open_website(
         site = Site.of(spec.website.url)
     except (ValueError, UnicodeError) as error:
         raise InvalidRun(f"{place}.url: {error}; write it as a reader types it") from error
-    if not site.page(spec.website.url):
-        raise InvalidRun(
-            f"{place}.url: holds a user name or password; only public pages are read: leave them out"
-        )
     try:
         soupsieve.compile(spec.website.content_selector or "*")
     except soupsieve.SelectorSyntaxError as error:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from finetune_contract.run_spec import SourceSpec, WordPressSource
 from finetune_trainer.dataset.on_disk import ReadOnDemand
@@ -64,11 +63,6 @@ def open_wordpress(
         raise InvalidRun(f"spec.dataset.sources[{spec.name}].wordpress: is not set")
     place = f"spec.dataset.sources[{spec.name}].wordpress"
     url = spec.wordpress.url
-    if "@" in urlsplit(url).netloc:
-        raise SourceRejected(
-            f"{place}.url: holds a user name or password; take it out, put it into a Secret, and name that in "
-            "credentialsSecretRef or frontProxy"
-        )
     sign_in = read_sign_in(spec.name, spec.wordpress, environment, place, credentials_required)
     http = WordPressHttp(url if url.endswith("/") else url + "/", place, sign_in, timing or Timing())
     return WordPressReader(spec.name, spec.wordpress, WordPressApi(http), place, clock)
