@@ -187,7 +187,7 @@ def _furnish(api: httpx.Client, crds: Sequence[Path], kubelet_port: int) -> None
     """What must be there before the first run."""
     apply = {"Content-Type": "application/apply-patch+yaml"}
     for path in crds:
-        name = "finetuneruns.finetune-operator.io"
+        name = f"{path.stem}.finetune-operator.io"
         reply = api.patch(
             f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}",
             params={"fieldManager": "benchmark", "force": "true"},
