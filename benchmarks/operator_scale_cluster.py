@@ -109,12 +109,16 @@ def start(folder: Path, crds: Sequence[Path], kubelet_port: int, progress: Progr
     policy.write_text(AUDIT_POLICY)
     plane = ControlPlane(folder, free_port())
     client, peer = free_port(), free_port()
-    with progress.step(PART, "start etcd and the API server"):
-        _spawn(plane, programs, "etcd", _etcd(folder, client, peer))
-        _spawn(plane, programs, "kube-apiserver", _apiserver(plane, client, policy))
-        with httpx.Client(base_url=plane.server, verify=plane.tls(SIMULATOR), timeout=30) as api:
-            _wait_until_ready(api, plane)
-            _furnish(api, crds, kubelet_port)
+    try:
+        with progress.step(PART, "start etcd and the API server"):
+            _spawn(plane, programs, "etcd", _etcd(folder, client, peer))
+            _spawn(plane, programs, "kube-apiserver", _apiserver(plane, client, policy))
+            with httpx.Client(base_url=plane.server, verify=plane.tls(SIMULATOR), timeout=30) as api:
+                _wait_until_ready(api, plane)
+                _furnish(api, crds, kubelet_port)
+    except BaseException:
+        plane.stop()
+        raise
     return plane
 
 
