@@ -9,7 +9,7 @@ from demo.cluster import Cluster
 from demo.errors import DemoError
 from demo.manifests import NAMESPACE
 from devcluster.progress import Progress
-from finetune_contract.run_status import Phase
+from finetune_contract.run_status import ENDED_PHASES
 
 PART = "run"
 
@@ -20,14 +20,6 @@ def condition(run: dict[str, Any], kind: str) -> dict[str, Any]:
     return next((entry for entry in conditions if entry["type"] == kind), {})
 
 
-ENDED = {
-    Phase.SUCCEEDED,
-    Phase.UNCHANGED,
-    Phase.NOT_PROMOTED,
-    Phase.ROLLED_BACK,
-    Phase.FAILED,
-    Phase.CANCELLED,
-}
 SECONDS_BETWEEN_LOOKS = 4
 """Each starts a kubectl, which takes a training on two processors more time than it seems."""
 STALLED_PATIENCE_SECONDS = 30.0
@@ -37,7 +29,10 @@ STALLED_PATIENCE_SECONDS = 30.0
 def is_ended(run: dict[str, Any]) -> bool:
     """In a last phase, and said about the spec as it is."""
     status = run.get("status", {})
-    return status.get("observedGeneration") == run["metadata"]["generation"] and status.get("phase") in ENDED
+    return (
+        status.get("observedGeneration") == run["metadata"]["generation"]
+        and status.get("phase") in ENDED_PHASES
+    )
 
 
 def is_stalled(run: dict[str, Any]) -> bool:

@@ -276,24 +276,31 @@ def structural_schema(model: type[BaseModel], *, defaults: bool) -> Schema:
 
 def run_schema() -> Schema:
     """openAPIV3Schema of FineTuneRun."""
-    status = structural_schema(FineTuneRunStatus, defaults=False)
-    status["default"] = {"observedGeneration": -1}
+    words = "One tuned model: from documents to a live answer. A new intent is a new FineTuneRun."
+    root = object_schema(KIND, words, FineTuneRunSpec, FineTuneRunStatus)
+    for path, here in rules().items():
+        add_rules(at(root, path), here)
+    say_forms(root)
+    return root
+
+
+def object_schema(kind: str, words: str, spec: type[BaseModel], status: type[BaseModel]) -> Schema:
+    """An object of Kubernetes with that spec and status, without rules."""
+    said = structural_schema(status, defaults=False)
+    said["default"] = {"observedGeneration": -1}
     root: Schema = {
-        "description": "One tuned model: from documents to a live answer. A new intent is a new FineTuneRun.",
+        "description": words,
         "type": "object",
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string", "description": f"Always {API_VERSION}."},
-            "kind": {"type": "string", "description": f"Always {KIND}."},
+            "kind": {"type": "string", "description": f"Always {kind}."},
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
-            "spec": structural_schema(FineTuneRunSpec, defaults=True),
-            "status": status,
+            "spec": structural_schema(spec, defaults=True),
+            "status": said,
         },
     }
     mark_lists(root, "")
-    for path, here in rules().items():
-        add_rules(at(root, path), here)
-    say_forms(root)
     return root
 
 

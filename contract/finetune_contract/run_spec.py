@@ -29,26 +29,11 @@ Name = Annotated[
     ),
 ]
 """A DNS label."""
-ObjectName = Annotated[
-    str,
-    text_form(
-        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-        "write a Kubernetes object's name: lower case letters, digits, '-' and '.'",
-        shortest=1,
-        longest=253,
-    ),
-]
+OBJECT_NAME = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+OBJECT_NAME_WORDS = "write a Kubernetes object's name: lower case letters, digits, '-' and '.'"
+ObjectName = Annotated[str, text_form(OBJECT_NAME, OBJECT_NAME_WORDS, shortest=1, longest=253)]
 """A Kubernetes object name."""
-SecretName = Annotated[
-    str,
-    text_form(
-        r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$",
-        "write a Kubernetes object's name: lower case letters, digits, '-' and '.'",
-        shortest=1,
-        longest=253,
-        private=True,
-    ),
-]
+SecretName = Annotated[str, text_form(OBJECT_NAME, OBJECT_NAME_WORDS, shortest=1, longest=253, private=True)]
 """Name of a Secret."""
 HttpUrl = Annotated[
     str,

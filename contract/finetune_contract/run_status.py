@@ -37,6 +37,19 @@ class Phase(StrEnum):
     CANCELLED = "Cancelled"
 
 
+ENDED_PHASES = frozenset(
+    {
+        Phase.SUCCEEDED,
+        Phase.UNCHANGED,
+        Phase.NOT_PROMOTED,
+        Phase.ROLLED_BACK,
+        Phase.FAILED,
+        Phase.CANCELLED,
+    }
+)
+"""Nothing is started for such a run again."""
+
+
 class ConditionType(StrEnum):
     """Kinds of condition: the three of kstatus, then one a stage."""
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from finetune_contract.crd_schema import (
-    API_VERSION,
     Kind,
     Rule,
     Schema,
     add_rules,
     at,
     mark_lists,
+    object_schema,
     rules,
     say_forms,
-    structural_schema,
 )
 from finetune_contract.schedule_spec import FineTuneScheduleSpec
 from finetune_contract.schedule_status import FineTuneScheduleStatus
@@ -71,23 +70,9 @@ COLUMNS: tuple[Schema, ...] = (
 
 def schedule_schema() -> Schema:
     """openAPIV3Schema of FineTuneSchedule."""
-    spec = structural_schema(FineTuneScheduleSpec, defaults=True)
-    status = structural_schema(FineTuneScheduleStatus, defaults=False)
-    status["default"] = {"observedGeneration": -1}
-    root: Schema = {
-        "description": "Makes a FineTuneRun at fixed times, when the posts have changed, or when Git says so.",
-        "type": "object",
-        "required": ["spec"],
-        "properties": {
-            "apiVersion": {"type": "string", "description": f"Always {API_VERSION}."},
-            "kind": {"type": "string", "description": f"Always {KIND}."},
-            "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
-            "spec": spec,
-            "status": status,
-        },
-    }
+    words = "Makes a FineTuneRun at fixed times, when the posts have changed, or when Git says so."
+    root = object_schema(KIND, words, FineTuneScheduleSpec, FineTuneScheduleStatus)
     template = at(root, "spec.template")
-    mark_lists(root, "")
     mark_lists({"properties": {"spec": template["properties"]["spec"]}}, "")
     of_template = {path: here for path, here in rules().items() if path.partition(".")[0] == "spec"}
     for path, here in of_template.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from finetune_contract.run_status import Phase, Reason, RolloutStatus
+from finetune_contract.run_status import ENDED_PHASES, Phase, Reason, RolloutStatus
 from finetune_operator.actions import Action
 from finetune_operator.conditions import Wanted
 
@@ -23,16 +23,7 @@ class Unhurried(float):
     """Seconds until a look for progress and for limits of time: with many runs it may come later."""
 
 
-OVER = frozenset(
-    {
-        Phase.SUCCEEDED,
-        Phase.UNCHANGED,
-        Phase.NOT_PROMOTED,
-        Phase.ROLLED_BACK,
-        Phase.FAILED,
-        Phase.CANCELLED,
-    }
-)
+OVER = ENDED_PHASES
 
 
 class Mood(Enum):
