@@ -22,3 +22,13 @@ LABEL_ATTEMPT = f"{GROUP}/attempt"
 ANNOTATION_RUN = f"{GROUP}/run"
 """Name of the run, whole."""
 LABEL_KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+
+
+def within(namespace: str) -> str:
+    """The part of a path that names a namespace, or every one for `*`."""
+    return "" if namespace == ALL_NAMESPACES else f"/namespaces/{namespace}"
+
+
+def objects(namespace: str, plural: str) -> str:
+    """Path of the operator's own objects of a kind."""
+    return f"/apis/{GROUP}/{VERSION}{within(namespace)}/{plural}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,6 +12,8 @@ import aiohttp
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
+from finetune_operator.api_group import API_VERSION, FIELD_MANAGER
+from finetune_operator.children import version_of
 from finetune_operator.errors import (
     AlreadyThere,
     ClusterRefused,
@@ -66,6 +68,23 @@ class ApiServer:
             token = (answer.get("metadata") or {}).get("continue") or ""
             if not token:
                 return
+
+    async def apply_status(
+        self, path: str, kind: str, name: str, resource_version: str, status: Mapping[str, object]
+    ) -> str:
+        """Write the whole status of an object of ours; refused as stale when it changed since it was read.
+
+        Returns:
+            The object's new version.
+        """
+        body = {
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "metadata": {"name": name, "resourceVersion": resource_version},
+            "status": status,
+        }
+        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        return version_of(await self.call("PATCH", f"{path}/status", query, body, APPLY))
 
     async def call(
         self,

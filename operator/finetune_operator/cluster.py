@@ -40,18 +40,17 @@ from finetune_contract.stage_protocol import CONTAINER_NAME
 from finetune_operator import job_manifest, kueue, reading, side_by_side
 from finetune_operator.actions import Action, CreateJob, CreateSmokeTest, DeleteJob, PatchTarget, WriteRecord
 from finetune_operator.api_group import (
-    ALL_NAMESPACES,
     API_VERSION,
     FIELD_MANAGER,
-    GROUP,
     KIND,
     LABEL_RUN_UID,
     PLURAL,
-    VERSION,
+    objects,
+    within,
 )
 from finetune_operator.api_server import APPLY, ApiServer
 from finetune_operator.attempts import RUNNING
-from finetune_operator.children import Children, children_of, pods_may_be_older, version_of
+from finetune_operator.children import Children, children_of, pods_may_be_older
 from finetune_operator.errors import (
     AlreadyThere,
     ClusterRefused,
@@ -120,11 +119,16 @@ class Cluster:
     """The API server as the operator sees it."""
 
     def __init__(self, api: client.ApiClient, trainer_image: str) -> None:
-        self.server = self._server = ApiServer(api)
+        self._server = ApiServer(api)
         self._trainer_image = trainer_image
         self._kueue_version = ""
         self._kueue_asked_at: float | None = None
         self._services = ServiceAsker()
+
+    @property
+    def server(self) -> ApiServer:
+        """For whoever asks it for something else."""
+        return self._server
 
     async def close(self) -> None:
         """Ask no Service any more."""
@@ -134,11 +138,11 @@ class Cluster:
 
     async def list_runs(self, namespace: str) -> list[Json]:
         """All runs of a namespace, or of every one for `*`, as JSON."""
-        return await self._server.list(_runs(namespace))
+        return await self._server.list(objects(namespace, PLURAL))
 
     def run_pages(self, namespace: str) -> AsyncIterator[list[Json]]:
         """The same page by page, for whoever needs not hold them all."""
-        return self._server.pages(_runs(namespace))
+        return self._server.pages(objects(namespace, PLURAL))
 
     def job_pages(self, namespace: str, *, ended: bool = False) -> AsyncIterator[list[Json]]:
         """Jobs of all runs.
@@ -147,13 +151,13 @@ class Cluster:
             ended: those too that ended well; there are more and more of them.
         """
         query = {"labelSelector": LABEL_RUN_UID} | ({} if ended else {"fieldSelector": "status.successful=0"})
-        return self._server.pages(f"/apis/batch/v1{_within(namespace)}/jobs", query)
+        return self._server.pages(f"/apis/batch/v1{within(namespace)}/jobs", query)
 
     def pod_pages(self, namespace: str, *, ended: bool = False) -> AsyncIterator[list[Json]]:
         """Pods of all runs, those that have ended only where they are asked for."""
         going_on = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"}
         query = {"labelSelector": LABEL_RUN_UID} | ({} if ended else going_on)
-        return self._server.pages(f"/api/v1{_within(namespace)}/pods", query)
+        return self._server.pages(f"/api/v1{within(namespace)}/pods", query)
 
     async def may_list_runs(self, namespace: str) -> None:
         """Raises what is in the way of listing the runs of a namespace, or of every one."""
@@ -163,7 +167,7 @@ class Cluster:
     async def read_run(self, key: RunKey) -> Json | None:
         """The run as JSON; None when it is gone."""
         try:
-            return await self._server.call("GET", f"{_runs(key.namespace)}/{key.name}")
+            return await self._server.call("GET", f"{objects(key.namespace, PLURAL)}/{key.name}")
         except NotFound:
             return None
 
@@ -179,16 +183,8 @@ class Cluster:
         self, key: RunKey, resource_version: str, status: Json | dict[str, object]
     ) -> str:
         """The same for a run that could not be read into a Run."""
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": {"name": key.name, "resourceVersion": resource_version},
-            "status": status,
-        }
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        path = f"{_runs(key.namespace)}/{key.name}/status"
-        written = await self._server.call("PATCH", path, query, body, APPLY)
-        return version_of(written)
+        path = f"{objects(key.namespace, PLURAL)}/{key.name}"
+        return await self._server.apply_status(path, KIND, key.name, resource_version, status)
 
     async def publish(self, run: Run, events: Sequence[RunEvent], now: str) -> None:
         """Write Kubernetes Events. They are news, not state: one that is lost is only logged."""
@@ -580,14 +576,6 @@ def with_message(container: ContainerFacts, words: str) -> ContainerFacts:
     if container.last_terminated:
         return replace(container, last_terminated=replace(container.last_terminated, message=words))
     return container
-
-
-def _runs(namespace: str) -> str:
-    return f"/apis/{GROUP}/{VERSION}{_within(namespace)}/{PLURAL}"
-
-
-def _within(namespace: str) -> str:
-    return "" if namespace == ALL_NAMESPACES else f"/namespaces/{namespace}"
 
 
 def _leases(namespace: str) -> str:

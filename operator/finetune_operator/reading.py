@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from finetune_contract.model import ContractModel
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
 from finetune_contract.run_status import FineTuneRunStatus, ModelPointer, Phase, RolloutPhase
 from finetune_contract.stage_protocol import Stage
@@ -39,6 +40,7 @@ from finetune_operator.rollout.target_shape import target_shape
 from finetune_operator.usage import RUNNING
 
 Json = Mapping[str, Any]
+Status = TypeVar("Status", bound=ContractModel)
 _PHASES = {phase.value: phase for phase in Phase}
 _STAGES = {stage.value: stage for stage in Stage}
 INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
@@ -125,11 +127,7 @@ def run(body: Json) -> Run:
         parsed = parse_spec(spec)
     except InvalidRunDocument as error:
         raise InvalidRun("; ".join(error.lines)) from error
-    try:
-        status = FineTuneRunStatus.model_validate(body.get("status") or {})
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise InvalidRun(f"status.{place} was written by another version of the operator") from error
+    status = status_of(body, FineTuneRunStatus)
     return Run(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -141,6 +139,19 @@ def run(body: Json) -> Run:
         status=status,
         deleting="deletionTimestamp" in metadata,
     )
+
+
+def status_of(body: Json, kind: type[Status]) -> Status:
+    """What the operator has said of an object of ours.
+
+    Raises:
+        InvalidRun: it holds something that this operator's contract does not know.
+    """
+    try:
+        return kind.model_validate(body.get("status") or {})
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise InvalidRun(f"status.{place} was written by another version of the operator") from error
 
 
 def job(body: Json, pods: tuple[PodFacts, ...], log_tail: tuple[str, ...] | None) -> JobFacts | None:

@@ -46,8 +46,7 @@ class Due:
     """A run that is to be made."""
 
     cause: Cause
-    what: str
-    """What it is made for, as a part of its name."""
+    name: str
 
 
 def decide(schedule: Schedule, children: Sequence[ChildRun], now: datetime) -> ScheduleDecision:
@@ -199,28 +198,32 @@ def _due(
         recorded: the newest run as it was written down. A run that was made after that, by an operator that died before
             it wrote, was made for the same, and so has the same name.
     """
+
+    def due(cause: Cause, what: str) -> Due:
+        return Due(cause, run_name(schedule, cause, what))
+
     spec, status = schedule.spec, schedule.status
     if spec.suspend or schedule.deleting:
         return None
     last = recorded.name if recorded is not None else ""
     if spec.revision is not None and spec.revision != status.revision:
-        return Due(Cause.REVISION, short_hash(spec.revision, status.revision, last))
+        return due(Cause.REVISION, short_hash(spec.revision, status.revision, last))
     tick = _tick(schedule, ticks, now)
     if tick is not None:
-        return Due(Cause.CRON, str(int(tick.timestamp()) // 60))
+        return due(Cause.CRON, str(int(tick.timestamp()) // 60))
     trigger = spec.on_content_change
     if trigger is None:
         return None
     if recorded is None:
-        return Due(Cause.CONTENT, short_hash("first", schedule.uid))
+        return due(Cause.CONTENT, short_hash("first", schedule.uid))
     if status.content is not None and _is_ripe(trigger, status, now):
-        return Due(Cause.CONTENT, short_hash(status.content.dataset_digest, last))
+        return due(Cause.CONTENT, short_hash(status.content.dataset_digest, last))
     time = from_rfc3339(status.next_check_time)
     if time is None or time > now or any(not child.over for child in children):
         return None
     if _compared(status) is None:  # no run has come as far as its dataset
-        return Due(Cause.CONTENT, short_hash("first", schedule.uid, last))
-    return Due(Cause.CHECK, str(int(time.timestamp()) // 60))
+        return due(Cause.CONTENT, short_hash("first", schedule.uid, last))
+    return due(Cause.CHECK, str(int(time.timestamp()) // 60))
 
 
 def _tick(schedule: Schedule, ticks: Ticks | None, now: datetime) -> datetime | None:
@@ -256,12 +259,11 @@ def _begin(
     """Actions, what is made by them, and what it waits for in words."""
     if due is None:
         return (), None, ""
-    name = run_name(schedule, due.cause, due.what)
-    there = {child.name for child in children}
-    others = [child for child in children if not child.over and child.name != name]
+    there = due.name in {child.name for child in children}
+    others = [child for child in children if not child.over and child.name != due.name]
     policy = schedule.spec.concurrency_policy
     if (
-        name not in there
+        not there
         and others
         and not (policy is ConcurrencyPolicy.ALLOW and not any(child.is_check for child in others))
     ):
@@ -269,7 +271,7 @@ def _begin(
         cancels = tuple(CancelRun(child.name) for child in told if not child.cancelled and not child.deleting)
         names = ", ".join(child.name for child in others)
         return cancels, None, f"a run is due ({due.cause.value}) and waits until {names} has ended"
-    actions = () if name in there else (run_for(schedule, name, due.cause),)
+    actions = () if there else (run_for(schedule, due.name, due.cause),)
     return actions, due, ""
 
 
@@ -277,8 +279,7 @@ def _noted(
     schedule: Schedule, made: Due, ticks: Ticks | None, children: Sequence[ChildRun], now: datetime
 ) -> FineTuneScheduleStatus:
     """One run answers all that was due."""
-    name = run_name(schedule, made.cause, made.what)
-    new = () if name in {child.name for child in children} else (name,)
+    new = () if made.name in {child.name for child in children} else (made.name,)
     active = [*schedule.status.active, *new][:MOST_ACTIVE]
     if made.cause is Cause.CHECK:
         return schedule.status.model_copy(update={"active": active})
@@ -289,8 +290,8 @@ def _noted(
         "revision": schedule.spec.revision or "",
         "last_schedule_time": to_rfc3339(tick) if tick is not None else schedule.status.last_schedule_time,
     }
-    if known is None or known.name != name:
-        changes["last_run"] = LastRun(name=name, cause=made.cause, made_at=to_rfc3339(now))
+    if known is None or known.name != made.name:
+        changes["last_run"] = LastRun(name=made.name, cause=made.cause, made_at=to_rfc3339(now))
     return schedule.status.model_copy(update=changes)
 
 
@@ -302,7 +303,11 @@ def _beyond_history(schedule: Schedule, children: Sequence[ChildRun]) -> tuple[D
     checks = [child for child in ended if child.is_check]
     well = [child for child in ended if not child.is_check and child.phase in WELL]
     badly = [child for child in ended if not child.is_check and child.phase not in WELL]
-    too_many = [*checks[:-1], *well[: -history.succeeded], *_but_last(badly, history.failed)]
+    too_many = [
+        *_but_last(checks, 1),
+        *_but_last(well, history.succeeded),
+        *_but_last(badly, history.failed),
+    ]
     return tuple(
         DeleteRun(child.name, child.uid)
         for child in too_many
@@ -311,7 +316,7 @@ def _beyond_history(schedule: Schedule, children: Sequence[ChildRun]) -> tuple[D
 
 
 def _but_last(children: list[ChildRun], count: int) -> list[ChildRun]:
-    return children[: len(children) - count] if count < len(children) else []
+    return children[: max(0, len(children) - count)]
 
 
 def _look_again(schedule: Schedule, now: datetime) -> float | None:

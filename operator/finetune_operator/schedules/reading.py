@@ -14,6 +14,7 @@ from finetune_contract.schedule_spec import FineTuneScheduleSpec
 from finetune_contract.schedule_status import Cause, FineTuneScheduleStatus, ScheduleReason
 from finetune_operator.errors import InvalidRun
 from finetune_operator.observed import RunKey
+from finetune_operator.reading import status_of
 from finetune_operator.schedules.observed import ChildRun, Schedule
 from finetune_operator.schedules.run_manifest import LABEL_CAUSE, LABEL_SCHEDULE, LABEL_SCHEDULE_UID
 
@@ -45,11 +46,7 @@ def schedule(body: Json) -> Schedule:
         parsed = FineTuneScheduleSpec.model_validate_json(json.dumps(spec), strict=True)
     except ValidationError as error:
         raise InvalidRun("; ".join(_in_words(found) for found in error.errors(include_url=False))) from None
-    try:
-        status = FineTuneScheduleStatus.model_validate(body.get("status") or {})
-    except ValidationError as error:
-        place = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise InvalidRun(f"status.{place} was written by another version of the operator") from error
+    status = status_of(body, FineTuneScheduleStatus)
     return Schedule(
         namespace=metadata["namespace"],
         name=metadata["name"],

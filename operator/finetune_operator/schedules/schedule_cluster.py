@@ -17,14 +17,14 @@ from finetune_contract.crd_schema import API_VERSION
 from finetune_contract.crd_schema import PLURAL as RUNS
 from finetune_contract.schedule_crd import KIND, PLURAL
 from finetune_contract.schedule_status import FineTuneScheduleStatus
-from finetune_operator.api_group import ALL_NAMESPACES, FIELD_MANAGER, GROUP, VERSION
-from finetune_operator.api_server import APPLY, ApiServer
-from finetune_operator.children import version_of
+from finetune_operator.api_group import FIELD_MANAGER, objects
+from finetune_operator.api_server import ApiServer
 from finetune_operator.errors import AlreadyThere, NotFound, OperatorError
 from finetune_operator.events import RunEvent, event_body
 from finetune_operator.observed import RunKey
 from finetune_operator.schedules.observed import CancelRun, CreateRun, DeleteRun, Schedule, ScheduleAction
 from finetune_operator.schedules.reading import selector
+from finetune_operator.schedules.run_manifest import LABEL_CAUSE
 
 logger = logging.getLogger(__name__)
 
@@ -41,19 +41,19 @@ class ScheduleCluster:
 
     def schedule_pages(self, namespace: str) -> AsyncIterator[list[Json]]:
         """All schedules of a namespace, or of every one for `*`, page by page."""
-        return self._server.pages(_objects(namespace, PLURAL))
+        return self._server.pages(objects(namespace, PLURAL))
 
     async def read_schedule(self, key: RunKey) -> Json | None:
         """The schedule as JSON; None when it is gone."""
         try:
-            return await self._server.call("GET", f"{_objects(key.namespace, PLURAL)}/{key.name}")
+            return await self._server.call("GET", f"{objects(key.namespace, PLURAL)}/{key.name}")
         except NotFound:
             return None
 
     async def list_children(self, schedule: Schedule) -> list[Json]:
         """The runs that this schedule made."""
         return await self._server.list(
-            _objects(schedule.namespace, RUNS), {"labelSelector": selector(schedule)}
+            objects(schedule.namespace, RUNS), {"labelSelector": selector(schedule)}
         )
 
     async def apply(self, schedule: Schedule, actions: Sequence[ScheduleAction], now: str) -> None:
@@ -62,7 +62,7 @@ class ScheduleCluster:
         Raises:
             ClusterRefused: the API server will not take one of them; the ones after it were not tried.
         """
-        runs = _objects(schedule.namespace, RUNS)
+        runs = objects(schedule.namespace, RUNS)
         for action in actions:
             match action:
                 case CreateRun(name, manifest):
@@ -78,10 +78,10 @@ class ScheduleCluster:
     async def _create(self, schedule: Schedule, name: str, manifest: Json, now: str) -> None:
         query = {"fieldManager": FIELD_MANAGER}
         try:
-            await self._server.call("POST", _objects(schedule.namespace, RUNS), query, manifest)
+            await self._server.call("POST", objects(schedule.namespace, RUNS), query, manifest)
         except AlreadyThere:
             return
-        cause = manifest["metadata"]["labels"][f"{GROUP}/cause"]
+        cause = manifest["metadata"]["labels"][LABEL_CAUSE]
         logger.info("run made: schedule=%s run=%s cause=%s", schedule.key, name, cause)
         await self._publish(schedule, RunEvent("RunCreated", f"made finetunerun {name} ({cause})"), now)
 
@@ -114,17 +114,6 @@ class ScheduleCluster:
 
     async def write_status(self, schedule: Schedule, status: FineTuneScheduleStatus) -> str:
         """Write the whole status; refused as stale when the schedule changed since it was read."""
-        body = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": {"name": schedule.name, "resourceVersion": schedule.resource_version},
-            "status": status.to_wire(),
-        }
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        path = f"{_objects(schedule.namespace, PLURAL)}/{schedule.name}/status"
-        return version_of(await self._server.call("PATCH", path, query, body, APPLY))
-
-
-def _objects(namespace: str, plural: str) -> str:
-    within = "" if namespace == ALL_NAMESPACES else f"/namespaces/{namespace}"
-    return f"/apis/{GROUP}/{VERSION}{within}/{plural}"
+        path = f"{objects(schedule.namespace, PLURAL)}/{schedule.name}"
+        version = schedule.resource_version
+        return await self._server.apply_status(path, KIND, schedule.name, version, status.to_wire())
