@@ -44,7 +44,7 @@ class Place:
     born: dict[str, datetime] = field(default_factory=dict)
     """When each was made."""
     created_at: datetime = NOON
-    server_time: datetime = NOON
+    server_time: datetime = NOON - timedelta(seconds=1)
     """What the API server writes into what it makes: later each time, whatever the operator's clock says."""
 
     def stamp(self) -> str:
@@ -108,7 +108,7 @@ class Place:
         self.children[name] = replace(
             self.children[name],
             phase=phase,
-            completed_at=to_rfc3339(self.now),
+            completed_at=to_rfc3339(max(self.server_time, self.now)),
             dataset_digest=digest,
             run_key=key or (f"key of {digest}" if digest else ""),
             changed_posts=changed,
