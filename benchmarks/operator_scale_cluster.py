@@ -95,7 +95,7 @@ class ControlPlane:
 
 def start(folder: Path, crds: Sequence[Path], kubelet_port: int, progress: Progress) -> ControlPlane:
     """A cluster with the CRDs, one namespace, and a node whose kubelet is ours."""
-    programs = go_programs.ensure(progress)
+    programs = go_programs.ensure(progress, go_programs.FAST_NODE)
     keys = folder / "pki"
     pki.make_all(
         keys,

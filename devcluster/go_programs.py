@@ -31,7 +31,8 @@ PART = "programs"
 _TAGS = "no_btrfs no_zfs no_aufs no_devmapper"
 # Without optimisation the compiler needs a third less time, and a one-node cluster does not notice. Another fifth is
 # what a debugger would read; the linker throws it away.
-_COMPILER_FLAGS = "all=-N -l -dwarf=false"
+_QUICK_TO_COMPILE = "all=-N -l -dwarf=false"
+_QUICK_TO_RUN = "all=-dwarf=false"
 # Kubernetes reports the version that is linked in; without it discovery says v0.0.0 and Helm's version checks fail.
 _LINKER_FLAGS = (
     "-s -w"
@@ -62,6 +63,7 @@ class Programs:
     words: str
     sources: Path
     packages: tuple[str, ...]
+    compiler_flags: str = _QUICK_TO_COMPILE
 
 
 CLUSTER = Programs(
@@ -78,6 +80,10 @@ CLUSTER = Programs(
         "github.com/weaviate/weaviate/cmd/weaviate-server",
     ),
 )
+FAST_NODE = Programs(
+    "fast-node", "Kubernetes, optimised", CLUSTER.sources, ("./node",), compiler_flags=_QUICK_TO_RUN
+)
+"""As a real cluster's programs are, for whoever times them."""
 KUEUE = Programs("kueue", "Kueue", PACKAGE / "go_kueue", ("sigs.k8s.io/kueue/cmd/kueue",))
 
 
@@ -212,14 +218,16 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 def sources_digest(go: Go, programs: Programs = CLUSTER) -> str:
     """Changes whenever a source, a flag or the compiler changes."""
-    digest = hashlib.sha256(json.dumps([go.version, *_build_arguments(), *programs.packages]).encode())
+    digest = hashlib.sha256(
+        json.dumps([go.version, *_build_arguments(programs), *programs.packages]).encode()
+    )
     for path in sorted(path for path in programs.sources.rglob("*") if path.is_file()):
         digest.update(f"\0{path.relative_to(programs.sources)}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def _build_arguments() -> list[str]:
-    return ["-trimpath", f"-gcflags={_COMPILER_FLAGS}", "-tags", _TAGS, f"-ldflags={_LINKER_FLAGS}"]
+def _build_arguments(programs: Programs) -> list[str]:
+    return ["-trimpath", f"-gcflags={programs.compiler_flags}", "-tags", _TAGS, f"-ldflags={_LINKER_FLAGS}"]
 
 
 def _environment() -> dict[str, str]:
@@ -244,7 +252,7 @@ def _build(go: Go, programs: Programs, folder: Path, progress: Progress) -> None
 
     report.show(BuildProgress("fetch modules and count packages"))
     stale = "{{if .Stale}}{{.ImportPath}}{{end}}"
-    packages = [*_build_arguments(), *programs.packages]
+    packages = [*_build_arguments(programs), *programs.packages]
     with _standard_library(go, programs):
         listed = _stream(
             programs, [str(go.program), "list", "-deps", "-f", stale, *packages], report.downloads
@@ -271,7 +279,7 @@ def _standard_library(go: Go, programs: Programs) -> Iterator[None]:
     """Compiles what needs no module, into Go's cache, while the modules come over the network. It must not fail: what
     is missing then is compiled later."""
     with subprocess.Popen(
-        [str(go.program), "build", *_build_arguments(), "std"],
+        [str(go.program), "build", *_build_arguments(programs), "std"],
         cwd=programs.sources,
         env=_environment(),
         stdout=subprocess.DEVNULL,
