@@ -61,8 +61,7 @@ def time_ours(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:
     batches = [batch for step in range(plan.total_steps) for batch in plan.step_micro_batches(step)]
     longest = max(batches, key=len)
     if attention_name(model) == row_attention.NAME:
-        loop.fill_rows = True
-        loop.fill_rows = compile_if_it_proves(model, lambda: loop.batch_loss(longest, len(longest.labels)))
+        compile_if_it_proves(model, lambda: loop.batch_loss(longest, len(longest.labels)))
     records = list(loop.steps(lambda: False))[arguments.warm_up :]
     tokens, seconds = sum(r.tokens for r in records), sum(r.seconds for r in records)
     computed = sum(len(batch) for batch in batches[arguments.warm_up :])

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
+from torch._dynamo.backends.debugging import aot_eager
 
-from finetune_trainer.training import attention, compiled_layers, row_attention
-from finetune_trainer.training.compiled_layers import compile_if_it_proves, filled_length
+from finetune_contract.run_spec import LoraSpec, TrainingSpec
+from finetune_trainer.training import attention, compiled_layers, frozen_linear, row_attention
+from finetune_trainer.training.adapter import add_adapter, load_quantized_base
+from finetune_trainer.training.compiled_layers import compile_if_it_proves, decoder_layers
 from finetune_trainer.training.losses import summed_loss
 from finetune_trainer.training.packing import pack
 from tests.finetune_trainer.training.test_equality import model_of, rows
 
 CPU = torch.device("cpu")
-
-
-def test_rows_are_filled_up_to_whole_blocks_and_no_further():
-    assert [filled_length(tokens) for tokens in (1, 127, 128, 129, 8001)] == [128, 128, 128, 256, 8064]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
@@ -41,6 +43,75 @@ def test_a_machine_that_cannot_compile_trains_as_before_and_says_why(caplog: pyt
     assert "no C compiler" in caplog.text
     assert model.config._attn_implementation == attention.NAME
     assert summed_loss(model, batch, CPU).item() == expected
+
+
+def as_on_a_gpu(folder: Path, dropout: float = 0.0, **training: Any) -> torch.nn.Module:
+    """A 4-bit model with the layers and the attention that it has there."""
+    spec = TrainingSpec(max_steps=1, lora=LoraSpec(rank=4, alpha=8, dropout=dropout), **training)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LoraConfig, "__post_init__", with_gpu_layers(LoraConfig.__post_init__))
+        model = add_adapter(load_quantized_base(folder, spec, CPU, torch.float32), spec)
+    for number, parameter in enumerate(p for p in model.parameters() if p.requires_grad):
+        torch.manual_seed(number)
+        torch.nn.init.normal_(parameter, std=0.1)
+    model.set_attn_implementation(row_attention.NAME)  # type: ignore[operator]
+    return model
+
+
+def with_gpu_layers(made: Callable[[LoraConfig], None]) -> Callable[[LoraConfig], None]:
+    def make(config: LoraConfig) -> None:
+        made(config)
+        config._register_custom_module(frozen_linear.LAYERS)
+
+    return make
+
+
+def training_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Loss and gradients of a row."""
+    torch.manual_seed(7)
+    loss = summed_loss(model, pack(rows()), CPU)
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"loss": loss.detach(), **gradients}
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_compiled_layers_that_recompute_their_activations_train_like_those_that_keep_them(
+    recompute: bool, dropout: float, base: Path
+):
+    """Without dropout, layers hand each other what they make of the same input."""
+    expected = training_of(as_on_a_gpu(base, dropout))
+    model = as_on_a_gpu(base, dropout, gradient_checkpointing=recompute)
+    graphs: list[Any] = []
+
+    def counting(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return aot_eager(graph, inputs)
+
+    assert compile_if_it_proves(model, lambda: summed_loss(model, pack(rows()), CPU), backend=counting)
+    whole_layers = 1 if recompute else 2  # of the first, what it reads needs no gradient
+    assert len(graphs) == whole_layers
+
+    found = training_of(model)
+
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_layers_that_recompute_go_on_doing_so_on_a_machine_that_cannot_compile(base: Path):
+    model = as_on_a_gpu(base, gradient_checkpointing=True)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no C compiler")
+
+    assert not compile_if_it_proves(model, lambda: summed_loss(model, pack(rows()), CPU), backend=broken)
+
+    assert all(layer.gradient_checkpointing for layer in decoder_layers(model))
+    assert training_of(model).keys() == training_of(as_on_a_gpu(base)).keys()
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")

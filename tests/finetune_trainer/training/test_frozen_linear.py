@@ -105,11 +105,16 @@ def test_the_compiled_weight_has_the_bits_of_bitsandbytes(
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
-def test_the_unpacked_weight_is_not_kept_for_the_way_back():
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_unpacked_weight_is_not_kept_for_the_way_back(shared: bool):
     """By the partitioner that decides it on a GPU too."""
     set_up_compiler()
-    model = adapted(True, False, "cpu", frozen_linear.LAYERS)
-    model.base_model.model.layer.compile(dynamic=True, backend="aot_eager_decomp_partition")  # type: ignore[union-attr, operator]
+    if shared:
+        model = readers("cpu", frozen_linear.LAYERS)
+        share_inputs(model, lambda: model(some_inputs("cpu")))
+    else:
+        model = adapted(True, False, "cpu", frozen_linear.LAYERS)
+    model.base_model.model.compile(dynamic=True, backend="aot_eager_decomp_partition")  # type: ignore[union-attr, operator]
     kept: list[torch.Tensor] = []
 
     def remember(tensor: torch.Tensor) -> torch.Tensor:
@@ -123,36 +128,41 @@ def test_the_unpacked_weight_is_not_kept_for_the_way_back():
     assert max(tensor.numel() for tensor in kept if tensor.is_floating_point()) < INPUTS * OUTPUTS
 
 
-class ThreeReaders(torch.nn.Module):
-    """Two that read the same tensor, as gate and up do, and one that reads what they make."""
+class FourReaders(torch.nn.Module):
+    """Three that read the same tensor, as queries, keys and values do, and one that reads what they make."""
 
     def __init__(self, device: str) -> None:
         super().__init__()
-        self.gate, self.up, self.down = (Model(True, False, "nf4", device).layer for _ in range(3))
+        self.gate, self.up, self.side, self.down = (Model(True, False, "nf4", device).layer for _ in range(4))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        mixed = self.gate(inputs).tanh() * self.up(inputs)
+        mixed = (self.gate(inputs) / INPUTS).tanh() * self.up(inputs) + self.side(inputs)
         found: torch.Tensor = self.down(torch.nn.functional.pad(mixed, (0, INPUTS - OUTPUTS)))
         return found
 
 
 def readers(device: str, layers: Any = None, dropout: float = 0.0) -> torch.nn.Module:
     config = LoraConfig(
-        r=4,
+        r=3,  # three of them are no multiple of what a GPU wants
         lora_alpha=8,
         lora_dropout=dropout,
-        target_modules=["gate", "up", "down"],
+        target_modules=["gate", "up", "side", "down"],
         init_lora_weights=False,
     )
     if layers is not None:
         config._register_custom_module(layers)
     torch.manual_seed(3)
-    return get_peft_model(ThreeReaders(device), config).to(device)  # type: ignore[arg-type, no-any-return]
+    return get_peft_model(FourReaders(device), config).to(device)  # type: ignore[arg-type, no-any-return]
 
 
 def some_inputs(device: str) -> torch.Tensor:
     torch.manual_seed(4)
     return torch.randn(1, 7, INPUTS, device=device)
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """As a part of what is expected."""
+    return float((found - expected).norm() / expected.norm())
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -161,11 +171,11 @@ def test_layers_that_share_the_first_product_train_as_if_each_had_its_own(compil
     expected = trained(readers(device), device)
     model = readers(device, frozen_linear.LAYERS)
 
-    assert share_inputs(model, lambda: model(some_inputs(device))) == 1
+    assert share_inputs(model, lambda: model(some_inputs(device))) == 2
 
     inner = model.base_model.model  # type: ignore[union-attr]
-    assert inner.gate.followers == (inner.up,)  # type: ignore[union-attr]
-    assert inner.up.followers == inner.down.followers == ()  # type: ignore[union-attr]
+    assert inner.gate.followers == (inner.up, inner.side)  # type: ignore[union-attr]
+    assert inner.up.followers == inner.side.followers == inner.down.followers == ()  # type: ignore[union-attr]
     if compiled:
         inner.compile(fullgraph=True, dynamic=True, backend="inductor" if device == "cuda" else "aot_eager")  # type: ignore[operator]
     for _ in range(2):  # the second time with what the first one left behind
@@ -173,7 +183,7 @@ def test_layers_that_share_the_first_product_train_as_if_each_had_its_own(compil
         found = trained(model, device)
         assert found.keys() == expected.keys()
         for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-2 if device == "cuda" else 1e-4, atol=1e-3)
+            assert distance(found[name], value) < (1e-2 if device == "cuda" else 1e-5), name
 
 
 def test_a_layer_that_is_given_another_input_than_the_one_before_it_makes_its_own_product():

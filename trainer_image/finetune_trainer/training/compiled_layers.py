@@ -6,16 +6,18 @@ A machine may lack what the compiler needs, so the first row is trained both way
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from finetune_trainer.training import attention
-from finetune_trainer.training.row_attention import BLOCK
 
 logger = logging.getLogger(__name__)
 
@@ -30,19 +32,29 @@ LARGEST_NUMBER_OF_GRAPHS = 32
 with and without gradients of its input and of its weights, so that Gemma's two kinds come near torch's limit of 8."""
 
 
-def filled_length(tokens: int) -> int:
-    """The length to which a row is filled up: whole blocks, as attention's kernel wants them."""
-    return BLOCK * math.ceil(tokens / BLOCK)
-
-
 def compile_layers(model: torch.nn.Module, backend: Backend = "inductor") -> int:
-    """Compile each decoder layer in place; how many there are. The first row takes the time, whatever its length."""
+    """Compile each decoder layer in place; how many there are. The first row takes the time, whatever its length.
+
+    A layer that recomputes its activations does so around what is compiled. transformers does it inside, where the
+    compiler lets no layer hand anything to another, and would leave the whole layer uncompiled without a word.
+    """
     set_up_compiler()
     torch.compiler.reset()  # the graphs of an earlier model of this process would count as this one's
     layers = decoder_layers(model)
     for layer in layers:
         layer.compile(dynamic=True, backend=backend)
+        if layer.gradient_checkpointing:
+            layer.gradient_checkpointing = False  # type: ignore[assignment]
+            layer._compiled_call_impl = partial(checkpoint, layer._compiled_call_impl, use_reentrant=False)
     return len(layers)
+
+
+def _run_plainly(model: torch.nn.Module, recomputed: bool) -> None:
+    """The reverse of compile_layers."""
+    gc.collect()  # a layer that was broken off keeps recording for its way back until its frames are gone
+    for layer in decoder_layers(model):
+        layer._compiled_call_impl = None
+        layer.gradient_checkpointing = recomputed  # type: ignore[assignment]
 
 
 def set_up_compiler() -> None:
@@ -77,6 +89,7 @@ def compile_if_it_proves(
         share_inputs(model, lambda: plain.append(float(first_loss())))
     (expected,) = plain
     model.set_attn_implementation(implementation)  # type: ignore[operator]
+    recomputed = any(layer.gradient_checkpointing for layer in decoder_layers(model))
     compile_layers(model, backend)
     try:
         loss = first_loss()
@@ -105,8 +118,7 @@ def compile_if_it_proves(
         expected,
         why,
     )
-    for layer in decoder_layers(model):
-        layer._compiled_call_impl = None
+    _run_plainly(model, recomputed)
     model.set_attn_implementation(attention.NAME)  # type: ignore[operator]
     return False
 

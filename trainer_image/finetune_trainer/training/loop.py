@@ -18,7 +18,6 @@ from torch import Tensor
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, Diverged
 from finetune_trainer.training.adapter import trainable_parameters
-from finetune_trainer.training.compiled_layers import filled_length
 from finetune_trainer.training.divergence import WINDOW, Divergence, LossWatch
 from finetune_trainer.training.losses import RowInputs, row_inputs, summed_loss
 from finetune_trainer.training.optimizers import make_optimizer
@@ -113,14 +112,12 @@ class TrainingLoop:
         device: torch.device,
         dtype: torch.dtype,
         ranks: Ranks = ALONE,
-        fill_rows: bool = False,
         window: LayerWindow | None = None,
     ) -> None:
-        """`fill_rows` to whole blocks, where layers are compiled; `window` into a base that is dealt out."""
+        """`window` into a base that is dealt out."""
         self.model = model
         self.window = window
         self.ranks = ranks
-        self.fill_rows = fill_rows
         self.plan = plan
         self.training = training
         self.device = device
@@ -222,19 +219,15 @@ class TrainingLoop:
         inputs: list[RowInputs | None] = []
         if self.device.type == "cuda":
             own = self.ranks.shares(micro_batches)[self.ranks.number]
-            inputs = [row_inputs(self.model, batch, self.device, self._padded_to(batch)) for batch in own]
+            inputs = [row_inputs(self.model, batch, self.device) for batch in own]
         self._ahead = _Ahead(step, micro_batches, inputs)
 
     def batch_loss(
         self, batch: PackedBatch, divisor: int, noise: float = 0.0, inputs: RowInputs | None = None
     ) -> Tensor:
         """Loss summed over the row's answer tokens and divided, in the loop's number format."""
-        padded_to = self._padded_to(batch)
         with self.autocast():
-            return summed_loss(self.model, batch, self.device, divisor, padded_to, noise, inputs)
-
-    def _padded_to(self, batch: PackedBatch) -> int:
-        return filled_length(len(batch)) if self.fill_rows else 0
+            return summed_loss(self.model, batch, self.device, divisor, noise, inputs)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The number format that forward passes run in."""

@@ -42,19 +42,18 @@ class RowInputs:
     padding: int
 
 
-def row_inputs(
-    model: torch.nn.Module, batch: PackedBatch, device: torch.device, padded_to: int = 0
-) -> RowInputs | None:
+def row_inputs(model: torch.nn.Module, batch: PackedBatch, device: torch.device) -> RowInputs | None:
     """Everything that a row's loss needs beside the model; None where examples are run one by one.
 
-    Args:
-        padded_to: length of the row on a GPU, where attention works on whole blocks; 0 for its own.
+    The row is filled up to whole blocks where attention works on these.
     """
     causal = _causal(model)
     implementation: str = causal.config._attn_implementation
     if implementation not in (attention.NAME, row_attention.NAME):
         return None
-    padding = max(0, padded_to - len(batch)) if implementation == row_attention.NAME else 0
+    padding = 0
+    if implementation == row_attention.NAME:
+        padding = row_attention.filled_length(len(batch)) - len(batch)
     mask: dict[str, Any] = (
         {"branches": attention.branch_masks(batch, device)}
         if implementation == attention.NAME
@@ -75,7 +74,6 @@ def summed_loss(
     batch: PackedBatch,
     device: torch.device,
     divisor: int = 1,
-    padded_to: int = 0,
     noise: float = 0.0,
     inputs: RowInputs | None = None,
 ) -> Tensor:
@@ -83,11 +81,10 @@ def summed_loss(
 
     Args:
         divisor: the sum is divided by it, before the gradient is taken: the answer tokens of the effective batch.
-        padded_to: see `row_inputs`.
         noise: the alpha of NEFTune's noise on the embeddings; 0 for none.
         inputs: of this row, where they were made ahead.
     """
-    inputs = inputs or row_inputs(model, batch, device, padded_to)
+    inputs = inputs or row_inputs(model, batch, device)
     causal = _causal(model)
     if inputs is None:
         return _one_by_one_loss(model, batch, device, noise) / divisor

@@ -15,7 +15,6 @@ import torch
 
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.errors import CudaOutOfMemory, HostOutOfMemory
-from finetune_trainer.training.compiled_layers import filled_length
 from finetune_trainer.training.memory_estimate import (
     BranchSize,
     MemoryEstimate,
@@ -28,6 +27,7 @@ from finetune_trainer.training.memory_estimate import (
 from finetune_trainer.training.model_shape import ModelShape, UnknownShape, read_model_shape
 from finetune_trainer.training.packing import PackedBatch, TrainingPlan
 from finetune_trainer.training.ranks import ALONE, Ranks
+from finetune_trainer.training.row_attention import filled_length
 
 logger = logging.getLogger(__name__)
 

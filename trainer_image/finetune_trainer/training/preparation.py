@@ -121,15 +121,12 @@ def _deal_out(model: torch.nn.Module, ranks: Ranks) -> LayerWindow:
 
 
 def _compile(loop: TrainingLoop, context: StageContext) -> None:
-    """Compiled layers and rows of whole blocks, where the longest row shows that they work."""
+    """Compiled layers, where the longest row shows that they work."""
     context.progress(message="compiling the decoder layers")
     batches = [batch for step in some_steps(loop.plan) for batch in loop.plan.step_micro_batches(step)]
     longest = max(batches, key=len)
-    loop.fill_rows = True
     try:
-        loop.fill_rows = compile_if_it_proves(
-            loop.model, lambda: loop.batch_loss(longest, len(longest.labels))
-        )
+        compile_if_it_proves(loop.model, lambda: loop.batch_loss(longest, len(longest.labels)))
     except torch.OutOfMemoryError as error:
         raise loop.out_of_memory(len(longest)) from error
     restore_random_state(loop.random_state)

@@ -6,6 +6,7 @@ those before it whose stretch it lies in. One number a token says all of the mas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,10 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from finetune_trainer.training.host_copies import sent
 from finetune_trainer.training.packing import PackedBatch
+from finetune_trainer.training.spread_keys import (
+    SLOTS,
+    SpreadKeys,
+    copy_of_block,
+    spread_keys,
+    with_copies,
+)
 
 NAME = "finetune_row"
 BLOCK = 128
@@ -33,13 +41,42 @@ class KernelForm:
     """Its own blocks and warps, as flex attention names them."""
 
 
-NARROW_HEADS = KernelForm(128, {})
-WIDE_HEADS = KernelForm(64, {"bwd_num_warps": 8})
 WIDE_FROM = 129
 """Heads of this width and more are wide."""
+HOPPER = (9, 0)
+
+
+def _cut(way: str, **sizes: int) -> dict[str, int | bool]:
+    return {f"{way}_{name}": size for name, size in sizes.items()}
+
+
+NARROW_HEADS = KernelForm(128, {})
+WIDE_HEADS = KernelForm(64, {"bwd_num_warps": 8})
+NARROW_HEADS_ON_HOPPER = KernelForm(
+    128,
+    _cut("fwd", BLOCK_M=128, BLOCK_N=64, num_warps=8, num_stages=2)
+    | _cut("bwd", BLOCK_M1=32, BLOCK_N1=64, BLOCK_M2=64, BLOCK_N2=32, num_warps=4, num_stages=3),
+)
+WIDE_HEADS_ON_HOPPER = KernelForm(
+    64,
+    _cut("fwd", BLOCK_M=64, BLOCK_N=32, num_warps=4, num_stages=2)
+    | _cut("bwd", BLOCK_M1=32, BLOCK_N1=32, BLOCK_M2=32, BLOCK_N2=32, num_warps=4, num_stages=1),
+)
+"""The fastest of sixteen cuts on an H200."""
 
 MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 ScoreFunction = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class RowKernel:
+    """What attention's kernel is told of a row. Its keys are the row's with the spread ones behind."""
+
+    form: KernelForm
+    slots: Tensor
+    """See `SpreadKeys`."""
+    whole: BlockMask
+    sliding: BlockMask
 
 
 @dataclass(frozen=True)
@@ -48,9 +85,8 @@ class RowMask:
 
     whole: MaskFunction
     sliding: MaskFunction
-    whole_blocks: BlockMask | None
+    kernel: RowKernel | None
     """None where the mask is written out."""
-    sliding_blocks: BlockMask | None
 
 
 def subtree_ends(batch: PackedBatch, padding: int) -> list[int]:
@@ -62,36 +98,39 @@ def subtree_ends(batch: PackedBatch, padding: int) -> list[int]:
     return ends
 
 
+def filled_length(tokens: int) -> int:
+    """The length to which a row is filled up: whole blocks, as attention's kernel wants them."""
+    return BLOCK * math.ceil(tokens / BLOCK)
+
+
 def row_mask(batch: PackedBatch, padding: int, config: Any, device: torch.device) -> RowMask:
     """The mask of a row with so much padding behind it.
 
     Args:
         config: of the model; its `sliding_window` matters where a path of the row is longer.
     """
-    ends = sent(subtree_ends(batch, padding), device)
-    whole = sees_its_path(ends)
+    ends = subtree_ends(batch, padding)
+    on_device = sent(ends, device)
+    whole = sees_its_path(on_device)
     window: int | None = getattr(config, "sliding_window", None)
-    longest = max(batch.positions, default=0) + 1
-    sliding = whole
-    if window is not None and longest > window:
+    sliding, positions = whole, None
+    if window is not None and max(batch.positions, default=0) >= window:
         positions = sent((*batch.positions, *(0,) * padding), device)
-        sliding = sees_its_window(ends, positions, window)
-    if device.type != "cuda":
-        return RowMask(whole, sliding, None, None)
-    block = kernel_form(head_width(config)).block
-    whole_blocks = path_blocks(ends, whole, block)
-    return RowMask(
-        whole,
-        sliding,
-        whole_blocks,
-        whole_blocks
-        if sliding is whole
-        else create_block_mask(sliding, None, None, len(ends), len(ends), device=device, BLOCK_SIZE=block),
-    )
+        sliding = sees_its_window(on_device, positions, window)
+    kernel: RowKernel | None = None
+    if device.type == "cuda":
+        form = kernel_form(head_width(config), torch.cuda.get_device_capability(device))
+        keys = spread_keys(ends, device, key_heads(config))
+        blocks = path_blocks(keys, form.block)
+        slid = blocks if positions is None else path_blocks(keys, form.block, positions, window or 0)
+        kernel = RowKernel(form, keys.slots, blocks, slid)
+    return RowMask(whole, sliding, kernel)
 
 
-def kernel_form(width: int) -> KernelForm:
-    """For heads of this width."""
+def kernel_form(width: int, capability: tuple[int, int]) -> KernelForm:
+    """For heads of this width on a GPU of this kind."""
+    if capability == HOPPER:
+        return WIDE_HEADS_ON_HOPPER if width >= WIDE_FROM else NARROW_HEADS_ON_HOPPER
     return WIDE_HEADS if width >= WIDE_FROM else NARROW_HEADS
 
 
@@ -101,15 +140,49 @@ def head_width(config: Any) -> int:
     return width or config.hidden_size // config.num_attention_heads
 
 
-def path_blocks(ends: Tensor, whole: MaskFunction, block: int = BLOCK) -> BlockMask:
+def key_heads(config: Any) -> int:
+    """Heads of keys and values; queries may have more."""
+    heads: int | None = getattr(config, "num_key_value_heads", None)
+    return heads or int(config.num_attention_heads)
+
+
+def path_blocks(
+    keys: SpreadKeys, block: int = BLOCK, positions: Tensor | None = None, window: int = 0
+) -> BlockMask:
     """Which blocks of the row see something of which, and which see all, without looking at single pairs of tokens.
 
     A block is seen by a later one when one of its tokens is still seen where that one begins, and as a whole when
-    each of its tokens is seen to where that one ends. `create_block_mask` finds the same from a table of T x T.
+    each of its tokens is seen to where that one ends. `create_block_mask` finds the same from a table of all pairs.
 
     Args:
-        ends: (T,); see `subtree_ends`.
+        positions: of the row's tokens in their examples, where a window leaves less than the path. Then no block is
+            known to be seen as a whole.
     """
+    length = keys.row_tokens
+    count = -(-length // block)
+    starts = torch.arange(count, device=keys.ends.device)[:, None] * block
+    places, ends = keys.places[None, length:], keys.ends[None, length:]
+    partly_seen, whole_seen = _blocks_of_the_row(keys.ends[:length], block)
+    copied = (count, places.shape[1] // block, block)
+    some = ((places < starts + block) & (ends > starts)).view(copied).any(-1)
+    every = ((places <= starts) & (ends >= starts + block)).view(copied).all(-1)
+    number = torch.arange(some.shape[1], device=starts.device) // (SLOTS // block)
+    own = number[None, :] == copy_of_block(starts // block)
+    partly_seen = torch.cat([partly_seen, own & some & ~every], dim=1)
+    whole_seen = torch.cat([whole_seen, own & every], dim=1)
+    if positions is not None:
+        partly_seen, whole_seen = partly_seen | whole_seen, torch.zeros_like(whole_seen)
+    return BlockMask.from_kv_blocks(
+        *_numbers_and_places(partly_seen),
+        *_numbers_and_places(whole_seen),
+        BLOCK_SIZE=block,
+        mask_mod=_sees_a_copy(keys, block, positions, window),
+        seq_lengths=(length, len(keys.places)),
+    )
+
+
+def _blocks_of_the_row(ends: Tensor, block: int) -> tuple[Tensor, Tensor]:
+    """Of the keys where they stand: which are seen in part and which as a whole, (asking blocks, key blocks)."""
     length = len(ends)
     count = -(-length // block)
     lonely = torch.arange(length + 1, count * block + 1, device=ends.device)
@@ -118,14 +191,9 @@ def path_blocks(ends: Tensor, whole: MaskFunction, block: int = BLOCK) -> BlockM
     earlier = starts[None, :] < starts[:, None]
     whole_seen = earlier & (blocks.min(1).values[None, :] >= starts[:, None] + block)
     partly_seen = earlier & (blocks.max(1).values[None, :] > starts[:, None]) & ~whole_seen
-    partly_seen |= torch.eye(count, dtype=torch.bool, device=ends.device)
-    return BlockMask.from_kv_blocks(
-        *_numbers_and_places(partly_seen),
-        *_numbers_and_places(whole_seen),
-        BLOCK_SIZE=block,
-        mask_mod=whole,
-        seq_lengths=(length, length),
-    )
+    stays = (blocks > torch.arange(count * block, device=ends.device).view(count, block)).any(1)
+    partly_seen |= torch.diag(stays)
+    return partly_seen, whole_seen
 
 
 def _numbers_and_places(table: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,6 +218,20 @@ def sees_its_window(ends: Tensor, positions: Tensor, window: int) -> MaskFunctio
     def mask(_batch: Tensor, _head: Tensor, asking: Tensor, seen: Tensor) -> Tensor:
         near = positions[asking] - positions[seen] < window
         return (seen <= asking) & (asking < ends[seen]) & near
+
+    return mask
+
+
+def _sees_a_copy(keys: SpreadKeys, block: int, positions: Tensor | None, window: int) -> MaskFunction:
+    """The one of these two that it is, where spread keys are seen in the copy of the asking block."""
+
+    def mask(_batch: Tensor, _head: Tensor, asking: Tensor, seen: Tensor) -> Tensor:
+        place, copy = keys.places[seen], keys.copies[seen]
+        sees = (place <= asking) & (asking < keys.ends[seen])
+        sees = sees & ((copy < 0) | (copy == copy_of_block(asking // block)))
+        if positions is not None:
+            sees = sees & (positions[asking] - positions[place] < window)
+        return sees
 
     return mask
 
@@ -188,19 +270,18 @@ def row_attention(
         query, key = query.to(value.dtype), key.to(value.dtype)
     score = None if softcap is None else soft_cap(softcap)
     slides = sliding_window is not None
-    blocks = row.sliding_blocks if slides else row.whole_blocks
-    if blocks is None:
+    if row.kernel is None:
         mixed = written_out(query, key, value, row.sliding if slides else row.whole, score, scaling)
     else:
         mixed = _kernel()(
             query,
-            key,
-            value,
+            with_copies(key, row.kernel.slots),
+            with_copies(value, row.kernel.slots),
             score_mod=score,
-            block_mask=blocks,
+            block_mask=row.kernel.sliding if slides else row.kernel.whole,
             scale=scaling,
             enable_gqa=query.shape[1] != key.shape[1],
-            kernel_options=kernel_form(query.shape[3]).options,
+            kernel_options=row.kernel.form.options,
         )
     return mixed.transpose(1, 2).contiguous(), None
 
