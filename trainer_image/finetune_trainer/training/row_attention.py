@@ -159,10 +159,10 @@ def path_blocks(
             known to be seen as a whole.
     """
     length = keys.row_tokens
-    count = -(-length // block)
-    starts = torch.arange(count, device=keys.ends.device)[:, None] * block
+    count = length // block
+    starts = torch.arange(0, length, block, device=keys.ends.device)[:, None]
     places, ends = keys.places[None, length:], keys.ends[None, length:]
-    partly_seen, whole_seen = _blocks_of_the_row(keys.ends[:length], block)
+    partly_seen, whole_seen = _blocks_of_the_row(keys.ends[:length], starts, block)
     copied = (count, places.shape[1] // block, block)
     some = ((places < starts + block) & (ends > starts)).view(copied).any(-1)
     every = ((places <= starts) & (ends >= starts + block)).view(copied).all(-1)
@@ -181,17 +181,13 @@ def path_blocks(
     )
 
 
-def _blocks_of_the_row(ends: Tensor, block: int) -> tuple[Tensor, Tensor]:
+def _blocks_of_the_row(ends: Tensor, starts: Tensor, block: int) -> tuple[Tensor, Tensor]:
     """Of the keys where they stand: which are seen in part and which as a whole, (asking blocks, key blocks)."""
-    length = len(ends)
-    count = -(-length // block)
-    lonely = torch.arange(length + 1, count * block + 1, device=ends.device)
-    blocks = torch.cat([ends, lonely]).view(count, block)
-    starts = torch.arange(count, device=ends.device) * block
-    earlier = starts[None, :] < starts[:, None]
-    whole_seen = earlier & (blocks.min(1).values[None, :] >= starts[:, None] + block)
-    partly_seen = earlier & (blocks.max(1).values[None, :] > starts[:, None]) & ~whole_seen
-    stays = (blocks > torch.arange(count * block, device=ends.device).view(count, block)).any(1)
+    blocks = ends.view(-1, block)
+    earlier = starts.t() < starts
+    whole_seen = earlier & (blocks.min(1).values >= starts + block)
+    partly_seen = earlier & (blocks.max(1).values > starts) & ~whole_seen
+    stays = (blocks > starts + torch.arange(block, device=ends.device)).any(1)
     partly_seen |= torch.diag(stays)
     return partly_seen, whole_seen
 
