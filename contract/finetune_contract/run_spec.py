@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from finetune_contract.field_errors import field_error
 from finetune_contract.model import ContractModel
-from finetune_contract.stage_protocol import MOST_READER_QUESTIONS
+from finetune_contract.stage_protocol import MOST_PODS, MOST_READER_QUESTIONS
 from finetune_contract.text_forms import text_form
 
 Name = Annotated[
@@ -710,7 +710,7 @@ class GpuSpec(ContractModel):
         ),
     ] = "nvidia.com/gpu"
     """Extended resource of the device plugin."""
-    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    nodes: Annotated[int, Field(ge=1, le=MOST_PODS)] = 1
     """Pods of one training, each with `count` GPUs, on different nodes where it can be. Evaluation takes one pod and
     one GPU."""
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from finetune_contract.model import ContractModel
 from finetune_contract.stage_protocol import (
+    MOST_PODS,
     MOST_READER_QUESTIONS,
     ReaderQuestion,
     Stage,
@@ -209,6 +210,10 @@ class Progress(ContractModel):
     """True when the pod's log could not be read or has been silent for 2 minutes."""
 
 
+MOST_ENDED_PODS = 8
+"""That an attempt tells of, beside those that run."""
+
+
 class PodUse(ContractModel):
     """A pod's hold on a node."""
 
@@ -247,8 +252,8 @@ class Attempt(ContractModel):
     """RFC 3339, UTC."""
     failure_class: FailureClass | None = None
     """Class of the result, when it failed."""
-    pods: Annotated[list[PodUse], Field(max_length=8)] = []
-    """Pods of the Job that got a node, oldest first."""
+    pods: Annotated[list[PodUse], Field(max_length=MOST_PODS + MOST_ENDED_PODS)] = []
+    """Pods of the Job that got a node, oldest first. Of many that have ended the older ones are told of together."""
     queue_seconds: int = 0
     """How long it waited for its first node."""
     gpu_seconds: int = 0

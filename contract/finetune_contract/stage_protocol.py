@@ -316,6 +316,9 @@ class ReaderQuestion(ContractModel):
     """Strings that carry the fact; a right answer has all of them."""
 
 
+MOST_PODS = 64
+"""Of one attempt at the same time: the nodes of a training, or the trials of a sweep."""
+
 MOST_READER_QUESTIONS = 5
 READER_QUESTIONS_BYTES = 1000
 """Of JSON, all together: a report has 4096 bytes, and more to tell."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from finetune_contract.run_status import Attempt, PodUse, Reason
+from finetune_contract.run_status import MOST_ENDED_PODS, Attempt, PodUse, Reason
 from finetune_contract.stage_protocol import CONTAINER_NAME
 from finetune_operator.failure_classes import taker
 from finetune_operator.observed import JobFacts, PodFacts
 from finetune_operator.timestamps import from_rfc3339, seconds_since
 
 SHOWN_STEP_SECONDS = 60
-MAX_PODS = 8
-KEPT_APART = 4
-"""Of more than MAX_PODS the newest are told of one by one, older ones together by who took them."""
+KEPT_APART = 3
+"""Of more ended pods than an attempt may tell of the newest are told of one by one, older ones together by who took
+them: nobody, one of three whom Kubernetes names, or a queue."""
 
 
 def with_pods(attempt: Attempt, job: JobFacts, now: datetime, step: int = SHOWN_STEP_SECONDS) -> Attempt:
@@ -99,8 +99,8 @@ def _between(start: str, end: str) -> int:
 
 
 def _folded(uses: list[PodUse], running: Collection[str]) -> list[PodUse]:
-    """At most MAX_PODS entries besides the pods that run: what is lost is who, not how long."""
-    if sum(use.name not in running for use in uses) <= MAX_PODS:
+    """At most MOST_ENDED_PODS entries besides the pods that run: what is lost is who, not how long."""
+    if sum(use.name not in running for use in uses) <= MOST_ENDED_PODS:
         return uses
     new = [use for use in uses[:-KEPT_APART] if use.name in running] + uses[-KEPT_APART:]
     old = [use for use in uses[:-KEPT_APART] if use.name not in running]

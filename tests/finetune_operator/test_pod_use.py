@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from finetune_contract.run_status import Attempt
-from finetune_contract.stage_protocol import Stage
+from finetune_contract.run_status import MOST_ENDED_PODS, Attempt
+from finetune_contract.stage_protocol import MOST_PODS, Stage
 from finetune_operator.observed import ContainerFacts, JobFacts, PodFacts, Termination
-from finetune_operator.pod_use import MAX_PODS, held_seconds, waiting_seconds, with_pods
+from finetune_operator.pod_use import held_seconds, waiting_seconds, with_pods
 from tests.finetune_operator.samples import a_job, an_attempt, at, later
 
 
@@ -95,10 +95,49 @@ def test_many_pods_are_told_of_together_and_not_one_is_counted_twice():
     for number in range(1, 31):
         attempt = with_holders(*pods[:number], now=400, attempt=attempt)
 
-    assert len(attempt.pods) <= MAX_PODS
+    assert len(attempt.pods) <= MOST_ENDED_PODS
     assert held_seconds(attempt) == 30 * 7
     assert sum(use.pods for use in attempt.pods) == 30
     assert {use.taken_by for use in attempt.pods} == {"Evicted"}
+
+
+TAKERS = ("", "PreemptionByScheduler: x", "EvictionByEvictionAPI: x", "DeletionByTaintManager: x")
+
+
+def test_pods_that_were_taken_for_every_reason_are_still_no_more_than_a_status_may_tell_of():
+    attempt = an_attempt(Stage.TRAIN)
+    failed: tuple[PodFacts, ...] = ()
+    for number in range(60):
+        begin = 10 * number
+        pod = a_holder(f"p{number}", begin, begin + 7, TAKERS[number % 4])
+        attempt = with_holders(*failed, pod, now=begin + 8, attempt=attempt)
+        if not pod.disruption:
+            failed = (*failed, pod)
+        if number % 5 == 0:
+            queued, taken = a_holder(f"q{number}", begin + 8), at(begin + 9)
+            attempt = with_holders(*failed, queued, now=begin + 8, attempt=attempt)
+            attempt = with_holders(
+                *failed, now=begin + 9, attempt=attempt, suspended=True, suspended_at=taken
+            )
+        Attempt.model_validate(attempt.model_dump())
+
+    assert len(attempt.pods) == MOST_ENDED_PODS
+    assert sum(use.pods for use in attempt.pods) == 60 + 12
+    assert held_seconds(attempt) == 60 * 7 + 12
+    assert {use.taken_by for use in attempt.pods} == {"", "Preempted", "Evicted", "NodeLost", "Suspended"}
+
+
+def test_every_pod_of_the_largest_training_is_told_of_while_it_runs_beside_those_that_were_replaced():
+    ended = tuple(a_holder(f"ended-{n}", n, n + 5, TAKERS[n % 4]) for n in range(30))
+    running = tuple(a_holder(f"runs-{n:02}", 40) for n in range(MOST_PODS))
+    attempt = with_holders(*ended, *running, now=400)
+    Attempt.model_validate(attempt.model_dump())
+    over = with_holders(*ended, *(a_holder(pod.name, 40, 500) for pod in running), now=501, attempt=attempt)
+
+    assert [use.name for use in attempt.pods if use.name.startswith("runs-")] == [pod.name for pod in running]
+    assert held_seconds(attempt) == 30 * 5 + MOST_PODS * 360
+    assert held_seconds(over) == 30 * 5 + MOST_PODS * 460
+    assert sum(use.pods for use in over.pods) == 30 + MOST_PODS
 
 
 def test_a_pod_without_a_node_holds_nothing():
