@@ -268,6 +268,7 @@ def test_the_train_stage_refuses_before_it_loads_the_model(tmp_path: Path, monke
     monkeypatch.setattr(
         "finetune_trainer.training.preparation.load_quantized_base", lambda *given: loaded.append(given)
     )
+    monkeypatch.setattr("finetune_trainer.training.preparation.choose_device", lambda _: torch.device("cpu"))
     monkeypatch.setattr(memory_check, "container_memory_limit", lambda _: HOST_PROCESS_BYTES + 2**20)
 
     with pytest.raises(HostOutOfMemory, match=r"2 examples \(\d+ tokens\) need about"):

@@ -109,7 +109,8 @@ def test_a_gpu_that_is_too_small_is_said_with_numbers_and_the_next_thing_to_try(
 def test_a_loss_that_runs_away_ends_the_run_with_numbers_and_the_remedy(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The weights are left alone, so that only the losses that are told run away."""
+    """The weights are left alone, so that only the losses that are told run away. Compiling would ask once more."""
+    monkeypatch.setattr("finetune_trainer.training.preparation.choose_device", lambda _: torch.device("cpu"))
     told = iter([2.0] * 30 + [9.0] * 100)
 
     def loss_of(
