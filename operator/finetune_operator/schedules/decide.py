@@ -58,7 +58,7 @@ def decide(schedule: Schedule, children: Sequence[ChildRun], now: datetime) -> S
     try:
         ticks = Ticks(spec.cron, spec.time_zone) if spec.cron is not None else None
     except InvalidCron as error:
-        status = with_conditions(schedule, status, ScheduleReason.INVALID_SPEC, str(error), now)
+        status = with_conditions(status, schedule.generation, ScheduleReason.INVALID_SPEC, str(error), now)
         return ScheduleDecision(status, gone)
     seen = replace(schedule, status=status)
     status = status.model_copy(update=_times(seen, ticks, children, now))
@@ -73,7 +73,7 @@ def decide(schedule: Schedule, children: Sequence[ChildRun], now: datetime) -> S
     elif status.active or made is not None:
         reason = ScheduleReason.RUN_UNDER_WAY
     words = waits or in_words(replace(schedule, status=status))
-    status = with_conditions(schedule, status, reason, words, now)
+    status = with_conditions(status, schedule.generation, reason, words, now)
     return ScheduleDecision(status, (*actions, *gone), _look_again(replace(schedule, status=status), now))
 
 

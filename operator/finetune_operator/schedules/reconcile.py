@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from finetune_contract.schedule_status import FineTuneScheduleStatus, ScheduleReason
 from finetune_operator.errors import ClusterRefused, InvalidRun, NotFound, StaleObject
 from finetune_operator.observed import RunKey
+from finetune_operator.reading import status_of
 from finetune_operator.schedules import reading
 from finetune_operator.schedules.decide import decide
 from finetune_operator.schedules.observed import Schedule, ScheduleAction
@@ -29,7 +30,9 @@ class Schedules(Protocol):
     async def read_schedule(self, key: RunKey) -> dict[str, Any] | None: ...
     async def list_children(self, schedule: Schedule) -> list[dict[str, Any]]: ...
     async def apply(self, schedule: Schedule, actions: Sequence[ScheduleAction], now: str) -> None: ...
-    async def write_status(self, schedule: Schedule, status: FineTuneScheduleStatus) -> object: ...
+    async def write_status(
+        self, key: RunKey, resource_version: str, status: FineTuneScheduleStatus
+    ) -> object: ...
 
 
 class ScheduleReconciler:
@@ -44,13 +47,12 @@ class ScheduleReconciler:
         body = await self._cluster.read_schedule(key)
         if body is None:
             return None
+        if body["metadata"].get("deletionTimestamp"):
+            return None
         try:
             schedule = reading.schedule(body)
         except InvalidRun as error:
-            logger.warning("schedule not readable: schedule=%s: %s", key, error)
-            return INVALID_SECONDS
-        if schedule.deleting:
-            return None
+            return await self._say_invalid(key, body, error)
         bodies = await self._cluster.list_children(schedule)
         children = [child for child in map(reading.child, bodies) if child is not None]
         now = self._clock()
@@ -64,12 +66,33 @@ class ScheduleReconciler:
         except ClusterRefused as error:
             logger.warning("action refused: schedule=%s: %s", key, error)
             words = f"the API server refuses: {error}; this is tried again every minute"
-            status = with_conditions(schedule, schedule.status, ScheduleReason.REFUSED, words, now)
+            status = with_conditions(schedule.status, schedule.generation, ScheduleReason.REFUSED, words, now)
             again = REFUSED_SECONDS
         if status == schedule.status:
             return again
+        return await self._write(key, schedule.resource_version, status, again)
+
+    async def _say_invalid(self, key: RunKey, body: dict[str, Any], error: InvalidRun) -> float | None:
+        """Tell the user of a spec that cannot be read. A status that cannot be read either is left as it is."""
+        metadata = body["metadata"]
         try:
-            await self._cluster.write_status(schedule, status)
+            before = status_of(body, FineTuneScheduleStatus)
+        except InvalidRun:
+            logger.warning("schedule not readable: schedule=%s: %s", key, error)
+            return INVALID_SECONDS
+        generation = int(metadata.get("generation") or 0)
+        status = with_conditions(before, generation, ScheduleReason.INVALID_SPEC, str(error), self._clock())
+        if status == before:
+            return INVALID_SECONDS
+        logger.warning("schedule not readable: schedule=%s: %s", key, error)
+        return await self._write(key, str(metadata.get("resourceVersion") or ""), status, INVALID_SECONDS)
+
+    async def _write(
+        self, key: RunKey, version: str, status: FineTuneScheduleStatus, again: float | None
+    ) -> float | None:
+        """Write it; `again` is when the next look is due."""
+        try:
+            await self._cluster.write_status(key, version, status)
         except StaleObject:
             return AT_ONCE
         except NotFound:

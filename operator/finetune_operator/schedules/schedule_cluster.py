@@ -112,8 +112,7 @@ class ScheduleCluster:
         except OperatorError as error:
             logger.warning("event lost: schedule=%s reason=%s: %s", schedule.key, event.reason, error)
 
-    async def write_status(self, schedule: Schedule, status: FineTuneScheduleStatus) -> str:
+    async def write_status(self, key: RunKey, resource_version: str, status: FineTuneScheduleStatus) -> str:
         """Write the whole status; refused as stale when the schedule changed since it was read."""
-        path = f"{objects(schedule.namespace, PLURAL)}/{schedule.name}"
-        version = schedule.resource_version
-        return await self._server.apply_status(path, KIND, schedule.name, version, status.to_wire())
+        path = f"{objects(key.namespace, PLURAL)}/{key.name}"
+        return await self._server.apply_status(path, KIND, key.name, resource_version, status.to_wire())

@@ -14,21 +14,21 @@ MAX_MESSAGE_LENGTH = 1024
 
 
 def with_conditions(
-    schedule: Schedule,
     status: FineTuneScheduleStatus,
+    generation: int,
     reason: ScheduleReason,
     message: str,
     now: datetime,
 ) -> FineTuneScheduleStatus:
-    """The status with its conditions: Ready unless a person must act."""
+    """The status with the conditions of the spec's generation: Ready unless a person must act."""
     words, bad = message[:MAX_MESSAGE_LENGTH], reason in TROUBLE
     wanted = (
         (false if bad else true)(ConditionType.READY, reason, words),
         false(ConditionType.RECONCILING, reason),
         (true if bad else false)(ConditionType.STALLED, reason, words if bad else ""),
     )
-    conditions = merged(schedule.status.conditions, wanted, schedule.generation, now)
-    return status.model_copy(update={"observed_generation": schedule.generation, "conditions": conditions})
+    conditions = merged(status.conditions, wanted, generation, now)
+    return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
 
 
 def in_words(schedule: Schedule) -> str:

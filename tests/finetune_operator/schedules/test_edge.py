@@ -67,7 +67,8 @@ class Api:
             raise self.refuses
         self.done += actions
 
-    async def write_status(self, schedule: Schedule, status: FineTuneScheduleStatus) -> None:
+    async def write_status(self, key: RunKey, resource_version: str, status: FineTuneScheduleStatus) -> None:
+        assert (key, resource_version) == (KEY, "5")
         if self.stale:
             raise StaleObject("changed meanwhile")
         self.written.append(status)
@@ -131,11 +132,26 @@ def test_a_schedule_that_changed_meanwhile_is_looked_at_again():
     assert one_pass(api) == AT_ONCE
 
 
-def test_a_schedule_that_cannot_be_read_waits_and_is_not_touched():
-    api = Api(a_schedule(cron=5))
+def test_a_schedule_of_another_version_says_so_once_and_makes_nothing():
+    api = Api(a_schedule(cron=5, colour="red"))
 
     assert one_pass(api) == 300.0
-    assert api.written == []
+    (status,) = api.written
+    ready = next(found for found in status.conditions if found.type == "Ready")
+    assert (ready.status, ready.reason) == ("False", "InvalidSpec")
+    assert "spec.colour" in ready.message
+    assert api.done == []
+
+    api.body = a_schedule(cron=5, colour="red") | {"status": status.to_wire()}
+    assert one_pass(api) == 300.0
+    assert len(api.written) == 1
+
+
+def test_what_another_version_said_of_a_schedule_is_not_overwritten():
+    api = Api(a_schedule(cron=5) | {"status": {"moonPhase": "full"}})
+
+    assert one_pass(api) == 300.0
+    assert api.written == api.done == []
 
 
 def test_a_run_is_read_with_what_its_dataset_told():
