@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from finetune_trainer.training import attention, head_chunks, losses, row_attention, spread_keys
 from finetune_trainer.training.compiled_layers import compile_layers
 from finetune_trainer.training.encoding import EncodedExample
-from finetune_trainer.training.losses import summed_loss
+from finetune_trainer.training.losses import row_inputs, summed_loss
 from finetune_trainer.training.packing import PackedBatch, pack
 
 SIZES: dict[str, Any] = {
@@ -244,6 +244,28 @@ def test_logits_live_for_a_piece_of_the_answers_at_a_time(monkeypatch: pytest.Mo
         summed_loss(model, batch, torch.device("cpu")).backward()
 
     assert seen.tokens == 5
+
+
+class AskedFor(torch.utils._python_dispatch.TorchDispatchMode):
+    """Counts how often somebody wants a tensor's number, for which a GPU would have to finish all that it was given."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.numbers += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("implementation", [attention.NAME, row_attention.NAME])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_nobody_waits_for_a_number_between_a_rows_tokens_and_its_gradients(family: str, implementation: str):
+    model, batch = model_of(family, implementation, "cpu"), pack(rows())
+    inputs = row_inputs(model, batch, torch.device("cpu"))
+
+    with AskedFor() as asked:
+        summed_loss(model, batch, torch.device("cpu"), inputs=inputs).backward()
+
+    assert asked.numbers == 0
 
 
 def test_a_vocabulary_of_any_size_has_room_for_a_token():

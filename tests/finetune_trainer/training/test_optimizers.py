@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from finetune_contract.run_spec import OptimizerKind
-from finetune_trainer.training.optimizers import make_optimizer, restore_state, saved_state, state_fits
+from finetune_trainer.training.optimizers import (
+    make_optimizer,
+    restore_state,
+    saved_state,
+    state_fits,
+    step_if_finite,
+)
 from tests.finetune_trainer.training.tiny_run import assert_same_run, run
 
 
@@ -41,6 +47,25 @@ def test_an_optimizer_that_is_restored_goes_on_with_the_same_bits(kind: Optimize
 
     for other, parameter in zip(others, trained, strict=True):
         torch.testing.assert_close(other, parameter, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", OptimizerKind)
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_step_with_a_number_that_is_not_finite_is_not_taken(kind: OptimizerKind, number: float):
+    trained, others = parameters(), parameters()
+    optimizer, undisturbed = make_optimizer(kind, trained, 0.01), make_optimizer(kind, others, 0.01)
+    take_steps(optimizer, trained, first=0)
+    take_steps(undisturbed, others, first=0)
+
+    step_if_finite(optimizer, torch.tensor(2.0), torch.tensor(number))
+
+    for other, parameter in zip(others, trained, strict=True):
+        torch.testing.assert_close(parameter, other, rtol=0, atol=0)
+        torch.testing.assert_close(saved_state(optimizer, parameter), saved_state(undisturbed, other))
+    step_if_finite(optimizer, torch.tensor(2.0), torch.tensor(0.5))
+    undisturbed.step()
+    for other, parameter in zip(others, trained, strict=True):
+        torch.testing.assert_close(parameter, other, rtol=0, atol=0)
 
 
 def test_moments_of_8_bits_take_a_quarter_and_walk_the_same_way():

@@ -20,7 +20,7 @@ from finetune_trainer.errors import CudaOutOfMemory, Diverged
 from finetune_trainer.training.adapter import trainable_parameters
 from finetune_trainer.training.divergence import WINDOW, Divergence, LossWatch
 from finetune_trainer.training.losses import RowInputs, row_inputs, summed_loss
-from finetune_trainer.training.optimizers import make_optimizer
+from finetune_trainer.training.optimizers import make_optimizer, step_if_finite
 from finetune_trainer.training.packing import PackedBatch, TrainingPlan
 from finetune_trainer.training.ranks import ALONE, Ranks
 
@@ -169,6 +169,9 @@ class TrainingLoop:
             if total is None:
                 return None
             norm_on_device = torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            step_if_finite(self.optimizer, total, norm_on_device)
             self._prepare(step + 1)  # while a GPU still computes; what follows waits for it
             mean_loss, norm = float(total), float(norm_on_device)
             if not math.isfinite(mean_loss):
@@ -181,9 +184,6 @@ class TrainingLoop:
                     f"spec.training.learningRate: the gradient's norm is {norm} at step {step + 1} "
                     f"(loss {mean_loss:.3g}, rate {rate:.2g}); lower the learning rate"
                 )
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.optimizer.step()
         except torch.OutOfMemoryError as error:
             raise self.out_of_memory(max(len(batch) for batch in micro_batches)) from error
         tokens = sum(batch.example_tokens for batch in micro_batches)

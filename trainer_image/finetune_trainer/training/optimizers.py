@@ -28,6 +28,20 @@ def make_optimizer(
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=0.0, fused=True)
 
 
+def step_if_finite(optimizer: torch.optim.Optimizer, *numbers: Tensor) -> None:
+    """One step, or none when a number is not finite.
+
+    torch's optimizer finds that out where the numbers are, so a GPU goes on while they are on their way to the host.
+    """
+    finite = torch.stack([number.isfinite() for number in numbers]).all()
+    if isinstance(optimizer, torch.optim.AdamW):
+        fused: Any = optimizer
+        fused.grad_scale, fused.found_inf = None, (~finite).float()  # as a GradScaler tells it
+        optimizer.step()
+    elif finite:
+        optimizer.step()
+
+
 def saved_state(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> dict[str, Tensor]:
     """What the optimizer remembers of a parameter."""
     state = optimizer.state.get(parameter, {})

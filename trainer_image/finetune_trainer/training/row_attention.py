@@ -304,16 +304,10 @@ def written_out(
 
 
 def register() -> None:
-    """Make the function known to transformers under `NAME`, with no mask of its own."""
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    """Make the function known to transformers under `NAME`. Without a mask function of that name it makes no mask."""
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ALL_ATTENTION_FUNCTIONS.register(NAME, row_attention)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
-
-
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
 
 
 def _kernel() -> Callable[..., Tensor]:
