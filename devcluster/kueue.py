@@ -22,6 +22,7 @@ IMAGE = "localhost/kueue:1"
 _USER = "65532:65532"
 _MODULE = "sigs.k8s.io/kueue"
 _DEPLOYMENT = "deployment/kueue-controller-manager"
+_CERTIFICATE = "secret/kueue-webhook-server-cert"
 _CONFIGURATION = """\
 apiVersion: config.kueue.x-k8s.io/v1beta2
 kind: Configuration
@@ -45,7 +46,17 @@ def up(node: Node, progress: Progress) -> None:
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
         objects = yaml.safe_dump_all([namespace, *_manifests(progress)])
         node.kubectl("apply", "--server-side", "--force-conflicts", "--filename=-", text_input=objects)
-        node.kubectl(f"--namespace={NAMESPACE}", "rollout", "status", _DEPLOYMENT, "--timeout=180s")
+        _start_with_its_certificate(node)
+
+
+def _start_with_its_certificate(node: Node) -> None:
+    """Its first pod makes the certificate, and sees it a minute or three later, when the kubelet mounts it anew and
+    the pod happens to look. One that begins with it is ready at once.
+    """
+    inside = f"--namespace={NAMESPACE}"
+    node.kubectl(inside, "wait", "--for=jsonpath={.data.tls\\.crt}", _CERTIFICATE, "--timeout=120s")
+    node.kubectl(inside, "rollout", "restart", _DEPLOYMENT)
+    node.kubectl(inside, "rollout", "status", _DEPLOYMENT, "--timeout=180s")
 
 
 def down(node: Node, progress: Progress) -> None:
