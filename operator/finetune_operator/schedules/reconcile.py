@@ -45,9 +45,7 @@ class ScheduleReconciler:
     async def reconcile(self, key: RunKey) -> float | None:
         """One pass; seconds until the next one, or None to wait for an event."""
         body = await self._cluster.read_schedule(key)
-        if body is None:
-            return None
-        if body["metadata"].get("deletionTimestamp"):
+        if body is None or "deletionTimestamp" in body["metadata"]:
             return None
         try:
             schedule = reading.schedule(body)

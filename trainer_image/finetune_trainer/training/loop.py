@@ -169,10 +169,10 @@ class TrainingLoop:
             if total is None:
                 return None
             norm_on_device = torch.nn.utils.clip_grad_norm_(self.parameters.values(), LARGEST_GRADIENT_NORM)
+            self._prepare(step + 1)  # while a GPU still computes; what follows waits for it
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             step_if_finite(self.optimizer, total, norm_on_device)
-            self._prepare(step + 1)  # while a GPU still computes; what follows waits for it
             mean_loss, norm = float(total), float(norm_on_device)
             if not math.isfinite(mean_loss):
                 raise Diverged(
