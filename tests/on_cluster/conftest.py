@@ -1,11 +1,12 @@
 """The real cluster with all its parts, for tests in this folder: instance `test`, brought up or found running.
 
 It stays up after the tests, so that the next call takes seconds.
-`python -m devcluster down --name test --wipe` ends it.
+`python -m devcluster down --name test --wipe` ends it. TEST_INSTANCE names another one.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import pytest
 from devcluster.access import Access, access
 from devcluster.paths import Instance
 
-INSTANCE = "test"
+INSTANCE = os.environ.get("TEST_INSTANCE", "test")
 ROOT = Path(__file__).parents[2]
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import boto3
 import pytest
 import yaml
+from kubernetes.config import new_client_from_config
 
 from devcluster import images, lifecycle, namespaces
 from devcluster.access import Access
@@ -39,6 +40,16 @@ OPERATOR = "operator-under-test"
 GPU = "tests.example/gpu"
 """An extended resource without a device behind it: the scheduler counts it all the same."""
 Json = dict[str, Any]
+PATHS = {
+    "configmap": "api/v1/namespaces/{namespace}/configmaps",
+    "service": "api/v1/namespaces/{namespace}/services",
+    "deployment": "apis/apps/v1/namespaces/{namespace}/deployments",
+    "job": "apis/batch/v1/namespaces/{namespace}/jobs",
+    "lease": "apis/coordination.k8s.io/v1/namespaces/{namespace}/leases",
+    "finetunerun": "apis/finetune-operator.io/v1alpha1/namespaces/{namespace}/finetuneruns",
+    "finetuneschedule": "apis/finetune-operator.io/v1alpha1/namespaces/{namespace}/finetuneschedules",
+}
+"""What tests read again and again: over one connection, for a kubectl each would keep the machine busy."""
 
 SERVER = """
 import http.server, itertools, json, os, socket, threading, time
@@ -107,6 +118,7 @@ class Stand:
         self.namespace = f"operator-{uuid.uuid4().hex[:6]}"
         self._instance = instance
         self._operators: dict[str, subprocess.Popen[bytes]] = {}
+        self._api = new_client_from_config(str(cluster.kubeconfig))
 
     # kubectl
 
@@ -118,7 +130,10 @@ class Stand:
         self.kubectl("apply", "--server-side", f"--field-manager={manager}", "--filename=-", text=text)
 
     def get(self, kind: str, name: str) -> Json:
-        found: Json = json.loads(self.kubectl("get", kind, name, "--output=json"))
+        path = PATHS[kind].format(namespace=self.namespace)
+        answer = self._api.call_api("GET", f"{self._api.configuration.host}/{path}/{name}")
+        found: Json = json.loads(answer.read())
+        assert answer.status == 200, found["message"]
         return found
 
     def names(self, kind: str) -> list[str]:
