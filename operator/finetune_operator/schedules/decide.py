@@ -61,7 +61,7 @@ def decide(schedule: Schedule, children: Sequence[ChildRun], now: datetime) -> S
         status = with_conditions(status, schedule.generation, ScheduleReason.INVALID_SPEC, str(error), now)
         return ScheduleDecision(status, gone)
     seen = replace(schedule, status=status)
-    status = status.model_copy(update=_times(seen, ticks, children, now))
+    status = status.model_copy(update=_times(seen, ticks, children, now) | _clock_as_set(seen, now))
     seen = replace(schedule, status=status)
     due = _due(seen, schedule.status.last_run, ticks, children, now)
     actions, made, waits = _begin(seen, due, children, now)
@@ -159,6 +159,16 @@ def _times(
     }
 
 
+def _clock_as_set(schedule: Schedule, now: datetime) -> dict[str, object]:
+    """What the clock is set to, and since when. One that is set anew has not missed anything yet."""
+    spec, status = schedule.spec, schedule.status
+    cron = f"{spec.cron} {spec.time_zone}" if spec.cron is not None else ""
+    if cron == status.cron:
+        return {}
+    is_new = status.observed_generation < 0
+    return {"cron": cron, "cron_since": schedule.created_at if is_new else to_rfc3339(now)}
+
+
 def _next_check(schedule: Schedule, children: Sequence[ChildRun]) -> datetime | None:
     """When the documents are looked at next, or the first training is tried again; None before the first."""
     trigger, status = schedule.spec.on_content_change, schedule.status
@@ -230,7 +240,7 @@ def _tick(schedule: Schedule, ticks: Ticks | None, now: datetime) -> datetime | 
     """The newest time of `cron` for which no run was made, if it is not too late for it."""
     if ticks is None:
         return None
-    since = from_rfc3339(schedule.status.last_schedule_time) or from_rfc3339(schedule.created_at)
+    since = from_rfc3339(max(schedule.status.last_schedule_time, schedule.status.cron_since))
     tick = ticks.newest_between(since, now) if since is not None else None
     limit = schedule.spec.starting_deadline_seconds
     if tick is None or (limit is not None and (now - tick).total_seconds() > limit):

@@ -67,9 +67,29 @@ def test_a_time_that_is_too_long_ago_is_left_out():
     assert names(place) == []
 
 
+@pytest.mark.parametrize("before", [{"revision": "a"}, {"cron": "30 4 * * *"}, WEEKLY | {"timeZone": "Asia/Tokyo"}])
+def test_a_clock_that_is_set_anew_has_missed_nothing_yet_and_what_it_misses_later_is_made_up_for(
+    before: dict[str, Any],
+) -> None:
+    place = Place(before | {"suspend": True})
+    place.look()
+    place.now = MONDAY_3 + timedelta(hours=1)
+    place.wishes = dict(WEEKLY)
+    place.look()
+    place.later(minutes=1)
+    early = names(place)
+
+    place.now = MONDAY_3 + timedelta(days=7, hours=1)
+    place.look()
+
+    assert early == []
+    assert names(place) == [f"blog-{int((MONDAY_3 + timedelta(days=7)).timestamp()) // 60}"]
+
+
 def test_a_run_of_the_clock_ends_unchanged_when_it_comes_to_the_live_model():
     place = with_live_model()
     place.wishes |= WEEKLY
+    place.look()
     place.now = MONDAY_3
     place.look()
     (name,) = place.under_way
