@@ -50,7 +50,8 @@ def test_a_model_that_answers_as_in_its_evaluation_goes_live(stand: Stand) -> No
 
     assert status["rollout"]["smokeTest"] == "1 of 1 golden questions answered right"
     assert stand.env_of("mill")["MODEL_ID"] == f"sha256:{model}"
-    [job] = smoke_jobs(stand, "turning")  # it may take seconds longer than the run: its model server ends first
+    [job] = smoke_jobs(stand, "turning")
+    # It may take seconds longer than the run, for its model server ends first.
     stand.kubectl("wait", "--for=condition=Complete", f"job/{job['metadata']['name']}", "--timeout=60s")
     stand.kubectl("delete", "deployment", "mill")
 

@@ -67,7 +67,9 @@ def test_a_time_that_is_too_long_ago_is_left_out():
     assert names(place) == []
 
 
-@pytest.mark.parametrize("before", [{"revision": "a"}, {"cron": "30 4 * * *"}, WEEKLY | {"timeZone": "Asia/Tokyo"}])
+@pytest.mark.parametrize(
+    "before", [{"revision": "a"}, {"cron": "30 4 * * *"}, WEEKLY | {"timeZone": "Asia/Tokyo"}]
+)
 def test_a_clock_that_is_set_anew_has_missed_nothing_yet_and_what_it_misses_later_is_made_up_for(
     before: dict[str, Any],
 ) -> None:
