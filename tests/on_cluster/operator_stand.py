@@ -181,6 +181,7 @@ class Stand:
         for name in list(self._operators):
             self.stop_operator(name)
         self.cluster.kubectl("delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false")
+        self._api.close()
 
     def secret(self, name: str, **values: str) -> Json:
         return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}

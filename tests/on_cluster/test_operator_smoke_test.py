@@ -53,6 +53,7 @@ def test_a_model_that_answers_as_in_its_evaluation_goes_live(stand: Stand) -> No
     [job] = smoke_jobs(stand, "turning")
     # It may take seconds longer than the run, for its model server ends first.
     stand.kubectl("wait", "--for=condition=Complete", f"job/{job['metadata']['name']}", "--timeout=60s")
+    assert [job["status"]["succeeded"] for job in smoke_jobs(stand, "turning")] == [1]
     stand.kubectl("delete", "deployment", "mill")
 
 
