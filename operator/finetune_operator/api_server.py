@@ -18,6 +18,7 @@ from finetune_operator.errors import (
     AlreadyThere,
     ClusterRefused,
     ClusterUnavailable,
+    CrdTooOld,
     FieldConflict,
     NotFound,
     OperatorError,
@@ -28,6 +29,7 @@ JSON = "application/json"
 APPLY = "application/apply-patch+yaml"
 REQUEST_SECONDS = 30
 PAGE_SIZE = 250
+UNKNOWN_FIELD = "field not declared in schema"
 
 Json = dict[str, Any]
 Items = list[Json]
@@ -76,6 +78,9 @@ class ApiServer:
 
         Returns:
             The object's new version.
+
+        Raises:
+            CrdTooOld: the cluster does not know a field of the status.
         """
         body = {
             "apiVersion": API_VERSION,
@@ -84,7 +89,15 @@ class ApiServer:
             "status": status,
         }
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return version_of(await self.call("PATCH", f"{path}/status", query, body, APPLY))
+        try:
+            return version_of(await self.call("PATCH", f"{path}/status", query, body, APPLY))
+        except ClusterRefused as error:
+            if UNKNOWN_FIELD not in str(error):
+                raise
+            raise CrdTooOld(
+                f"the CustomResourceDefinition of {kind} is older than this operator; apply the one of this release "
+                f"(the chart with crds.install=true, or its crds/ folder): {error}"
+            ) from error
 
     async def call(
         self,

@@ -7,6 +7,7 @@ OperatorError
     NotFound               the object is not there
     ClusterRefused         the API server will not take what we send (403, 422): a person must act
         FieldConflict      another field manager owns a field that we set
+        CrdTooOld          our CustomResourceDefinition lacks a field of the status
     InvalidRun             a FineTuneRun that this operator cannot read: a person must act
     LeadershipLost         another replica acts now: end the process
     InvalidSettings        the operator's own environment is wrong: end the process
@@ -46,6 +47,10 @@ class FieldConflict(ClusterRefused):
         super().__init__(message)
         self.owner = owner
         self.field = field
+
+
+class CrdTooOld(ClusterRefused):
+    """The CustomResourceDefinition in the cluster is older than this operator."""
 
 
 class InvalidRun(OperatorError):

@@ -29,6 +29,7 @@ from finetune_contract.stage_protocol import Stage
 from finetune_operator.errors import (
     ClusterRefused,
     ClusterUnavailable,
+    CrdTooOld,
     FieldConflict,
     InvalidRun,
     OperatorError,
@@ -48,7 +49,7 @@ STAGE_BUCKETS = (
 """From what a tiny stage takes to days."""
 WAIT_BUCKETS = (1.0, 5.0, *STAGE_BUCKETS)
 FAILURES = (
-    *(kind.__name__ for kind in (ClusterUnavailable, ClusterRefused, FieldConflict, InvalidRun)),
+    *(kind.__name__ for kind in (ClusterUnavailable, ClusterRefused, FieldConflict, CrdTooOld, InvalidRun)),
     FAULT,
 )
 """By which a look usually fails."""

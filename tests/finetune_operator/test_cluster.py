@@ -21,6 +21,7 @@ from finetune_operator.cluster import Cluster
 from finetune_operator.errors import (
     ClusterRefused,
     ClusterUnavailable,
+    CrdTooOld,
     FieldConflict,
     NotFound,
     OperatorError,
@@ -102,6 +103,16 @@ async def test_a_status_is_applied_whole_and_guarded(server):
     assert content_type == "application/apply-patch+yaml"
     assert body["metadata"] == {"name": "blog", "resourceVersion": "7"}
     assert body["status"]["phase"] == "Training"
+
+
+@pytest.mark.parametrize("code", [400, 500])
+async def test_a_crd_that_lacks_a_field_of_the_status_is_named_with_its_remedy(server, code):
+    api, cluster = server
+    words = "failed to create typed patch object (demo/blog): .status.phase: field not declared in schema"
+    api.answers["PATCH", f"{RUNS}/blog/status"] = (code, {"message": words})
+
+    with pytest.raises(CrdTooOld, match=r"FineTuneRun is older than this operator; apply .*\.status\.phase"):
+        await cluster.write_status(a_run(), FineTuneRunStatus(phase=Phase.TRAINING))
 
 
 async def test_a_run_that_is_gone_is_none(server):

@@ -16,6 +16,7 @@ import yaml
 
 from devcluster.kubectl import tools_folder
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
+from finetune_operator.api_server import UNKNOWN_FIELD
 
 pytestmark = pytest.mark.on_cluster
 
@@ -335,6 +336,18 @@ def test_a_status_word_that_is_not_in_the_contract_is_refused(api: Api, live: Ru
     )
 
     assert "status.phase: Unsupported value" in said
+
+
+def test_a_status_that_the_crd_does_not_know_is_refused_in_the_words_that_the_operator_looks_for(
+    api: Api, live: Run
+) -> None:
+    run = {key: live[key] for key in ("apiVersion", "kind")} | {
+        "metadata": {"name": live["metadata"]["name"]}
+    }
+    newer = run | {"status": {"phase": "Pending", "moonPhase": "full"}}
+    how = ("--server-side", "--subresource=status", "--validate=false", "--filename=-")
+
+    assert f".status.moonPhase: {UNKNOWN_FIELD}" in api.refused("apply", *how, document=newer)
 
 
 def test_explain_tells_what_a_field_means(api: Api) -> None:

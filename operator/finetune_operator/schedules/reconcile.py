@@ -63,12 +63,22 @@ class ScheduleReconciler:
             return AT_ONCE
         except ClusterRefused as error:
             logger.warning("action refused: schedule=%s: %s", key, error)
-            words = f"the API server refuses: {error}; this is tried again every minute"
-            status = with_conditions(schedule.status, schedule.generation, ScheduleReason.REFUSED, words, now)
+            status = _refused(schedule, error, now)
             again = REFUSED_SECONDS
         if status == schedule.status:
             return again
-        return await self._write(key, schedule.resource_version, status, again)
+        try:
+            return await self._write(key, schedule.resource_version, status, again)
+        except ClusterRefused as error:
+            logger.warning("status refused: schedule=%s: %s", key, error)
+            return await self._say_refused(schedule, error, now)
+
+    async def _say_refused(self, schedule: Schedule, error: ClusterRefused, now: datetime) -> float | None:
+        """Tell in the status that is there that the newest one cannot be written."""
+        status = _refused(schedule, error, now)
+        if status == schedule.status:
+            return REFUSED_SECONDS
+        return await self._write(schedule.key, schedule.resource_version, status, REFUSED_SECONDS)
 
     async def _say_invalid(self, key: RunKey, body: dict[str, Any], error: InvalidRun) -> float | None:
         """Tell the user of a spec that cannot be read. A status that cannot be read either is left as it is."""
@@ -96,3 +106,8 @@ class ScheduleReconciler:
         except NotFound:
             return None
         return again
+
+
+def _refused(schedule: Schedule, error: ClusterRefused, now: datetime) -> FineTuneScheduleStatus:
+    words = f"the API server refuses: {error}; this is tried again every minute"
+    return with_conditions(schedule.status, schedule.generation, ScheduleReason.REFUSED, words, now)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from finetune_contract.schedule_status import Cause, FineTuneScheduleStatus
-from finetune_operator.errors import ClusterRefused, StaleObject
+from finetune_operator.errors import ClusterRefused, CrdTooOld, StaleObject
 from finetune_operator.observed import RunKey
 from finetune_operator.schedules.observed import CreateRun, Schedule, ScheduleAction
 from finetune_operator.schedules.reading import child
@@ -54,6 +54,7 @@ class Api:
         self.written: list[FineTuneScheduleStatus] = []
         self.refuses: Exception | None = None
         self.stale = False
+        self.refuses_field = ""
 
     async def read_schedule(self, key: RunKey) -> dict[str, Any] | None:
         assert key == KEY
@@ -71,6 +72,8 @@ class Api:
         assert (key, resource_version) == (KEY, "5")
         if self.stale:
             raise StaleObject("changed meanwhile")
+        if status.to_wire().get(self.refuses_field):
+            raise CrdTooOld(f"older than this operator: .status.{self.refuses_field}")
         self.written.append(status)
 
 
@@ -123,6 +126,22 @@ def test_a_refused_run_is_told_and_tried_again_and_the_revision_stays_due():
     ready = next(found for found in status.conditions if found.type == "Ready")
     assert (ready.status, ready.reason) == ("False", "Refused")
     assert "exceeded quota" in ready.message
+
+
+def test_a_status_that_the_crd_does_not_know_is_told_in_the_status_that_was_there():
+    api = Api(a_schedule())
+    api.refuses_field = "revision"
+
+    assert one_pass(api) == REFUSED_SECONDS
+    (status,) = api.written
+    ready = next(found for found in status.conditions if found.type == "Ready")
+    assert (ready.status, ready.reason) == ("False", "Refused")
+    assert "older than this operator: .status.revision" in ready.message
+    assert status.revision == ""
+
+    api.body = a_schedule() | {"status": status.to_wire()}
+    assert one_pass(api) == REFUSED_SECONDS
+    assert len(api.written) == 1
 
 
 def test_a_schedule_that_changed_meanwhile_is_looked_at_again():
