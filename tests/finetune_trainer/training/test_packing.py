@@ -117,3 +117,19 @@ def test_steps_follow_from_epochs_unless_a_limit_is_lower():
     assert plan_of(12, max_steps=4).total_steps == 4
     assert plan_of(12, max_steps=40).total_steps == 6
     assert plan_of(2, epochs=0.1).total_steps == 1
+
+
+def test_the_order_of_an_epoch_is_made_once_and_not_for_each_step(monkeypatch):
+    looked_at: list[str] = []
+    original = EncodedExample.token_ids.fget
+    monkeypatch.setattr(
+        EncodedExample,
+        "token_ids",
+        property(lambda row: (looked_at.append(row.id), original(row))[1]),
+    )
+    plan = plan_of(100, epochs=3.0)
+
+    for step in range(plan.total_steps):
+        plan.step_examples(step)
+
+    assert len(looked_at) == 3 * 100

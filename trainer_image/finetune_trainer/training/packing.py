@@ -18,6 +18,8 @@ from finetune_trainer.training.encoding import EncodedExample
 
 LARGEST_FAMILY = 4
 """Examples about the same sources that follow each other in an epoch at most: a step should see different things."""
+ORDERS_KEPT = 2
+"""A step may end one epoch and begin the next."""
 KINSHIP = 0.7
 """Examples are about the same sources when this part of the shorter prompt is their common beginning."""
 
@@ -159,7 +161,20 @@ class TrainingPlan:
             for piece in range(math.ceil(len(examples) / size))
         ]
 
+    @cached_property
+    def _orders(self) -> dict[int, list[int]]:
+        """Of the epochs that were asked for last."""
+        return {}
+
     def _epoch_order(self, epoch: int) -> list[int]:
+        """Made once an epoch: it looks at all rows, and a step at a few."""
+        if epoch not in self._orders:
+            if len(self._orders) == ORDERS_KEPT:
+                del self._orders[next(iter(self._orders))]
+            self._orders[epoch] = self._new_order(epoch)
+        return self._orders[epoch]
+
+    def _new_order(self, epoch: int) -> list[int]:
         """A permutation in which examples that begin alike lie together in small families."""
         order = random.Random(f"{self.seed}/{epoch}")  # noqa: S311 - an order, not a secret
         indexes = list(range(len(self.used_rows)))
