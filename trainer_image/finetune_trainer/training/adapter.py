@@ -92,7 +92,11 @@ def load_quantized_base(
 
 
 def add_adapter(model: PreTrainedModel, training: TrainingSpec) -> PeftModel:
-    """LoRA on every linear layer; the rest is frozen. Initialised from the run's seed."""
+    """LoRA on every linear layer; the rest is frozen. Initialised from the run's seed.
+
+    Raises:
+        BaseModelRejected: the model has no linear layer, or one that peft leaves alone.
+    """
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(training.seed)
@@ -116,7 +120,12 @@ def add_adapter(model: PreTrainedModel, training: TrainingSpec) -> PeftModel:
         config._register_custom_module(LAYERS)
     with warnings.catch_warnings():  # peft still asks for a property that transformers renames
         warnings.simplefilter("ignore", FutureWarning)
-        adapted: PeftModel = get_peft_model(model, config)
+        try:
+            adapted: PeftModel = get_peft_model(model, config)
+        except ValueError as error:
+            raise BaseModelRejected(
+                f"spec.baseModel.uri: no adapter can be put on the model ({error}); take one of another family"
+            ) from error
     if training.gradient_checkpointing:
         recompute: Any = getattr(model, "activation_checkpointing_enable", None)
         recompute = recompute or model.gradient_checkpointing_enable  # its name before transformers 5.2x

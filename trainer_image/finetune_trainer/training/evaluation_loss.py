@@ -22,6 +22,7 @@ from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training.encoding import EncodedExample, encode_rows, load_tokenizer
 from finetune_trainer.training.loop import TrainingLoop, capture_random_state, restore_random_state
 from finetune_trainer.training.packing import pack
+from finetune_trainer.training.resting import at_rest
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +106,8 @@ def measure_or_fail(
     size = loop.plan.micro_batch_size
     total = 0.0
     random_state = capture_random_state()
-    resting = _rest(loop.model)
     try:
-        with torch.no_grad():
+        with at_rest(loop.model):
             for start in range(0, len(ordered), size):
                 if stop_requested():
                     return None
@@ -117,25 +117,9 @@ def measure_or_fail(
                 except torch.OutOfMemoryError as error:
                     raise loop.out_of_memory(len(row)) from error
     finally:
-        for module in resting:
-            module.training = True
         restore_random_state(random_state)
     mean = total / max(1, sum(len(question.answer_ids) for question in ordered))
     if not math.isfinite(mean):
         logger.warning("the evaluation loss is %s after step %d", mean, loop.state.step)
         return None
     return mean
-
-
-def _rest(model: torch.nn.Module) -> list[torch.nn.Module]:
-    """Turn dropout off and name what was turned off.
-
-    The 4-bit layers stay as they are: on some CPUs bitsandbytes lays the weights of a resting layer out anew, with
-    other rounding, and training would go on with those. They have no dropout of their own.
-    """
-    from bitsandbytes.nn.modules import Linear4bit
-
-    resting = [m for m in model.modules() if m.training and not isinstance(m, Linear4bit)]
-    for module in resting:
-        module.training = False
-    return resting

@@ -118,6 +118,37 @@ def read_model_shape(config_file: Path) -> ModelShape:
     return model_shape(config)
 
 
+@dataclass(frozen=True)
+class ModelLimits:
+    """What a model can be given. None where its config.json does not say."""
+
+    positions: int | None = None
+    """Tokens of a text."""
+    vocabulary: int | None = None
+    """Rows of the embedding table."""
+
+
+_POSITIONS = ("max_position_embeddings", "n_positions")
+
+
+def read_model_limits(config_file: Path) -> ModelLimits:
+    """Of any family; of a model with more than text its `text_config` counts."""
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ModelLimits()
+    if not isinstance(config, dict):
+        return ModelLimits()
+    text = config.get("text_config")
+    fields = {**config, **text} if isinstance(text, dict) else config
+
+    def size(*names: str) -> int | None:
+        found = (fields.get(name) for name in names)
+        return next((value for value in found if type(value) is int and value > 0), None)
+
+    return ModelLimits(size(*_POSITIONS), size("vocab_size"))
+
+
 def model_shape(config: Mapping[str, object]) -> ModelShape:
     """The shape that the fields of a config.json describe.
 

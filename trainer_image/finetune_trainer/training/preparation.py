@@ -21,7 +21,9 @@ from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
 from finetune_trainer.training.encoding import EncodedRows, encode_rows, load_tokenizer
 from finetune_trainer.training.loop import TrainingLoop, restore_random_state
 from finetune_trainer.training.memory_check import fit_memory, some_steps
+from finetune_trainer.training.model_shape import ModelLimits, read_model_limits
 from finetune_trainer.training.packing import TrainingPlan
+from finetune_trainer.training.packing_proof import use_own_attention, why_not_packed
 from finetune_trainer.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def _read_rows(context: StageContext, base_folder: Path) -> EncodedRows:
         raise DataRejected(
             f"spec.training.sequenceLength: none of {len(examples)} training rows fits {limit} tokens; raise it"
         )
+    _check_limits(rows, read_model_limits(base_folder / "config.json"))
     if rows.broken_off:
         logger.warning(
             "rows whose answer holds a token that ends a turn are left out: left_out=%d", len(rows.broken_off)
@@ -81,6 +84,22 @@ def _read_rows(context: StageContext, base_folder: Path) -> EncodedRows:
             len(rows.rows),
         )
     return rows
+
+
+def _check_limits(rows: EncodedRows, limits: ModelLimits) -> None:
+    """A model that is given a place or a token that it does not have breaks off, or learns what it cannot use."""
+    longest = max(map(len, rows.rows))
+    if limits.positions is not None and longest > limits.positions:
+        raise DataRejected(
+            f"spec.training.sequenceLength: the longest training row has {longest} tokens and the base model reads "
+            f"{limits.positions}; set it to {limits.positions}, which leaves longer rows out"
+        )
+    highest = max(max(row.token_ids) for row in rows.rows)
+    if limits.vocabulary is not None and highest >= limits.vocabulary:
+        raise BaseModelRejected(
+            f"spec.baseModel.uri: the tokenizer makes token {highest} of the training rows and the model's table has "
+            f"{limits.vocabulary}; its tokens were added without resizing the model: take a folder where both fit"
+        )
 
 
 def prepare_loop(context: StageContext, files: TrainingFiles, ranks: Ranks) -> TrainingLoop:
@@ -102,6 +121,7 @@ def prepare_loop(context: StageContext, files: TrainingFiles, ranks: Ranks) -> T
             f"spec.resources.train.gpu: the 4-bit base model does not fit the GPU ({error}); take a larger GPU"
         ) from error
     loop = TrainingLoop(model, plan, training, device, dtype, ranks, window=window)
+    _pack_if_it_proves(loop, dealt_over)
     if attention_name(model) == row_attention.NAME:
         _compile(loop, context)
     return loop
@@ -118,6 +138,27 @@ def _deal_out(model: torch.nn.Module, ranks: Ranks) -> LayerWindow:
     window = deal_out(model, ranks)
     logger.info("base model dealt out: processes=%d layers=%d", ranks.count, len(window))
     return window
+
+
+def _pack_if_it_proves(loop: TrainingLoop, dealt_over: Ranks) -> None:
+    """Examples side by side in a row, or one by one with the model's own attention."""
+    if attention_name(loop.model) not in (attention.NAME, row_attention.NAME):
+        return
+    rows = loop.plan.used_rows
+    try:
+        with loop.autocast():
+            why = why_not_packed(loop.model, rows)
+    except torch.OutOfMemoryError as error:
+        raise loop.out_of_memory(max(map(len, rows))) from error
+    if not why:
+        return
+    if dealt_over.count > 1:
+        raise BaseModelRejected(
+            "spec.baseModel.uri: the model does not fit one GPU, and cannot be dealt out over several because its "
+            f"examples have to be run one by one ({why}); take a larger GPU or another model"
+        )
+    logger.warning("examples of this model cannot lie side by side and are run one by one, slower: %s", why)
+    use_own_attention(loop.model)
 
 
 def _compile(loop: TrainingLoop, context: StageContext) -> None:
