@@ -200,6 +200,20 @@ def test_a_base_that_fits_no_single_gpu_is_dealt_out_over_those_of_the_run(
     assert (whole["baseDealtOver"], whole["weightsBytes"]) == (1, with_room["weightsBytes"])
 
 
+def test_the_largest_micro_batch_is_that_of_a_base_dealt_out_where_no_whole_one_fits(
+    config: Path, capsys: pytest.CaptureFixture[str]
+):
+    small = ("--config", config, "--set", "training.sequenceLength=128")
+
+    alone = printed_json(capsys, *small, "--gpu-memory", "4Gi")
+    several = printed_json(capsys, *small, "--gpu-memory", "4Gi", "--set", "resources.train.gpu.count=4")
+
+    way: dict[str, int] = several["firstThatFits"]  # type: ignore[assignment]
+    assert alone["largestMicroBatchSize"] == 0
+    assert way["baseDealtOver"] == 4
+    assert several["largestMicroBatchSize"] == way["microBatchSize"]
+
+
 def test_of_a_sweep_the_largest_rank_is_estimated_and_named(config: Path, capsys: pytest.CaptureFixture[str]):
     swept = printed_json(capsys, "--config", config, "--set", "training.sweep.rank=[8, 64]")
     plain = printed_json(capsys, "--config", config, "--set", "training.lora.rank=64")

@@ -114,8 +114,8 @@ def run_estimate_command(arguments: argparse.Namespace) -> int:
     verdict = None
     if limit is not None:
         room = limit - estimate.process
-        largest = first_that_fits(sizes, shape, numbers, row_of, room)
         fitting, pieces = first_way_that_fits(training, shape, numbers, row_of, room, processes)
+        largest = first_that_fits(sizes, shape, numbers, row_of, room, pieces)
         weights = weight_bytes(shape, training, numbers, pieces)
         verdict = _Verdict(limit, largest.micro_batch_size if largest else 0, fitting, pieces, weights)
     pods = pods_side_by_side(spec.training)

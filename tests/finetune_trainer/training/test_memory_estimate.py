@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -185,13 +186,14 @@ def test_what_autograd_keeps_is_estimated_within_a_tenth(
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+@pytest.mark.parametrize("settings", [{}, {"lora": {"rank": 8, "dropout": 0.05}}], ids=["plain", "dropout"])
 @pytest.mark.parametrize("family", ["gemma2", "llama"])
 def test_what_compiled_layers_keep_on_a_gpu_is_estimated_within_a_tenth(
-    folders: dict[str, Path], family: str
+    folders: dict[str, Path], family: str, settings: dict[str, Any]
 ):
     """Layers and partitioner are a GPU's. The CPU's autocast takes the place of CUDA's, and attention is written out,
     which keeps scores that the GPU's kernel does not."""
-    training = spec()
+    training = spec(**settings)
     shape = read_model_shape(folders[family] / "config.json")
     model = adapted(folders[family], training, torch.bfloat16)
     model.set_attn_implementation(row_attention.NAME)  # type: ignore[operator]

@@ -249,13 +249,20 @@ def _compiled_layer(shape: ModelShape, training: TrainingSpec, numbers: Numbers)
     """What a compiled layer keeps of a token: what costs a product or a kernel; the rest is computed again from it.
 
     That is the input of every norm and of the adapter behind it, queries, keys, values and what attention makes of
-    them, three of the MLP's width, and the adapter's narrow values. Counted with torch 2.11 for Llama and Gemma 2.
+    them, three of the MLP's width, and the adapter's narrow values. With dropout each linear layer has an input of its
+    own, and a byte a value of it that says what was dropped. Counted with torch 2.11 for Llama and Gemma 2.
     """
     streams = (shape.norms + 2) * shape.hidden
     mixed = 2 * shape.query_width + 2 * shape.key_width
     inner = len(shape.linears) * training.lora.rank
     statistics = (shape.norms + shape.heads) * FLOAT32
-    return (streams + mixed + 3 * shape.intermediate + inner) * numbers.value_bytes + statistics
+    dropped = copies = 0
+    if training.lora.dropout:
+        query, _, _, output, gate, _, down = shape.linears
+        dropped = sum(linear.inputs for linear in shape.linears)
+        copies = dropped - sum(linear.inputs for linear in (query, output, gate, down))
+    values = streams + mixed + 3 * shape.intermediate + inner + copies
+    return values * numbers.value_bytes + dropped + statistics
 
 
 def _adapter_inputs(shape: ModelShape, training: TrainingSpec, numbers: Numbers) -> int:
