@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune_contract.run_document import InvalidRunDocument, parse_run
-from finetune_contract.stage_protocol import DatasetFacts, Stage, StageReport
+from finetune_contract.stage_protocol import DatasetFacts, ExitCode, Stage, StageReport
 from finetune_trainer import laptop
 from finetune_trainer.__main__ import StopSignal
 from finetune_trainer.laptop import run_stages
@@ -120,3 +120,20 @@ def test_a_file_that_is_no_run_is_said_in_a_line(content: bytes, words: str, tmp
 
     with pytest.raises(InvalidRunDocument, match=words):
         load_run(file, ["training.maxSteps=3"])
+
+
+def test_a_workspace_that_cannot_be_written_is_said_in_the_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, workspace = tmp_path / "run.yaml", tmp_path / "a-file" / "out"
+    file.write_text(RUN)
+    (tmp_path / "a-file").touch()
+
+    with pytest.raises(SystemExit) as ended:
+        laptop.main(["run", str(file), "--workspace", str(workspace), "-o", "json"])
+
+    printed = capsys.readouterr()
+    assert ended.value.code == ExitCode.STORE_REJECTED
+    result = printed.out[printed.out.index("{\n") :]  # behind the lines of progress
+    assert json.loads(result)["exitCode"] == ExitCode.STORE_REJECTED
+    assert "last-run.json: not written: Not a directory" in printed.err

@@ -191,8 +191,11 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(ExitCode.INVALID_RUN)
     workspace = arguments.workspace.resolve()
     result = run_stages(metadata.name, spec, workspace, arguments.until, dict(os.environ), as_json, stop)
-    workspace.mkdir(parents=True, exist_ok=True)
-    (workspace / RESULT_FILE).write_text(result.to_json() + "\n", encoding="utf-8")
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        (workspace / RESULT_FILE).write_text(result.to_json() + "\n", encoding="utf-8")
+    except OSError as error:
+        print(f"{workspace / RESULT_FILE}: not written: {error.strerror}", file=sys.stderr)  # noqa: T201
     if as_json:
         print(result.to_json())  # noqa: T201
     else:
