@@ -92,3 +92,12 @@ def test_of_those_that_were_preempted_the_first_reports(said: Path):
     report = run_processes(["train"], ONE_NODE, said, lambda: False)
 
     assert (report.exit_code, report.message) == (ExitCode.PREEMPTED, "checkpoint written")
+
+
+def test_one_that_knows_why_reports_for_those_that_were_cut_off_from_it(said: Path):
+    does(said, 0, ExitCode.INTERNAL_ERROR, "Connection closed by peer")
+    does(said, 1, ExitCode.STORE_UNAVAILABLE, "no answer")
+
+    report = run_processes(["train"], ONE_NODE, said, lambda: False)
+
+    assert (report.exit_code, report.message) == (ExitCode.STORE_UNAVAILABLE, "no answer")

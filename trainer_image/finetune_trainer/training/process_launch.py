@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 LEFT_BEHIND_SECONDS = 20.0
 """Processes that wait for one that failed are ended after this."""
 _LOOK_EVERY_SECONDS = 0.2
+_SAYS_LITTLE = (1, ExitCode.INTERNAL_ERROR)
+_NO_CAUSE = (*_SAYS_LITTLE, ExitCode.PREEMPTED)
 
 
 def is_needed(environment: Mapping[str, str]) -> bool:
@@ -81,7 +83,10 @@ def run_processes(
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], stop_requested: Callable[[], bool]) -> int:
-    """Until all have ended; the number of the one whose report counts: the first that failed."""
+    """Until all have ended; the number of the one whose report counts: of those that failed one that knows why.
+
+    The others are cut off from it in the same moment, and know no more than that.
+    """
     told, failed, deadline = False, None, float("inf")
     while any(process.poll() is None for process in processes):
         if stop_requested() and not told:
@@ -99,9 +104,13 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], stop_requested: Callable
                 if process.poll() is None:
                     process.kill()
         time.sleep(_LOOK_EVERY_SECONDS)
+    ended = [process.wait() for process in processes]
     if failed is None:
-        failed = next((number for number, process in enumerate(processes) if process.returncode), 0)
-    return 0 if processes[failed].returncode == ExitCode.PREEMPTED else failed
+        failed = next((number for number, code in enumerate(ended) if code), 0)
+    if ended[failed] in _SAYS_LITTLE:
+        known = (number for number, code in enumerate(ended) if code > 0 and code not in _NO_CAUSE)
+        failed = next(known, failed)
+    return 0 if ended[failed] == ExitCode.PREEMPTED else failed
 
 
 def _read(file: Path, exit_code: int) -> StageReport:
