@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from finetune_contract.artifacts import MANIFEST_NAME, ArtifactKind, FileEntry, Manifest
-from finetune_trainer.errors import StoreRejected
+from finetune_trainer.errors import ArtifactDamaged
 from finetune_trainer.stores.store import Store
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def read_manifest_and_digest(store: Store, key: str) -> tuple[Manifest, str] | N
     try:
         return Manifest.model_validate_json(content), hashlib.sha256(content).hexdigest()
     except ValidationError as error:
-        raise StoreRejected(
+        raise ArtifactDamaged(
             f"{store.uri(key)}/{MANIFEST_NAME}: is no manifest of this version; delete the folder to make it anew"
         ) from error
 
@@ -121,11 +121,11 @@ def fetch_folder(store: Store, key: str, folder: Path, only_below: str | tuple[s
     Files that are there and right stay.
 
     Raises:
-        StoreRejected: there is no manifest, or a file is not what it says.
+        ArtifactDamaged: there is no manifest, or a file is missing or not what it says.
     """
     manifest = read_manifest(store, key)
     if manifest is None:
-        raise StoreRejected(
+        raise ArtifactDamaged(
             f"{store.uri(key)}: there is no manifest; the stage that makes it has not finished"
         )
     for entry in manifest.files:
@@ -137,7 +137,7 @@ def fetch_folder(store: Store, key: str, folder: Path, only_below: str | tuple[s
         store.download(f"{key}/{entry.path}", path)
         if (found := sha256_of(path)) != entry.sha256:
             path.unlink()
-            raise StoreRejected(
+            raise ArtifactDamaged(
                 f"{store.uri(key)}/{entry.path}: sha256 is {found}, the manifest says {entry.sha256}; "
                 "the object was changed or damaged: delete the folder to make it anew"
             )

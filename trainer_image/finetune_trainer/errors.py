@@ -7,6 +7,7 @@
     ├── DataRejected             the documents or examples; never retried
     ├── SourceRejected           wrong address or credentials; never retried
     ├── StoreRejected            bucket missing, access denied; never retried
+    │   └── ArtifactDamaged      an object is missing, or is not what its manifest says; never retried
     ├── KnowledgeBaseRejected    key refused, another schema; never retried
     ├── BaseModelRejected        unknown model, licence, unsafe files; never retried
     ├── Diverged                 the loss is no number any more, or ran away; never retried
@@ -63,6 +64,10 @@ class StoreRejected(TrainerError):
     """The store refuses: no such bucket, access denied."""
 
     exit_code = ExitCode.STORE_REJECTED
+
+
+class ArtifactDamaged(StoreRejected):
+    """What lies in the store is not whole: an object is missing, or has changed."""
 
 
 class KnowledgeBaseRejected(TrainerError):

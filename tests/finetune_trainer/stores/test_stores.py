@@ -12,10 +12,11 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 from pytest_httpserver import HTTPServer
+from s3transfer.exceptions import S3DownloadFailedError
 from werkzeug import Response
 
 from finetune_contract.run_spec import S3StoreSpec
-from finetune_trainer.errors import StoreRejected, StoreUnavailable
+from finetune_trainer.errors import ArtifactDamaged, StoreRejected, StoreUnavailable
 from finetune_trainer.stores.local_folder import LocalFolder
 from finetune_trainer.stores.s3 import S3Store, s3_client, s3_errors
 from finetune_trainer.stores.store import Store
@@ -217,3 +218,13 @@ def test_a_folder_is_not_kept_full_of_what_killed_processes_left(tmp_path: Path)
 
     assert {path.name for path in folder.iterdir()} == {"model.gguf", f"model.gguf.{os.getppid()}.partial"}
     assert LocalFolder(folder).list("") == ["model.gguf"]
+
+
+def test_an_object_that_is_missing_is_damage_and_one_that_is_refused_is_not(store, tmp_path):
+    with pytest.raises(ArtifactDamaged, match="missing-object"):
+        store.download("missing-object", tmp_path / "here")
+
+
+def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_again_later():
+    with pytest.raises(StoreUnavailable, match="did not match expected ETag"), s3_errors("s3://models/key"):
+        raise S3DownloadFailedError("Contents of stored object did not match expected ETag")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from finetune_contract.artifact_layout import (
 )
 from finetune_contract.artifacts import ArtifactKind
 from finetune_trainer.artifact_files import describe_folder
-from finetune_trainer.errors import Preempted, StoreUnavailable
+from finetune_trainer.errors import Preempted, StoreRejected, StoreUnavailable
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.local_folder import LocalFolder
+from finetune_trainer.stores.store import Store
 from finetune_trainer.training import checkpoints
+from finetune_trainer.training.preparation import prepare_files, prepare_loop
+from finetune_trainer.training.ranks import ALONE
 from finetune_trainer.training.train import train
 from tests.finetune_trainer.training.tiny_model import (
     RUN_KEY,
@@ -214,7 +218,7 @@ def test_a_run_without_a_whole_checkpoint_begins_anew_and_says_so(
 
     assert report.training is not None
     assert report.training.resumed_from_step == 0
-    assert "no checkpoint is whole; training begins anew" in caplog.text
+    assert "no checkpoint can be gone on from; training begins anew" in caplog.text
     assert losses(tmp_path) == losses(undisturbed)
 
 
@@ -288,3 +292,101 @@ def test_a_checkpoint_of_an_adapter_with_another_rank_is_left_out(
     assert "checkpoint of step 6 is damaged and left out: " in caplog.text
     assert "has another shape than in the model" in caplog.text
     assert losses(tmp_path) == losses(undisturbed)
+
+
+def _full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_when_a_checkpoint_is_fetched_costs_no_checkpoint(
+    undisturbed: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    context = interrupted(tmp_path, base, monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "fetch_folder", _full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            train(context)
+
+    report = train(context)
+
+    assert report.training is not None
+    assert report.training.resumed_from_step == 4
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_a_store_that_refuses_a_checkpoint_is_no_damaged_checkpoint(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    context = interrupted(tmp_path, base, monkeypatch)
+
+    def refuse(*_: object) -> None:
+        raise StoreRejected("access denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "fetch_folder", refuse)
+        with pytest.raises(StoreRejected, match="access denied"):
+            train(context)
+
+    report = train(context)
+    assert report.training is not None
+    assert report.training.resumed_from_step == 4
+
+
+def test_earlier_checkpoints_that_cannot_be_removed_now_cost_nothing_and_go_later(
+    undisturbed: Path,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    context = context_with_checkpoints(tmp_path, base)
+    original = checkpoints._remove
+    silent = iter([True, True])
+
+    def remove(store: Store, key: str) -> None:
+        if next(silent, False):
+            _silent_store()
+        original(store, key)
+
+    monkeypatch.setattr(checkpoints, "_remove", remove)
+
+    report = train(context)
+
+    assert report.training is not None
+    assert "earlier checkpoints stay until the next one is written" in caplog.text
+    assert "no checkpoint of step" not in caplog.text
+    assert losses(tmp_path) == losses(undisturbed)
+    assert not list((tmp_path / "store").rglob("step-*"))
+
+
+def test_a_checkpoint_made_with_longer_examples_is_left_out_where_trainings_are_compared(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    context = interrupted(tmp_path, base, monkeypatch)
+    shorter = context.spec.training.model_copy(update={"sequence_length": 800})
+    context = dataclasses.replace(context, spec=context.spec.model_copy(update={"training": shorter}))
+    loop = prepare_loop(context, prepare_files(context, ALONE), ALONE)
+
+    resumed = [
+        checkpoints.resume(loop, context.store, RUN_KEY, tmp_path / "resumed", same_rows=same)
+        for same in (True, False)
+    ]
+
+    assert resumed == [0, 4]
+    assert "made with examples of up to 1024 tokens, now they have up to 800: it is left out" in caplog.text
+
+
+def test_a_part_that_no_example_led_through_has_no_moments_and_is_gone_on_with(base: Path, tmp_path: Path):
+    context = context_with_checkpoints(tmp_path, base)
+    loop = prepare_loop(context, prepare_files(context, ALONE), ALONE)
+    next(loop.steps(lambda: False))
+    unused = next(iter(loop.parameters))
+    del loop.optimizer.state[loop.parameters[unused]]
+    checkpoints.save(loop, context.store, RUN_KEY, tmp_path / "aside")
+    other = prepare_loop(context, prepare_files(context, ALONE), ALONE)
+
+    assert checkpoints.resume(other, context.store, RUN_KEY, tmp_path / "resumed") == 1
+
+    assert loop.parameters[unused].equal(other.parameters[unused])
+    assert other.parameters[unused] not in other.optimizer.state
+    assert len(other.optimizer.state) == len(other.parameters) - 1

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from finetune_trainer.errors import StoreRejected
+from finetune_trainer.errors import ArtifactDamaged, StoreRejected
 
 
 class LocalFolder:
@@ -65,7 +65,7 @@ class LocalFolder:
         try:
             shutil.copyfile(source, partial)
         except (FileNotFoundError, IsADirectoryError) as error:
-            raise StoreRejected(
+            raise ArtifactDamaged(
                 f"{self.uri(key)}: there is no such file; run the stage that makes it"
             ) from error
         partial.replace(path)

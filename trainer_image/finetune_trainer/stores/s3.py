@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
-from boto3.exceptions import RetriesExceededError, S3UploadFailedError
+from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import (
@@ -21,9 +21,10 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
 )
+from s3transfer.exceptions import S3DownloadFailedError, S3ValidationError
 
 from finetune_contract.run_spec import S3StoreSpec
-from finetune_trainer.errors import StoreRejected, StoreUnavailable
+from finetune_trainer.errors import ArtifactDamaged, StoreRejected, StoreUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -43,6 +44,7 @@ _REJECTIONS = {
     "IllegalLocationConstraintException": _OTHER_REGION,
     "RequestTimeTooSkewed": "the clocks here and there differ by minutes; set the clock of the node, or of the store",
 }
+_MISSING = frozenset({"404", "NoSuchKey"})
 STORE_FIELD = "spec.store.s3"
 STORE_RIGHTS = "read, write, list and delete"
 _TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=32 << 20, max_concurrency=4)
@@ -97,7 +99,8 @@ def s3_errors(place: str, field: str = STORE_FIELD, rights: str = STORE_RIGHTS) 
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         if code in _REJECTIONS:
             remedy = _REJECTIONS[code].format(field=field, rights=rights)
-            raise StoreRejected(f"{place}: {remedy} ({code})") from error
+            kind = ArtifactDamaged if code in _MISSING else StoreRejected
+            raise kind(f"{place}: {remedy} ({code})") from error
         if 400 <= status < 500 and code not in {"SlowDown", "RequestTimeout", "429"}:
             raise StoreRejected(f"{place}: the store answered {status} {code}") from error
         raise StoreUnavailable(f"{place}: the store answered {status} {code}; it is tried again") from error
@@ -105,7 +108,7 @@ def s3_errors(place: str, field: str = STORE_FIELD, rights: str = STORE_RIGHTS) 
         raise StoreRejected(
             f"{place}: no bucket or object can have this name; correct it ({error})"
         ) from error
-    except (BotoCoreError, RetriesExceededError, S3UploadFailedError) as error:
+    except (BotoCoreError, Boto3Error, S3DownloadFailedError, S3ValidationError) as error:
         raise StoreUnavailable(f"{place}: no answer ({type(error).__name__}: {error})") from error
 
 

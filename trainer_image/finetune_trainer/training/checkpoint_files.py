@@ -32,12 +32,17 @@ def write(loop: TrainingLoop, folder: Path) -> None:
     folder.mkdir(parents=True)
     save_file({name: p.detach().cpu().contiguous() for name, p in loop.parameters.items()}, folder / _ADAPTER)
     moments: dict[str, Tensor] = {}
+    untouched: list[str] = []
     for name, parameter in loop.parameters.items():
-        for key, value in saved_state(loop.optimizer, parameter).items():
+        remembered = saved_state(loop.optimizer, parameter)
+        if not remembered:  # no example has led through it yet, as through an expert that none was sent to
+            untouched.append(name)
+        for key, value in remembered.items():
             moments[f"{name}/{key}"] = value.detach().cpu().contiguous()
     save_file(moments, folder / _OPTIMIZER)
     save_file(loop.random_state, folder / _RANDOM)
-    state = {"step": loop.state.step, "log": [asdict(record) for record in loop.state.log]}
+    log = [asdict(record) for record in loop.state.log]
+    state = {"step": loop.state.step, "log": log, "withoutMoments": untouched}
     (folder / _STATE).write_text(json.dumps(state) + "\n")
 
 
@@ -58,12 +63,14 @@ def read(loop: TrainingLoop, folder: Path) -> None:
     for entry, value in moments.items():
         name, _, key = entry.rpartition("/")
         moments_of[name][key] = value
-    _check_shapes(loop, adapter, moments_of)
+    untouched = set(content.get("withoutMoments", ()))
+    _check_shapes(loop, adapter, {name: found for name, found in moments_of.items() if name not in untouched})
     restore_random_state(random_state)
     with torch.no_grad():
         for name, parameter in loop.parameters.items():
             parameter.copy_(adapter[name])
-            restore_state(loop.optimizer, parameter, moments_of[name])
+            if name not in untouched:
+                restore_state(loop.optimizer, parameter, moments_of[name])
     loop.random_state = random_state
     loop.state = state
 
@@ -74,5 +81,6 @@ def _check_shapes(
     if adapter.keys() != loop.parameters.keys():
         raise ValueError("the adapter has other layers than the model")
     for name, parameter in loop.parameters.items():
-        if adapter[name].shape != parameter.shape or not state_fits(parameter, moments_of[name]):
+        fits = name not in moments_of or state_fits(parameter, moments_of[name])
+        if adapter[name].shape != parameter.shape or not fits:
             raise ValueError(f"{name} has another shape than in the model")

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 
 from finetune_contract.artifact_layout import checkpoint_folder, checkpoints_folder
 from finetune_contract.artifacts import MANIFEST_NAME, ArtifactKind
-from finetune_trainer.artifact_files import fetch_folder, publish_folder
-from finetune_trainer.errors import StoreRejected
+from finetune_trainer.artifact_files import Fact, fetch_folder, publish_folder
+from finetune_trainer.errors import ArtifactDamaged, StoreUnavailable
 from finetune_trainer.stores.store import Store
 from finetune_trainer.training import checkpoint_files
 from finetune_trainer.training.loop import TrainingLoop, restore_random_state
@@ -23,6 +23,7 @@ from finetune_trainer.training.loop import TrainingLoop, restore_random_state
 logger = logging.getLogger(__name__)
 
 KEPT = 2
+_LENGTH = "sequenceLength"
 _STEP = re.compile(r"/step-(\d+)/")
 
 
@@ -30,7 +31,7 @@ def save(loop: TrainingLoop, store: Store, run_key: str, work_folder: Path) -> N
     """Write the loop's state after its last whole step, then remove all but the newest checkpoints.
 
     It is written aside first, and its manifest is uploaded last. What bears a later step is of a past that was
-    damaged and left: it goes too.
+    damaged and left: it goes too. What cannot be removed now is removed after the next one.
     """
     step = loop.state.step
     key = checkpoint_folder(run_key, step)
@@ -38,19 +39,32 @@ def save(loop: TrainingLoop, store: Store, run_key: str, work_folder: Path) -> N
     try:
         checkpoint_files.write(loop, folder)
         store.delete([f"{key}/{MANIFEST_NAME}"])
-        publish_folder(store, key, folder, ArtifactKind.CHECKPOINT, {"step": step, "runKey": run_key})
+        facts: dict[str, Fact] = {"step": step, "runKey": run_key, _LENGTH: loop.training.sequence_length}
+        publish_folder(store, key, folder, ArtifactKind.CHECKPOINT, facts)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    try:
+        _remove_earlier(store, run_key, step)
+    except (StoreUnavailable, OSError) as error:
+        logger.warning("earlier checkpoints stay until the next one is written: %s", error)
+
+
+def _remove_earlier(store: Store, run_key: str, step: int) -> None:
     found = _found(store, run_key)
     kept = sorted(other for other, whole in found.items() if whole and other <= step)[-KEPT:]
     for other in found.keys() - set(kept):
         _remove(store, checkpoint_folder(run_key, other))
 
 
-def resume(loop: TrainingLoop, store: Store, run_key: str, work_folder: Path) -> int:
+def resume(loop: TrainingLoop, store: Store, run_key: str, work_folder: Path, same_rows: bool = False) -> int:
     """Take up the newest whole checkpoint; the step it was made after, 0 when there is none.
 
     One that is damaged, or was broken off, is named in the log and the one before is taken.
+
+    Args:
+        same_rows: leave out one that was made while longer examples were trained.
+    Raises:
+        StoreRejected, StoreUnavailable, OSError: a checkpoint cannot be had now; it stays for the next attempt.
     """
     found = _found(store, run_key)
     folder = work_folder / "resumed"
@@ -64,9 +78,24 @@ def resume(loop: TrainingLoop, store: Store, run_key: str, work_folder: Path) ->
             continue
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            fetch_folder(store, key, folder)
+            length = fetch_folder(store, key, folder).facts.get(_LENGTH, loop.training.sequence_length)
+            if length != loop.training.sequence_length:
+                logger.warning(
+                    "checkpoint of step %d was made with examples of up to %s tokens, now they have up to %d: %s",
+                    *(step, length, loop.training.sequence_length),
+                    "it is left out" if same_rows else "training goes on from it with those that are left",
+                )
+                if same_rows:
+                    continue
             checkpoint_files.read(loop, folder)
-        except (StoreRejected, SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        except (
+            ArtifactDamaged,
+            SafetensorError,
+            KeyError,
+            TypeError,
+            ValueError,
+            FileNotFoundError,
+        ) as error:
             logger.warning("checkpoint of step %d is damaged and left out: %s", step, error)
             continue
         finally:
@@ -74,7 +103,7 @@ def resume(loop: TrainingLoop, store: Store, run_key: str, work_folder: Path) ->
         logger.info("training goes on from a checkpoint: step=%d uri=%s", step, store.uri(key))
         return step
     if found:
-        logger.warning("no checkpoint is whole; training begins anew: left_out=%d", len(found))
+        logger.warning("no checkpoint can be gone on from; training begins anew: left_out=%d", len(found))
         restore_random_state(untouched)
     return 0
 

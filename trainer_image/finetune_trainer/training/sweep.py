@@ -196,7 +196,8 @@ def _finished(inside: StageContext, trial: Trial) -> Outcome | None:
 def _train_trial(inside: StageContext, trial: Trial, files: TrainingFiles, progress: SweepProgress) -> None:
     """Train and keep what comes of it."""
     loop = prepare_loop(inside, files, ALONE)
-    progress.goes_on_from(checkpoints.resume(loop, inside.store, inside.run_key, inside.work_folder))
+    step = checkpoints.resume(loop, inside.store, inside.run_key, inside.work_folder, same_rows=True)
+    progress.goes_on_from(step)
     schedule = evaluation_loss.schedule_to_compare(
         loop.plan.total_steps, loop.training.effective_batch_size, loop.training.evaluate_every_steps
     )
