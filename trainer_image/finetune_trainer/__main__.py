@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -29,6 +30,7 @@ from finetune_contract.stage_protocol import (
 )
 from finetune_contract.training_overlay import with_overlay
 from finetune_trainer.errors import InvalidRun, TrainerError
+from finetune_trainer.masked_secrets import masked
 from finetune_trainer.run_log import JsonProgress
 from finetune_trainer.stage_context import StageContext, StageFunction
 from finetune_trainer.stages import load_stage
@@ -68,18 +70,21 @@ def at_commit(spec: FineTuneRunSpec, base_model: str) -> FineTuneRunSpec:
 
 
 def run_stage(stage: Stage, context: StageContext, function: StageFunction | None = None) -> StageReport:
-    """Run one stage, or `function` in its place; every error becomes a report with its exit code."""
+    """Run one stage, or `function` in its place; every error becomes a report with exit code and without secrets."""
     try:
         return (function or load_stage(stage))(context)
     except TrainerError as error:
-        logger.error("%s stage ended: %s", stage, error)
-        return failure_report(stage, error.exit_code, str(error))
+        words = masked(str(error), context.environment)
+        logger.error("%s stage ended: %s", stage, words)
+        return failure_report(stage, error.exit_code, words)
     except MemoryError as error:
         logger.exception("%s stage ran out of memory", stage)
         return failure_report(stage, ExitCode.HOST_OUT_OF_MEMORY, f"out of memory: {error}")
-    except Exception as error:
-        logger.exception("%s stage met an error that it does not know", stage)
-        return failure_report(stage, ExitCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - it is logged with its trace, masked
+        trace = masked("".join(traceback.format_exception(error)), context.environment)
+        logger.error("%s stage met an error that it does not know\n%s", stage, trace.rstrip())
+        words = masked(f"{type(error).__name__}: {error}", context.environment)
+        return failure_report(stage, ExitCode.INTERNAL_ERROR, words)
 
 
 def failure_report(stage: Stage, exit_code: ExitCode, message: str) -> StageReport:
