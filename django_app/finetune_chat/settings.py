@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 from django.core.exceptions import ImproperlyConfigured
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from finetune_contract.secret_text import NOT_SENDABLE, is_sendable, without_margins
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    value = without_margins(key.get_secret_value())
+    if not is_sendable(value):
+        raise ValueError(f"the key {NOT_SENDABLE}; correct the Secret that it comes from")
+    return SecretStr(value)
 
 
 class _Settings(BaseModel):
@@ -17,6 +26,8 @@ class _Settings(BaseModel):
         alias_generator=str.upper,
         populate_by_name=True,
         use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        str_strip_whitespace=True,  # a file's last newline comes along out of a Secret or ConfigMap
     )
 
 
@@ -26,7 +37,7 @@ class WeaviateSettings(_Settings):
     url: Annotated[str, Field(pattern=r"^https?://[^/]+/?$")] = "http://localhost:8080"
     grpc_port: Annotated[int, Field(ge=1, le=65535)] = 50051
     collection: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9_]*$")]
-    api_key: SecretStr = SecretStr("")
+    api_key: Annotated[SecretStr, AfterValidator(_sendable)] = SecretStr("")
     """Empty: anonymous."""
 
 

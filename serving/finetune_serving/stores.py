@@ -5,6 +5,7 @@ Must not know manifests, digests or where the bytes go.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import boto3
 import botocore.exceptions
 from botocore.config import Config
 
+from finetune_contract.secret_text import NOT_SENDABLE, s3_keys
 from finetune_serving.errors import (
     PACKAGE_AGAIN,
     AccessDenied,
@@ -177,7 +179,12 @@ class S3Folder:
         return self._client
 
     def _connected(self) -> S3Client:
-        session = boto3.session.Session()
+        keys = s3_keys(os.environ)
+        if keys and not keys.are_sendable:
+            raise AccessDenied(
+                f"s3://{self._bucket}: AWS_ACCESS_KEY_ID or AWS_SESSION_TOKEN {NOT_SENDABLE}; correct the Secret"
+            )
+        session = boto3.session.Session(*(keys or ()))
         return session.client(
             "s3",
             region_name=session.region_name or "us-east-1",

@@ -36,3 +36,26 @@ def test_the_api_key_does_not_show() -> None:
     settings = ChatSettings.from_mapping({"WEAVIATE": {"COLLECTION": "Post", "API_KEY": "very-secret"}})
 
     assert "very-secret" not in repr(settings)
+
+
+def test_the_newline_at_the_end_of_a_file_is_no_part_of_a_setting() -> None:
+    settings = ChatSettings.from_mapping(
+        {
+            "WEAVIATE": {"URL": "http://weaviate:8080\n", "COLLECTION": "Post", "API_KEY": "very-secret\n"},
+            "MODEL_SERVER_URL": "http://model:8081\n",
+        }
+    )
+
+    assert settings.weaviate is not None
+    assert settings.weaviate.api_key.get_secret_value() == "very-secret"
+    assert (settings.weaviate.url, settings.model_server_url) == ("http://weaviate:8080", "http://model:8081")
+
+
+@pytest.mark.parametrize("key", ["very-secret\nvery-secret", "very-secret-ä"])
+def test_an_api_key_that_no_header_can_carry_is_named_and_not_shown(key: str) -> None:
+    with pytest.raises(
+        ImproperlyConfigured, match=r"WEAVIATE.API_KEY: .*the key holds a line break"
+    ) as caught:
+        ChatSettings.from_mapping({"WEAVIATE": {"COLLECTION": "Post", "API_KEY": key}})
+
+    assert "very-secret" not in str(caught.value)

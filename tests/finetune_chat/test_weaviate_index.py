@@ -3,7 +3,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
+from pytest_httpserver import HTTPServer
 
 from finetune_chat.answering.errors import IndexUnavailable
 from finetune_chat.answering.weaviate_index import WeaviateIndex
@@ -61,3 +63,23 @@ async def test_an_error_names_address_and_collection_and_the_next_search_connect
     assert "very-secret" not in str(caught.value)
     assert client.closed
     assert vars(index)["_client"] is None
+
+
+@pytest.mark.parametrize("answer", [{"data": []}, [], {"version": 7}])
+async def test_a_server_with_other_json_is_an_index_that_does_not_answer(
+    httpserver: HTTPServer, answer: object
+) -> None:
+    httpserver.expect_request("/v1/meta").respond_with_json(answer)
+    settings = WeaviateSettings.model_validate(
+        {"URL": httpserver.url_for("").rstrip("/"), "COLLECTION": "Post", "API_KEY": "very-secret"}
+    )
+
+    with pytest.raises(IndexUnavailable, match="NotWeaviate; check address"):
+        await WeaviateIndex(settings).search("Which bread?", 5)
+
+
+async def test_a_connection_that_hangs_is_an_index_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(IndexUnavailable, match="ConnectTimeout; check address"):
+        await index_with(FakeClient(error=httpx.ConnectTimeout("no route")), monkeypatch).search("bread", 5)

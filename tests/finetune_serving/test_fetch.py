@@ -521,3 +521,26 @@ def test_last_words_stay_below_the_kubelets_limit(tmp_path: Path) -> None:
     leave_last_words("ä" * 5000, target)
 
     assert len(target.read_bytes()) < 4096
+
+
+def test_keys_out_of_files_are_signed_with_as_without_their_last_newline(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch, s3: Any
+) -> None:
+    httpserver.expect_request("/models/m/manifest.json").respond_with_data(b"whole")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", httpserver.url_for("/"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret\n")
+
+    assert S3Folder("models", "m").read_small("manifest.json") == b"whole"
+    assert "Credential=reader/" in httpserver.log[0][0].headers["Authorization"]
+
+
+def test_an_access_key_that_no_header_can_carry_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, s3: Any
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader-one\nreader-two")
+
+    with pytest.raises(AccessDenied, match=r"AWS_ACCESS_KEY_ID .* holds a line break") as caught:
+        S3Folder("models", "m").read_small("manifest.json")
+
+    assert "reader-one" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Speaks to an OpenAI-style model server over HTTP. The only file here that imports httpx; its errors end here.
+"""Speaks to an OpenAI-style model server over HTTP. Its library's errors end here.
 
 Must not know what is asked or why.
 """

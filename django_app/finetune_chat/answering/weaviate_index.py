@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import httpx
+
 from finetune_chat.answering.errors import IndexUnavailable
 from finetune_chat.answering.retrieve import FoundDocument
 from finetune_chat.settings import WeaviateSettings
@@ -21,6 +23,12 @@ RETURNED_PROPERTIES = ["postTitle", "postUrl", "postContent"]
 _WORD = re.compile(r"[^\W_]+")
 _INIT_SECONDS = 5
 _QUERY_SECONDS = 10
+_OTHER_JSON = (AttributeError, LookupError, TypeError, ValueError)
+"""What the client falls over when it connects: it takes any JSON for Weaviate's own."""
+
+
+class NotWeaviate(Exception):
+    """What answers says other JSON than Weaviate does."""
 
 
 class WeaviateIndex:
@@ -42,7 +50,7 @@ class WeaviateIndex:
                 limit=limit,
                 return_properties=RETURNED_PROPERTIES,
             )
-        except (WeaviateBaseError, OSError, TimeoutError) as error:
+        except (WeaviateBaseError, httpx.HTTPError, NotWeaviate, OSError, TimeoutError) as error:
             await self.close()
             raise IndexUnavailable(
                 f"Weaviate at {self._settings.url} (gRPC port {self._settings.grpc_port}), collection"
@@ -85,6 +93,9 @@ class WeaviateIndex:
                 )
                 try:
                     await client.connect()
+                except _OTHER_JSON as error:
+                    await client.close()
+                    raise NotWeaviate from error
                 except BaseException:
                     await client.close()
                     raise

@@ -228,3 +228,29 @@ def test_an_object_that_is_missing_is_damage_and_one_that_is_refused_is_not(stor
 def test_an_object_that_is_replaced_while_it_is_fetched_is_fetched_again_later():
     with pytest.raises(StoreUnavailable, match="did not match expected ETag"), s3_errors("s3://models/key"):
         raise S3DownloadFailedError("Contents of stored object did not match expected ETag")
+
+
+def test_keys_out_of_files_are_signed_with_as_without_their_last_newline(httpserver, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key\n")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret\n")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "session\n")
+    httpserver.expect_request("/models/a").respond_with_data(b"one")
+
+    assert (
+        S3Store.from_spec(S3StoreSpec(bucket="models", endpoint=httpserver.url_for(""))).read("a") == b"one"
+    )
+    headers = httpserver.log[0][0].headers
+    assert "Credential=key/" in headers["Authorization"]
+    assert headers["X-Amz-Security-Token"] == "session"
+
+
+def test_an_access_key_that_no_header_can_carry_is_refused_and_not_shown(monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key-of-one\nkey-of-two")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+    with pytest.raises(
+        StoreRejected, match=r"spec.store.s3.credentialsSecretRef: the access key id"
+    ) as caught:
+        S3Store.from_spec(S3StoreSpec(bucket="models"))
+
+    assert "key-of-one" not in str(caught.value)

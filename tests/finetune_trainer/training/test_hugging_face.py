@@ -338,3 +338,21 @@ def test_the_offline_switch_is_named(tmp_path: Path, hub: FakeHub, monkeypatch: 
 
     with pytest.raises(BaseModelRejected, match="HF_HUB_OFFLINE is set"):
         resolve(context_with(hub, tmp_path))
+
+
+def test_the_newline_at_the_end_of_a_token_from_a_file_is_not_sent(tmp_path: Path, hub: FakeHub):
+    resolve(context_with(hub, tmp_path, token="hf_good\n"))
+
+    assert hub.tokens == ["hf_good"]
+
+
+def test_a_token_that_no_header_can_carry_is_refused_before_hugging_face_is_asked(
+    tmp_path: Path, hub: FakeHub
+):
+    with pytest.raises(
+        BaseModelRejected, match=r"baseModel.tokenSecretRef: the token holds a line"
+    ) as caught:
+        resolve(context_with(hub, tmp_path, token="hf_good\nhf_other"))
+
+    assert "hf_good" not in str(caught.value)
+    assert hub.looked_up == []

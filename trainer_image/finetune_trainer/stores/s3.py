@@ -24,6 +24,7 @@ from botocore.exceptions import (
 from s3transfer.exceptions import S3DownloadFailedError, S3ValidationError
 
 from finetune_contract.run_spec import S3StoreSpec
+from finetune_contract.secret_text import NOT_SENDABLE, S3Keys, s3_keys
 from finetune_trainer.errors import ArtifactDamaged, StoreRejected, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -58,11 +59,15 @@ def s3_client(
     `keys` are an access key and its secret; without them the environment or the pod's cloud identity has them.
 
     Raises:
-        StoreRejected: `field` of the spec names a region or an address that none can be.
+        StoreRejected: `field` of the spec names a region, an address or a key that none can be.
     """
-    access_key, secret_key = keys or (None, None)
+    known = S3Keys(*keys) if keys else s3_keys(os.environ)
+    if known and not known.are_sendable:
+        raise StoreRejected(
+            f"{field}.credentialsSecretRef: the access key id, or the session token, {NOT_SENDABLE}; correct the Secret"
+        )
     try:
-        return boto3.session.Session(access_key, secret_key).client(
+        return boto3.session.Session(*(known or ())).client(
             "s3",
             endpoint_url=endpoint,
             region_name=region,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from finetune_contract.secret_text import NOT_SENDABLE, is_sendable, without_margins
 from finetune_contract.stage_protocol import ENV_HF_TOKEN
 from finetune_trainer.artifact_files import sha256_of
 from finetune_trainer.errors import BaseModelRejected, SourceUnavailable
@@ -56,8 +57,17 @@ class Hub:
     """Hugging Face, or the mirror of it that HF_ENDPOINT names, for one run. Opens nothing before it is asked."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
+        """
+        Raises:
+            BaseModelRejected: the token cannot be sent.
+        """
+        token = without_margins(environment.get(ENV_HF_TOKEN, ""))
+        if not is_sendable(token):
+            raise BaseModelRejected(
+                f"{TOKEN_FIELD}: the token {NOT_SENDABLE}; correct the Secret ({ENV_HF_TOKEN} on a laptop)"
+            )
         self._endpoint = environment.get("HF_ENDPOINT") or None
-        self._token = environment.get(ENV_HF_TOKEN) or False
+        self._token = token or False
         """Never the token that somebody left on this machine: the run must do the same everywhere."""
         self._cache = environment.get("HF_HUB_CACHE") or (
             f"{environment['HF_HOME']}/hub" if environment.get("HF_HOME") else None

@@ -119,3 +119,19 @@ def test_no_more_requests_are_sent_than_the_budget_allows(model):
     with pytest.raises(BudgetSpent):
         ask(endpoint)
     assert endpoint.sent == len(model.asked) == 1
+
+
+def test_the_newline_at_the_end_of_a_key_from_a_file_is_not_sent(model):
+    ask(model.endpoint(key=f"{KEY}\n"))
+
+    assert model.keys == [f"Bearer {KEY}"]
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\n{KEY}", f"{KEY}ä"])
+def test_a_key_that_no_header_can_carry_is_refused_by_the_name_of_its_secret(model, key):
+    with pytest.raises(
+        SourceRejected, match=r"generator.apiKeySecretRef: the API key of the Secret llm holds a line break"
+    ) as raised:
+        model.endpoint(key=key, apiKeySecretRef={"name": "llm", "key": "token"})
+
+    assert KEY not in str(raised.value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import httpx
 import pytest
 
 from finetune_contract.artifacts import Document
@@ -394,3 +395,36 @@ def test_one_port_for_rest_and_grpc_is_refused():
 
     with pytest.raises(KnowledgeBaseRejected, match=r"grpcPort: 8080 is the REST port"):
         WeaviateKnowledgeBase(spec, {}).check()
+
+
+@pytest.mark.parametrize("key", ["top-secret\ntop-secret", "top-secret-ä"])
+def test_a_key_that_no_header_can_carry_is_refused_before_connecting(key):
+    spec = WeaviateSpec(
+        url="http://127.0.0.1:1", api_key_secret_ref=SecretKeyRef(name="weaviate", key="api-key")
+    )
+
+    with pytest.raises(KnowledgeBaseRejected, match=r"apiKeySecretRef: the key holds a line") as caught:
+        WeaviateKnowledgeBase(spec, {"WEAVIATE_API_KEY": key}).check()
+
+    assert "top-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [{"data": []}, [], {"version": 7}])
+def test_a_server_with_other_json_is_told_from_weaviate(httpserver, answer):
+    httpserver.expect_request("/v1/meta").respond_with_json(answer)
+    spec = WeaviateSpec(url=httpserver.url_for("").rstrip("/"))
+
+    with pytest.raises(KnowledgeBaseRejected, match=r"weaviate.url: .* answers, and not as Weaviate does"):
+        WeaviateKnowledgeBase(spec, {}).check()
+
+
+def test_a_server_that_lets_a_connection_hang_is_unavailable(monkeypatch):
+    def hang(*_, **__):
+        raise httpx.ConnectTimeout("no route")
+
+    monkeypatch.setattr("weaviate.connect_to_custom", hang)
+
+    with pytest.raises(
+        KnowledgeBaseUnavailable, match=r"weaviate.url: .* does not answer \(ConnectTimeout\)"
+    ):
+        WeaviateKnowledgeBase(WeaviateSpec(url="http://weaviate:8080"), {}).check()

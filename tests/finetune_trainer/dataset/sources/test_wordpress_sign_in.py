@@ -171,3 +171,10 @@ def test_private_posts_are_read_only_when_they_are_asked_for(wordpress):
 
     assert [document.title_html for document in default.documents] == ["Open"]
     assert [document.title_html for document in chosen.documents] == ["Open", "Inside"]
+
+
+def test_a_token_that_no_header_can_carry_is_refused_by_the_name_of_its_secret(wordpress):
+    with pytest.raises(SourceRejected, match=r"tokenSecretRef: the token of the Secret wp-token") as caught:
+        wordpress.reader(environment={"WORDPRESS_TOKEN_SITE": "tok-123\ntok-456"}, **BY_TOKEN)
+
+    assert "tok-123" not in str(caught.value)

@@ -16,6 +16,7 @@ import requests
 
 from finetune_contract import VERSION
 from finetune_contract.run_spec import GeneratorSpec
+from finetune_contract.secret_text import NOT_SENDABLE, is_sendable, without_margins
 from finetune_contract.stage_protocol import ENV_GENERATOR_API_KEY
 from finetune_trainer.errors import SourceRejected, SourceUnavailable
 from finetune_trainer.http_failures import MAX_WAIT_SECONDS, seconds_to_wait
@@ -43,9 +44,17 @@ class ChatEndpoint:
         key_required: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`key_required`: a Secret that the spec names must have reached the environment."""
+        """`key_required`: a Secret that the spec names must have reached the environment.
+
+        Raises:
+            SourceRejected: the key cannot be sent.
+        """
         self._spec = spec
-        self._key = environment.get(ENV_GENERATOR_API_KEY, "")
+        self._key = without_margins(environment.get(ENV_GENERATOR_API_KEY, ""))
+        if not is_sendable(self._key):
+            raise SourceRejected(
+                f"{PLACE}.apiKeySecretRef: the API key {self._key_place} {NOT_SENDABLE}; correct it"
+            )
         self._key_required = key_required and spec.api_key_secret_ref is not None
         self._sleep = sleep
         self._takes_schema = True
@@ -186,16 +195,19 @@ class ChatEndpoint:
         return " ".join(text.split())[:QUOTED_CHARACTERS]
 
     def _key_refused(self, status: int) -> SourceRejected:
-        secret = self._spec.api_key_secret_ref
         if not self._key:
             return SourceRejected(
                 f"{PLACE}.apiKeySecretRef: {self._spec.url} asks for an API key ({status}); "
                 f"set it, or on a laptop the variable {ENV_GENERATOR_API_KEY}"
             )
-        named = f"of the Secret {secret.name}" if secret else f"in {ENV_GENERATOR_API_KEY}"
         return SourceRejected(
-            f"{PLACE}.apiKeySecretRef: {self._spec.url} refuses the API key {named} ({status}); correct it"
+            f"{PLACE}.apiKeySecretRef: {self._spec.url} refuses the API key {self._key_place} ({status}); correct it"
         )
+
+    @property
+    def _key_place(self) -> str:
+        secret = self._spec.api_key_secret_ref
+        return f"of the Secret {secret.name}" if secret else f"in {ENV_GENERATOR_API_KEY}"
 
 
 def _json(response: requests.Response) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import grpc  # type: ignore[import-untyped]
+import httpx
 import weaviate
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.exceptions import (
@@ -24,10 +25,13 @@ from weaviate.exceptions import (
 )
 
 from finetune_contract.run_spec import SecretKeyRef
+from finetune_contract.secret_text import NOT_SENDABLE, is_sendable
 from finetune_trainer.errors import TrainerError
 
 CONNECT_SECONDS = 5
 _REFUSED = re.compile("UNAUTHENTICATED|PERMISSION_DENIED")
+_OTHER_JSON = (AttributeError, LookupError, TypeError, ValueError)
+"""What the client falls over when it connects: it takes any JSON for Weaviate's own."""
 _DETAILS = re.compile(r'details = "([^"]+)"')
 
 
@@ -71,6 +75,11 @@ class WeaviateServer:
                 f"{self.place}.apiKeySecretRef: the Secret {self.key_reference.name} has no value under "
                 f"{self.key_reference.key} (it reaches the stage as {key_variable})"
             )
+        if not is_sendable(self.api_key):
+            raise self.rejected(
+                f"{self.place}.apiKeySecretRef: the key {NOT_SENDABLE}; correct the Secret (it reaches the stage as "
+                f"{key_variable})"
+            )
         if self.grpc_port == self.port:
             raise self.rejected(
                 f"{self.place}.grpcPort: {self.port} is the REST port of {self.url}; gRPC has a port of its own, "
@@ -84,7 +93,19 @@ class WeaviateServer:
         The client's own first checks are skipped, because they ask pypi.org whether the client is new.
         """
         try:
-            with weaviate.connect_to_custom(
+            with self._connected() as client:
+                yield client
+        except WeaviateBaseError as error:
+            raise self.translated(error) from error
+        except httpx.HTTPError as error:  # the client translates some of its library's errors only
+            raise self.unavailable(
+                f"{self.place}.url: {self.url} does not answer ({type(error).__name__}); check the address and that "
+                "Weaviate runs"
+            ) from error
+
+    def _connected(self) -> weaviate.WeaviateClient:
+        try:
+            return weaviate.connect_to_custom(
                 http_host=self.host,
                 http_port=self.port,
                 http_secure=self.is_secure,
@@ -96,10 +117,11 @@ class WeaviateServer:
                     timeout=Timeout(init=CONNECT_SECONDS, query=20, insert=60)
                 ),
                 skip_init_checks=True,
-            ) as client:
-                yield client
-        except WeaviateBaseError as error:
-            raise self.translated(error) from error
+            )
+        except _OTHER_JSON as error:
+            raise self.rejected(
+                f"{self.place}.url: {self.url} answers, and not as Weaviate does; correct the address"
+            ) from error
 
     def check_grpc(self) -> None:
         """The client itself would try a wrong port for more than a minute."""

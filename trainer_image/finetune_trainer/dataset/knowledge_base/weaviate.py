@@ -20,6 +20,7 @@ from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateInsertManyAll
 
 from finetune_contract.artifacts import Document
 from finetune_contract.run_spec import SourceSpec, WeaviateSpec
+from finetune_contract.secret_text import without_margins
 from finetune_contract.stage_protocol import ENV_WEAVIATE_API_KEY
 from finetune_trainer.dataset.cleaned_documents import in_order
 from finetune_trainer.dataset.knowledge_base.changes import (
@@ -88,7 +89,7 @@ class WeaviateKnowledgeBase:
             rejected=KnowledgeBaseRejected,
             unavailable=KnowledgeBaseUnavailable,
             key_reference=spec.api_key_secret_ref,
-            api_key=environment.get(ENV_WEAVIATE_API_KEY, "").strip(),
+            api_key=without_margins(environment.get(ENV_WEAVIATE_API_KEY, "")),
         )
 
     def refuse_as_source(self, sources: Sequence[SourceSpec]) -> None:

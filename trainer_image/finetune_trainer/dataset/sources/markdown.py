@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from finetune_contract.run_spec import MarkdownSource, S3StoreSpec, SourceSpec
+from finetune_contract.secret_text import without_margins
 from finetune_contract.stage_protocol import markdown_access_key_env, markdown_secret_key_env
 from finetune_trainer.dataset.on_disk import NamelessFile, Place, ReadOnDemand
 from finetune_trainer.dataset.sources.harvest_memory import HarvestMemory
@@ -84,7 +85,7 @@ def _keys(
     if spec.credentials_secret_ref is None:
         return None
     variables = (markdown_access_key_env(name), markdown_secret_key_env(name))
-    access, secret = (environment.get(variable, "").strip() for variable in variables)
+    access, secret = (without_margins(environment.get(variable, "")) for variable in variables)
     if access and secret:
         return access, secret
     if required or access or secret:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from finetune_contract.run_spec import PropertyNames, SourceSpec, WeaviateSource
+from finetune_contract.secret_text import without_margins
 from finetune_contract.sections import lines_and_code
 from finetune_contract.stage_protocol import weaviate_source_key_env
 from finetune_trainer.dataset.knowledge_base.connection import WeaviateServer
@@ -49,7 +50,7 @@ def open_weaviate(
         rejected=SourceRejected,
         unavailable=SourceUnavailable,
         key_reference=spec.weaviate.api_key_secret_ref,
-        api_key=environment.get(variable, "").strip(),
+        api_key=without_margins(environment.get(variable, "")),
     )
     server.check_settings(variable, key_required=credentials_required)
     return WeaviateReader(spec.name, spec.weaviate, server)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import requests
 
 from finetune_contract.run_spec import WordPressSource
+from finetune_contract.secret_text import NOT_SENDABLE, is_sendable, without_margins
 from finetune_contract.stage_protocol import (
     front_proxy_password_env,
     front_proxy_username_env,
@@ -65,11 +66,11 @@ def read_sign_in(
     """The credentials that the spec names, out of the environment.
 
     Raises:
-        SourceRejected: they are not there although `required`, or only in part.
+        SourceRejected: they are not there although `required`, or only in part, or cannot be sent.
     """
 
     def find(where: str, secret: str, keys: str, names: tuple[str, ...]) -> tuple[str, ...] | None:
-        values = tuple(environment.get(name, "").strip() for name in names)
+        values = tuple(without_margins(environment.get(name, "")) for name in names)
         if all(values):
             return values
         if required or any(values):
@@ -91,6 +92,10 @@ def read_sign_in(
         where, secret = "tokenSecretRef", spec.token_secret_ref.name
         keys = f"the key {spec.token_secret_ref.key}, not empty"
         if token := find(where, secret, keys, (wordpress_token_env(source),)):
+            if not is_sendable(token[0]):
+                raise SourceRejected(
+                    f"{place}.{where}: the token of the Secret {secret} {NOT_SENDABLE}; correct it"
+                )
             site = Credentials(where, secret, "Authorization", f"Bearer {token[0]}")
     if spec.front_proxy is not None:
         where, secret = "frontProxy.credentialsSecretRef", spec.front_proxy.credentials_secret_ref.name
