@@ -1,4 +1,7 @@
-"""Registers the app with Django and holds the one Answering of the process. Opens no connection."""
+"""Registers the app with Django and holds the one Answering of the process. Opens no connection.
+
+The site must run under ASGI (uvicorn, or gunicorn with uvicorn's worker): an Answering belongs to one event loop.
+"""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import Annotated, TypeVar, cast
 
 from django.apps import apps
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.csrf import csrf_exempt
@@ -27,6 +28,11 @@ logger = logging.getLogger(__name__)
 
 _Response = TypeVar("_Response", bound=HttpResponseBase)
 MAX_BODY_BYTES = 64 * 1024
+NEEDS_ASGI = (
+    "The chat needs an ASGI server, and this site runs under WSGI: start it with uvicorn, or with gunicorn and"
+    " uvicorn's worker. In tests, ask it with Django's AsyncClient."
+)
+"""Under WSGI each request has an event loop of its own, and queue, index and connections belong to one."""
 Question = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 
 
@@ -67,6 +73,9 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_POST
 async def chat(request: HttpRequest) -> HttpResponseBase:
     """One question: a stream of events, or one JSON object for `Accept: application/json`."""
+    if isinstance(request, WSGIRequest):
+        logger.error("%s", NEEDS_ASGI)
+        return _problem(500, "asgi_required", NEEDS_ASGI)
     try:
         asked = _parsed(request)
     except ValueError as error:
@@ -94,6 +103,8 @@ async def livez(request: HttpRequest) -> HttpResponse:
 @require_GET
 async def readyz(request: HttpRequest) -> JsonResponse:
     """200 with the model that is really served and has written a token, else 503 with the reason."""
+    if isinstance(request, WSGIRequest):
+        return JsonResponse({"model": None, "reason": NEEDS_ASGI}, status=503)
     app = _app()
     model_id, reason = await app.answering.readiness(app.chat_settings.model_id)
     if model_id is None:

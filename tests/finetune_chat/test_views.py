@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 from django.apps import apps
 from django.http import StreamingHttpResponse
-from django.test import AsyncClient
+from django.test import AsyncClient, Client
 
 from finetune_chat.answering.answering import Answering
 from finetune_chat.settings import ChatSettings
@@ -168,3 +168,20 @@ async def test_the_page_needs_nothing_from_elsewhere() -> None:
 
 async def test_the_api_is_only_posted_to() -> None:
     assert (await AsyncClient().get("/api/chat")).status_code == 405
+
+
+@pytest.mark.usefixtures("site")
+def test_under_wsgi_the_chat_says_which_servers_it_needs() -> None:
+    asked = Client(raise_request_exception=False).post(
+        "/api/chat", json.dumps({"question": QUESTION}), content_type="application/json"
+    )
+    ready = Client().get("/readyz")
+
+    assert (asked.status_code, asked.json()["error"]["code"]) == (500, "asgi_required")
+    assert "uvicorn" in asked.json()["error"]["message"]
+    assert (ready.status_code, ready.json()["model"]) == (503, None)
+    assert "uvicorn" in ready.json()["reason"]
+
+
+def test_under_wsgi_the_process_is_alive_all_the_same() -> None:
+    assert Client().get("/livez").status_code == 200
