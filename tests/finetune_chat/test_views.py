@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any, cast
 
@@ -185,3 +186,17 @@ def test_under_wsgi_the_chat_says_which_servers_it_needs() -> None:
 
 def test_under_wsgi_the_process_is_alive_all_the_same() -> None:
     assert Client().get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize(("model_status", "status"), [(200, 200), (500, 503)])
+@pytest.mark.usefixtures("site")
+async def test_probes_that_wait_for_the_first_token_together_get_the_same_answer(
+    model: FakeModel, model_status: int, status: int
+) -> None:
+    model.status = model_status
+    model.before_piece = lambda: asyncio.sleep(0)
+
+    ready = await asyncio.gather(*[AsyncClient().get("/readyz") for _ in range(3)])
+
+    assert [response.status_code for response in ready] == [status] * 3
+    assert len(model.bodies) == 1

@@ -109,10 +109,12 @@ class ModelServer:
             return
         if self._warming is None:
             self._warming = asyncio.create_task(self._write_one_token())
-        await asyncio.wait({self._warming}, timeout=WARM_UP_PATIENCE_SECONDS)
-        if not self._warming.done():
+        warming = self._warming  # others wait for it too, and whoever wakes first takes it away
+        await asyncio.wait({warming}, timeout=WARM_UP_PATIENCE_SECONDS)
+        if not warming.done():
             raise ModelUnavailable("the model is loaded and has not yet written its first token")
-        warming, self._warming = self._warming, None
+        if self._warming is warming:
+            self._warming = None
         warming.result()
         self._warm_model = model_id
 
