@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import Annotated, TypeVar, cast
 
 from django.apps import apps
+from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
@@ -114,15 +115,24 @@ async def readyz(request: HttpRequest) -> JsonResponse:
 
 def _parsed(request: HttpRequest) -> ChatRequest:
     """The body, or a ValueError that says what is wrong with it."""
-    length = request.headers.get("Content-Length", "0")
-    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+    try:
+        content = request.body if _announced_bytes(request) <= MAX_BODY_BYTES else None
+    except RequestDataTooBig:  # Django's own limit, in the site's settings
+        content = None
+    if content is None or len(content) > MAX_BODY_BYTES:
         raise ValueError(f"the body is longer than {MAX_BODY_BYTES} bytes")
     try:
-        return ChatRequest.model_validate_json(request.body)
+        return ChatRequest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "body"
         raise ValueError(f"{place}: {first['msg']}") from error
+
+
+def _announced_bytes(request: HttpRequest) -> int:
+    """0 for a body that comes in chunks, whose length nobody knows before."""
+    length = request.headers.get("Content-Length", "0")
+    return int(length) if length.isdigit() else 0
 
 
 def _wants_json(request: HttpRequest) -> bool:

@@ -5,7 +5,9 @@ import json
 from typing import Any, cast
 
 import pytest
+from asgiref.testing import ApplicationCommunicator
 from django.apps import apps
+from django.core.asgi import get_asgi_application
 from django.http import StreamingHttpResponse
 from django.test import AsyncClient, Client
 
@@ -200,3 +202,26 @@ async def test_probes_that_wait_for_the_first_token_together_get_the_same_answer
 
     assert [response.status_code for response in ready] == [status] * 3
     assert len(model.bodies) == 1
+
+
+@pytest.mark.parametrize("length", [70_000, 3_000_000])
+@pytest.mark.usefixtures("site")
+async def test_a_body_whose_length_was_not_announced_is_measured(length: int) -> None:
+    question = json.dumps({"question": "x" * length}).encode()
+    asked = ApplicationCommunicator(
+        get_asgi_application(),
+        {
+            "type": "http",
+            "method": "POST",
+            "path": "/api/chat",
+            "headers": [(b"host", b"testserver"), (b"transfer-encoding", b"chunked")],
+        },
+    )
+    await asked.send_input({"type": "http.request", "body": question})
+
+    start = await asked.receive_output()
+    body = await asked.receive_output()
+    await asked.wait()
+
+    assert start["status"] == 400
+    assert "longer than 65536 bytes" in json.loads(body["body"])["error"]["message"]
