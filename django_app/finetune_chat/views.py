@@ -90,9 +90,11 @@ async def chat(request: HttpRequest) -> HttpResponseBase:
         events = answering.answer(asked.question, history, retrieved)
         if _wants_json(request):
             return await _json_response(events, await _served_model(answering))
+        model_id = await _served_model(answering)
+        first = await anext(events)  # takes the slot or the place while the answer can still be a 429
     except ChatError as error:
         return _refused(error)
-    return _event_response(events, await _served_model(answering))
+    return _event_response(first, events, model_id)
 
 
 @require_GET
@@ -139,17 +141,20 @@ def _wants_json(request: HttpRequest) -> bool:
     return request.headers.get("Accept", "").split(";")[0].strip().lower().startswith("application/json")
 
 
-def _event_response(events: AsyncGenerator[Event, None], model_id: str) -> StreamingHttpResponse:
-    response = StreamingHttpResponse(_event_stream(events), content_type="text/event-stream")
+def _event_response(
+    first: Event, events: AsyncGenerator[Event, None], model_id: str
+) -> StreamingHttpResponse:
+    response = StreamingHttpResponse(_event_stream(first, events), content_type="text/event-stream")
     response["X-Accel-Buffering"] = "no"
     response["X-Model-Id"] = model_id
     return _never_stored(response)
 
 
-async def _event_stream(events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
+async def _event_stream(first: Event, events: AsyncGenerator[Event, None]) -> AsyncGenerator[str, None]:
     """Server-sent events. Django cancels this when the reader goes away, which frees slot and model."""
     async with aclosing(events):
         try:
+            yield server_sent(first)
             async for event in events:
                 yield server_sent(event)
         except ChatError as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any, cast
 
@@ -225,3 +226,28 @@ async def test_a_body_whose_length_was_not_announced_is_measured(length: int) ->
 
     assert start["status"] == 400
     assert "longer than 65536 bytes" in json.loads(body["body"])["error"]["message"]
+
+
+async def test_of_readers_who_come_at_once_those_beyond_the_queue_are_asked_to_come_back(
+    site: Answering,
+) -> None:
+    responses = await asyncio.gather(
+        *[post({"question": QUESTION}, accept="text/event-stream") for _ in range(14)]
+    )
+
+    assert sorted(response.status_code for response in responses) == [200] * 10 + [429] * 4
+    told = [await events(response) for response in responses if response.status_code == 200]
+    assert [found[-1][0] for found in told] == ["done"] * 10
+    assert (site.queue.running, site.queue.waiting) == (0, 0)
+
+
+async def test_a_reader_who_goes_before_the_stream_begins_leaves_the_slot(site: Answering) -> None:
+    response = await post({"question": QUESTION}, accept="text/event-stream")
+    assert site.queue.running == 1
+
+    del response
+    for _ in range(5):  # turns of the loop, in which it closes a generator that nobody holds any more
+        gc.collect()
+        await asyncio.sleep(0)
+
+    assert site.queue.running == 0
