@@ -35,6 +35,22 @@ def test_what_was_printed_and_logged_is_out_before_the_process_ends():
     assert "logged" in process.stderr
 
 
+def test_a_command_whose_reader_has_had_enough_ends_without_a_word():
+    code = (
+        "from finetune_trainer.commands import run_process\n"
+        "def main():\n for _ in range(100_000): print('line')\nrun_process(main)"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        words = process.stderr.read()
+
+    assert (process.returncode, words) == (141, b"")
+
+
 def test_an_error_that_nobody_caught_is_shown_as_python_shows_it():
     process = ended("def main(): raise ValueError('unforeseen')")
 

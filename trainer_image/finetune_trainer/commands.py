@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
@@ -12,6 +13,9 @@ from typing import NoReturn
 
 GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
 """One of them is there where a process can reach a GPU: NVIDIA's driver, Windows' for Linux, AMD's."""
+
+READER_GONE = 128 + signal.SIGPIPE
+"""The code of a process that ends because nobody reads what it prints, as a shell shows it of any other."""
 
 
 def finetune_stage() -> NoReturn:
@@ -40,10 +44,12 @@ def run_process(main: Callable[[], None]) -> NoReturn:
         main()
     except SystemExit as ended:
         code = ended.code
+    except BrokenPipeError:  # the reader had enough, as `head` has
+        code = READER_GONE
     if isinstance(code, str):
         sys.stderr.write(f"{code}\n")
     logging.shutdown()
-    with suppress(BrokenPipeError):  # the reader had enough, as `head` has
+    with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code if isinstance(code, int) else int(code is not None))
