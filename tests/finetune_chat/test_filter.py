@@ -37,6 +37,13 @@ TABLE = [
     ("an invented address", "See https://mill.example/prices now", "See  now"),
     ("an invented address at the end", "See www.example.org/x.", "See ."),
     ("an address without a scheme", "See mill.example/prices", "See"),
+    (
+        "an address without a scheme after a letter of no host",
+        "Menüevil.example/a 価格はevil.example/a",
+        "Menü 価格は",
+    ),
+    ("an address without a scheme after dots", "Look …evil.example/a ..evil.example/a", "Look … .."),
+    ("a mail address before a slash", "Ask ada@mail.mill.example/post", "Ask ada@mail.mill.example/post"),
     ("a beginning of a known address", "See https://mill.example/tick", "See"),
     ("a link to a source", f"Read [the prices]({TICKETS}).", "Read the prices [1]."),
     (

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from finetune_contract.sections import Passage
 
 _ADDRESS = re.compile(
-    r"(?:https?://|www\.)[^\s<>\"'\])}]+|(?<![@\w.-])(?:[a-z0-9-]+\.)+[a-z]{2,}/[^\s<>\"'\])}]*",
+    r"(?:https?://|www\.)[^\s<>\"'\])}]+|(?<![@a-z0-9_-])(?<![a-z0-9_-]\.)(?:[a-z0-9-]+\.)+[a-z]{2,}/[^\s<>\"'\])}]*",
     re.IGNORECASE,
 )
+"""With a scheme or without; one without may follow a letter that no host has, as in text without spaces."""
 _MARKDOWN_LINK = re.compile(r"\[([^\[\]\n]*)\]\(([^()\s]*(?:\([^()]*\)[^()\s]*)*)\)")
 _CITATION = re.compile(r"[ \t]*\[(\d{1,3})\]")
 _TRAILING = ".,;:!?"
