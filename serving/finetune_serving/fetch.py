@@ -285,7 +285,7 @@ def main() -> None:
     logging.getLogger("botocore").setLevel(logging.WARNING)
     # The first process of a container ignores SIGTERM unless it says otherwise.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    uri = os.environ.get("MODEL_URI", "")
+    uri = os.environ.get("MODEL_URI", "").strip()
     if not uri:
         logger.info("MODEL_URI is empty: no model was rolled out yet, nothing to fetch")
         sys.exit(FetchExitCode.OK)
@@ -293,8 +293,8 @@ def main() -> None:
     try:
         result = fetch_model(
             open_store(uri),
-            os.environ.get("MODEL_MANIFEST_SHA256", ""),
-            ModelCache(Path(os.environ.get("MODEL_CACHE") or "/models")),
+            os.environ.get("MODEL_MANIFEST_SHA256", "").strip(),
+            ModelCache(Path(os.environ.get("MODEL_CACHE", "").strip() or "/models")),
         )
     except FetchError as error:
         message = f"{error.exit_code.name}: {error}"

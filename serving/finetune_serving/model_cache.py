@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-_DIGEST = re.compile(r"^[0-9a-f]{64}$")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _MARKER = ".whole"
 _MODEL_FOLDERS = "sha256-*"
 UNUSED_SECONDS = 3600.0
@@ -135,7 +135,7 @@ def digest_of(model_id: str) -> str:
         ValueError: it has another form.
     """
     digest = model_id.removeprefix("sha256:")
-    if not _DIGEST.match(digest):
+    if not _DIGEST.fullmatch(digest):
         raise ValueError(
             f"MODEL_ID is {model_id!r}; expected `sha256:` and the 64 hex digits of the manifest's sha256"
         )
@@ -144,7 +144,7 @@ def digest_of(model_id: str) -> str:
 
 def is_digest(text: str) -> bool:
     """Whether this is a sha256 in hex."""
-    return _DIGEST.match(text) is not None
+    return _DIGEST.fullmatch(text) is not None
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -57,7 +57,7 @@ class ServerSettings:
         """
 
         def number(name: str, otherwise: int) -> int:
-            text = environment.get(name, "")
+            text = environment.get(name, "").strip()
             if not text:
                 return otherwise
             if not text.isdigit() or int(text) < 1:
@@ -65,8 +65,8 @@ class ServerSettings:
             return int(text)
 
         return cls(
-            model_id=environment.get("MODEL_ID", ""),
-            cache=Path(environment.get("MODEL_CACHE") or "/models"),
+            model_id=environment.get("MODEL_ID", "").strip(),
+            cache=Path(environment.get("MODEL_CACHE", "").strip() or "/models"),
             port=number("MODEL_SERVER_PORT", DEFAULT_PORT),
             threads=number("MODEL_SERVER_THREADS", usable_threads(cpu_limit(), processors())),
             slots=number("MODEL_SERVER_SLOTS", 2),

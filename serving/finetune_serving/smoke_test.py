@@ -232,7 +232,7 @@ def smoke_test(environment: dict[str, str]) -> tuple[SmokeExitCode | FetchExitCo
         questions = read_golden(
             open_store(folder) if folder else None, int(environment.get(ENV_SMOKE_QUESTIONS) or 0)
         )
-        server.await_model(environment.get("MODEL_ID", ""))
+        server.await_model(environment.get("MODEL_ID", "").strip())
         answered = list(ask_all(server, questions))
     except FetchError as error:
         return error.exit_code, str(error)

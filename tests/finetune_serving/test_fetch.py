@@ -414,6 +414,14 @@ ENDS: list[tuple[str, Callable[[Path], dict[str, str]], FetchExitCode]] = [
         FetchExitCode.OK,
     ),
     (
+        "good, from files that end with a newline",
+        lambda folder: {
+            "MODEL_URI": f"{folder.as_uri()}\n",
+            "MODEL_MANIFEST_SHA256": f"{publish(folder)}\n",
+        },
+        FetchExitCode.OK,
+    ),
+    (
         "missing",
         lambda folder: {"MODEL_URI": (folder / "no").as_uri(), "MODEL_MANIFEST_SHA256": "0" * 64},
         FetchExitCode.NOT_FOUND,

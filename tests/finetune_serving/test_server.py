@@ -45,6 +45,22 @@ def test_settings_come_from_the_environment() -> None:
     assert (settings.model_id, settings.port, settings.threads, settings.slots) == (MODEL_ID, 8081, 3, 2)
 
 
+def test_the_newline_at_the_end_of_a_file_is_no_part_of_a_setting(tmp_path: Path) -> None:
+    cache = cache_with(tmp_path, "model.gguf")
+
+    settings = ServerSettings.from_environment(
+        {"MODEL_ID": f"{MODEL_ID}\n", "MODEL_CACHE": f"{cache}\n", "MODEL_SERVER_PORT": "8081\n"}
+    )
+
+    assert (settings.model_id, settings.port) == (MODEL_ID, 8081)
+    assert find_model(settings) == cache / f"sha256-{DIGEST}" / "model.gguf"
+
+
+def test_a_digest_with_a_newline_is_none() -> None:
+    with pytest.raises(ServerRefused, match="expected `sha256:` and the 64 hex digits"):
+        find_model(ServerSettings(f"{MODEL_ID}\n", Path("/nowhere")))
+
+
 def test_a_number_that_is_none_is_named() -> None:
     with pytest.raises(ServerRefused, match="MODEL_SERVER_PORT is 'http'"):
         ServerSettings.from_environment({"MODEL_SERVER_PORT": "http"})

@@ -80,6 +80,12 @@ def test_a_server_that_answers_as_in_the_evaluation_passes(server: HTTPServer, t
     )
 
 
+def test_the_newline_at_the_end_of_a_file_is_no_part_of_the_model(server: HTTPServer, tmp_path: Path):
+    code, _ = smoke_test(environment(server, tmp_path, MODEL_ID=f"{MODEL}\n"))
+
+    assert code is SmokeExitCode.PASSED
+
+
 def test_only_so_many_questions_are_asked(server: HTTPServer, tmp_path: Path):
     _, words = smoke_test(environment(server, tmp_path, SMOKE_TEST_QUESTIONS="2"))
 
