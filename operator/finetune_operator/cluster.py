@@ -361,7 +361,7 @@ class Cluster:
             missing = next((one.name for one in targets(run.spec) if one.name not in names), "")
             if missing:
                 return Observed(jobs=jobs, deployments=names, missing_target=missing)
-        deployment = reading.deployment(body)
+        deployment = reading.deployment(target, body)
         rollout = run.status.rollout
         patch = rehearsal(run, deployment)
         refusal = await self._rehearse(run, deployment, patch) if patch else None
@@ -400,7 +400,7 @@ class Cluster:
                 body = await self._server.call("GET", f"{deployments}/{target.name}")
             except NotFound:
                 continue
-            if lost_its_model(run, reading.deployment(body)):
+            if lost_its_model(run, reading.deployment(target, body)):
                 return target
         return None
 
@@ -449,12 +449,11 @@ class Cluster:
     async def _target_pods(
         self, namespace: str, target: DeploymentTarget, deployment: Json
     ) -> tuple[PodFacts, ...]:
-        labels = ((deployment.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
-        if not labels:
+        selector = reading.label_selector((deployment.get("spec") or {}).get("selector") or {})
+        if not selector:
             return ()
-        selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
         bodies = await self._server.list(f"/api/v1/namespaces/{namespace}/pods", {"labelSelector": selector})
-        pods = [reading.pod(body) for body in bodies]
+        pods = [reading.target_pod(target, body) for body in bodies]
         return tuple(await asyncio.gather(*(self._with_last_words(namespace, target, pod) for pod in pods)))
 
     async def _with_last_words(self, namespace: str, target: DeploymentTarget, pod: PodFacts) -> PodFacts:

@@ -102,7 +102,7 @@ class PodFacts:
     """Its number in an Indexed Job."""
     containers: tuple[ContainerFacts, ...] = ()
     pointer: ModelPointer = NO_MODEL
-    """MODEL_URI, MODEL_MANIFEST_SHA256 and MODEL_ID in its template; empty for pods of stages."""
+    """The model that a pod of the target was made for; empty for pods of stages."""
 
     @property
     def may_run(self) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from finetune_contract.model import ContractModel
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
-from finetune_contract.run_status import FineTuneRunStatus, ModelPointer, Phase, RolloutPhase
+from finetune_contract.run_spec import DeploymentTarget
+from finetune_contract.run_status import FineTuneRunStatus, Phase, RolloutPhase
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.api_group import (
     ANNOTATION_RUN,
@@ -35,7 +37,7 @@ from finetune_operator.observed import (
     Termination,
 )
 from finetune_operator.outlook import OVER
-from finetune_operator.rollout.patch import MODEL_ID, MODEL_MANIFEST_SHA256, MODEL_URI
+from finetune_operator.rollout.patch import our_variables, pointer_in
 from finetune_operator.rollout.target_shape import target_shape
 from finetune_operator.usage import RUNNING
 
@@ -262,14 +264,35 @@ def pod(body: Json) -> PodFacts:
             *(_container(entry, init=True) for entry in status.get("initContainerStatuses") or ()),
             *(_container(entry, init=False) for entry in status.get("containerStatuses") or ()),
         ),
-        pointer=_pointer(spec),
     )
 
 
-def deployment(body: Json) -> DeploymentFacts:
+def target_pod(target: DeploymentTarget, body: Json) -> PodFacts:
+    """A pod of the rollout's target, with the model that it was made for."""
+    return replace(pod(body), pointer=pointer_in(target, _template(body.get("spec") or {})))
+
+
+def label_selector(selector: Json) -> str:
+    """A Deployment's selector as a list's query asks for it; empty when it selects nothing."""
+    labels = selector.get("matchLabels") or {}
+    parts = [f"{key}={value}" for key, value in sorted(labels.items())]
+    for wanted in selector.get("matchExpressions") or ():
+        key, values = wanted["key"], ",".join(wanted.get("values") or ())
+        words = {
+            "In": f"{key} in ({values})",
+            "NotIn": f"{key} notin ({values})",
+            "Exists": key,
+            "DoesNotExist": f"!{key}",
+        }
+        parts.append(words[wanted["operator"]])
+    return ",".join(parts)
+
+
+def deployment(target: DeploymentTarget, body: Json) -> DeploymentFacts:
     """The rollout's target."""
     metadata, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
-    template = (spec.get("template") or {}).get("spec") or {}
+    pod_spec = (spec.get("template") or {}).get("spec") or {}
+    template = _template(pod_spec)
     replicas = spec.get("replicas")
     return DeploymentFacts(
         name=metadata["name"],
@@ -292,10 +315,10 @@ def deployment(body: Json) -> DeploymentFacts:
             )
             for condition in status.get("conditions") or ()
         ),
-        init_containers=tuple(_template_container(entry) for entry in template.get("initContainers") or ()),
-        containers=tuple(_template_container(entry) for entry in template.get("containers") or ()),
-        shape=target_shape(body, FIELD_MANAGER),
-        pod_spec=template,
+        init_containers=template.init_containers,
+        containers=template.containers,
+        shape=target_shape(body, FIELD_MANAGER, our_variables(target)),
+        pod_spec=pod_spec,
     )
 
 
@@ -327,6 +350,18 @@ def _termination(body: Json | None) -> Termination | None:
     )
 
 
+class _Template(NamedTuple):
+    init_containers: tuple[TemplateContainer, ...]
+    containers: tuple[TemplateContainer, ...]
+
+
+def _template(spec: Json) -> _Template:
+    return _Template(
+        tuple(_template_container(entry) for entry in spec.get("initContainers") or ()),
+        tuple(_template_container(entry) for entry in spec.get("containers") or ()),
+    )
+
+
 def _template_container(body: Json) -> TemplateContainer:
     return TemplateContainer(
         name=body["name"],
@@ -336,18 +371,4 @@ def _template_container(body: Json) -> TemplateContainer:
         ),
         readiness_probe=bool(body.get("readinessProbe")),
         restarts_always=body.get("restartPolicy") == "Always",
-    )
-
-
-def _pointer(spec: Json) -> ModelPointer:
-    """The model that a pod was made for."""
-    values: dict[str, str] = {}
-    for container in (*(spec.get("initContainers") or ()), *(spec.get("containers") or ())):
-        for entry in container.get("env") or ():
-            if entry["name"] in (MODEL_URI, MODEL_MANIFEST_SHA256, MODEL_ID) and entry.get("value"):
-                values.setdefault(entry["name"], entry["value"])
-    return ModelPointer(
-        uri=values.get(MODEL_URI, ""),
-        manifest_sha256=values.get(MODEL_MANIFEST_SHA256, ""),
-        model_id=values.get(MODEL_ID, ""),
     )

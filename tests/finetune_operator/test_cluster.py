@@ -598,7 +598,7 @@ async def test_a_model_server_that_crashed_without_a_message_is_quoted_from_its_
     rollout = RolloutStatus(phase=RolloutPhase.PROGRESSING, current=NEW_MODEL, previous=OLD_MODEL)
     run = a_run(a_status(ALL_STAGES, rollout=rollout))
     template = {"spec": {"containers": [{"name": "model-server"}]}}
-    selector = {"matchLabels": {"app": "chat"}}
+    selector = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["chat"]}]}
     api.answers["GET", "/apis/apps/v1/namespaces/demo/deployments/chat"] = (
         200,
         {"metadata": {"name": "chat", "uid": "u"}, "spec": {"template": template, "selector": selector}},
@@ -611,7 +611,7 @@ async def test_a_model_server_that_crashed_without_a_message_is_quoted_from_its_
     api.answers["GET", "/apis/batch/v1/namespaces/demo/jobs"] = (200, {"items": []})
     api.answers["GET", "/api/v1/namespaces/demo/pods"] = lambda request: (
         200,
-        {"items": pods if request.query["labelSelector"] == "app=chat" else []},
+        {"items": pods if request.query["labelSelector"] == "app in (chat)" else []},
     )
     api.answers["GET", "/api/v1/namespaces/demo/pods/mute/log"] = (200, "loading\nno such file\n")
 

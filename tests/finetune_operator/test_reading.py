@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
+from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import ModelPointer
 from finetune_contract.stage_protocol import Stage
 from finetune_operator import reading
 from finetune_operator.errors import InvalidRun
 from finetune_operator.observed import EnvEntry, RunKey, Termination
 from tests.finetune_operator.samples import UID, a_spec
+
+TARGET = DeploymentTarget(name="chat")
 
 
 def a_body(**changes: Any) -> dict[str, Any]:
@@ -110,8 +113,8 @@ def test_a_pod_tells_its_containers_and_why_it_cannot_run():
         "metadata": {"name": "p", "deletionTimestamp": "2026-03-01T12:00:00Z"},
         "spec": {
             "nodeName": "n",
-            "initContainers": [{"name": "model-fetch", "env": [{"name": "MODEL_URI", "value": "s3://m"}]}],
-            "containers": [{"name": "model-server", "env": [{"name": "MODEL_ID", "value": "sha256:1"}]}],
+            "initContainers": [{"name": "model-fetch"}],
+            "containers": [{"name": "model-server"}],
         },
         "status": {
             "podIP": "10.0.0.1",
@@ -146,10 +149,64 @@ def test_a_pod_tells_its_containers_and_why_it_cannot_run():
     fetch, server = pod.containers
     assert (pod.unschedulable, pod.disruption) == ("0/1 nodes", "EvictionByEvictionAPI: evicted")
     assert (pod.deleting, pod.ip, pod.ready) == (True, "10.0.0.1", False)
-    assert pod.pointer == ModelPointer(uri="s3://m", model_id="sha256:1")
     assert (fetch.init, fetch.waiting_reason, fetch.restarts) == (True, "CrashLoopBackOff", 2)
     assert fetch.last_terminated == Termination(12, "Error", "differs")
     assert (server.init, server.ready, server.running) == (False, True, True)
+
+
+def with_model(name: str, **values: str) -> dict[str, Any]:
+    return {"name": name, "env": [{"name": key, "value": value} for key, value in values.items()]}
+
+
+FETCH = with_model("model-fetch", MODEL_URI="s3://m", MODEL_MANIFEST_SHA256="1")
+SERVER = with_model("model-server", MODEL_ID="sha256:1")
+OTHER = {"MODEL_URI": "s3://other", "MODEL_MANIFEST_SHA256": "2", "MODEL_ID": "sha256:2"}
+
+
+@pytest.mark.parametrize(
+    ("init_containers", "containers"),
+    [
+        ([FETCH], [{"name": "web"}, SERVER]),
+        ([with_model("embedding-fetch", **OTHER), FETCH], [SERVER]),
+        ([FETCH], [with_model("web", MODEL_ID="gpt"), SERVER]),
+        ([{"name": "model-fetch", "env": [*FETCH["env"], {"name": "MODEL_ID", "value": "old"}]}], [SERVER]),
+        ([FETCH, SERVER | {"restartPolicy": "Always"}], [with_model("web", **OTHER)]),
+    ],
+)
+def test_a_pod_was_made_for_the_model_that_its_two_containers_name_whatever_others_name(
+    init_containers, containers
+):
+    spec = {"initContainers": init_containers, "containers": containers}
+
+    pod = reading.target_pod(TARGET, {"metadata": {"name": "p"}, "spec": spec})
+
+    assert pod.pointer == ModelPointer(uri="s3://m", manifest_sha256="1", model_id="sha256:1")
+
+
+@pytest.mark.parametrize(
+    ("selector", "query"),
+    [
+        ({}, ""),
+        ({"matchLabels": {"b": "2", "a": "1"}}, "a=1,b=2"),
+        (
+            {"matchExpressions": [{"key": "app", "operator": "In", "values": ["chat", "site"]}]},
+            "app in (chat,site)",
+        ),
+        (
+            {
+                "matchLabels": {"app": "chat"},
+                "matchExpressions": [
+                    {"key": "tier", "operator": "NotIn", "values": ["test"]},
+                    {"key": "site", "operator": "Exists"},
+                    {"key": "old", "operator": "DoesNotExist"},
+                ],
+            },
+            "app=chat,tier notin (test),site,!old",
+        ),
+    ],
+)
+def test_every_kind_of_selector_is_asked_for(selector, query):
+    assert reading.label_selector(selector) == query
 
 
 def test_a_pod_tells_since_when_it_holds_its_node_and_how_it_ended():
@@ -212,7 +269,7 @@ def test_a_deployment_tells_its_template_and_counts():
         },
     }
 
-    deployment = reading.deployment(body)
+    deployment = reading.deployment(TARGET, body)
 
     assert (deployment.generation, deployment.observed_generation) == (4, 3)
     assert (deployment.paused, deployment.replicas, deployment.total_replicas) == (True, 0, 2)
@@ -223,7 +280,7 @@ def test_a_deployment_tells_its_template_and_counts():
 
 
 def test_replicas_left_out_are_one():
-    assert reading.deployment({"metadata": {"name": "c", "uid": "u"}, "spec": {}}).replicas == 1
+    assert reading.deployment(TARGET, {"metadata": {"name": "c", "uid": "u"}, "spec": {}}).replicas == 1
 
 
 def test_a_child_belongs_to_the_run_of_its_annotation_and_label():

@@ -6,7 +6,7 @@ old ones back gives the old template and Kubernetes takes its old ReplicaSet up 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import ArtifactStatus, ModelPointer
@@ -19,6 +19,15 @@ FETCH_NAMES = (MODEL_URI, MODEL_MANIFEST_SHA256)
 SERVER_NAMES = (MODEL_ID,)
 
 
+class Template(Protocol):
+    """The containers of a Deployment's template, or of a pod that was made from it."""
+
+    @property
+    def init_containers(self) -> tuple[TemplateContainer, ...]: ...
+    @property
+    def containers(self) -> tuple[TemplateContainer, ...]: ...
+
+
 def pointer_to(artifact: ArtifactStatus) -> ModelPointer:
     """The values that pin a stored model."""
     return ModelPointer(
@@ -28,19 +37,24 @@ def pointer_to(artifact: ArtifactStatus) -> ModelPointer:
     )
 
 
-def fetch_container(target: DeploymentTarget, deployment: DeploymentFacts) -> TemplateContainer | None:
+def our_variables(target: DeploymentTarget) -> dict[str, tuple[str, ...]]:
+    """The variables that are ours, by container. Another container may use such a name for a purpose of its own."""
+    return {target.fetch_container: FETCH_NAMES, target.server_container: SERVER_NAMES}
+
+
+def fetch_container(target: DeploymentTarget, deployment: Template) -> TemplateContainer | None:
     """The init container that downloads the model."""
     return next((c for c in deployment.init_containers if c.name == target.fetch_container), None)
 
 
-def server_container(target: DeploymentTarget, deployment: DeploymentFacts) -> TemplateContainer | None:
+def server_container(target: DeploymentTarget, deployment: Template) -> TemplateContainer | None:
     """The container, or native sidecar, that serves the model."""
     sidecars = tuple(c for c in deployment.init_containers if c.restarts_always)
     return next((c for c in (*deployment.containers, *sidecars) if c.name == target.server_container), None)
 
 
-def pointer_in(target: DeploymentTarget, deployment: DeploymentFacts) -> ModelPointer:
-    """What the Deployment's template pins now."""
+def pointer_in(target: DeploymentTarget, deployment: Template) -> ModelPointer:
+    """What the Deployment's template, or one of its pods, pins."""
     fetch, server = fetch_container(target, deployment), server_container(target, deployment)
     return ModelPointer(
         uri=fetch.value(MODEL_URI) if fetch else "",

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import ModelPointer, RolloutStatus
 from finetune_operator.observed import NO_MODEL, DeploymentFacts
-from finetune_operator.rollout.patch import pointer_in
+from finetune_operator.rollout.patch import (
+    MODEL_ID,
+    MODEL_MANIFEST_SHA256,
+    MODEL_URI,
+    our_variables,
+    pointer_in,
+)
 from finetune_operator.rollout.target_shape import Writer
 
 MAX_REVERTS = 1
@@ -92,17 +98,19 @@ def cure(target: DeploymentTarget, deployment: DeploymentFacts, writer: Writer) 
     return f"Remove {names} from what {manager} applies. Then make a new run"
 
 
-def put_back_words(place: str, previous: ModelPointer) -> str:
-    """The command by which a person puts the previous model back."""
-    values = " ".join(
-        f"{name}={value}" if value else f"{name}-"
-        for name, value in (
-            ("MODEL_URI", previous.uri),
-            ("MODEL_MANIFEST_SHA256", previous.manifest_sha256),
-            ("MODEL_ID", previous.model_id),
+def put_back_words(namespace: str, target: DeploymentTarget, model: ModelPointer) -> str:
+    """The commands by which a person puts a model into the two containers, and into no other."""
+    values = {MODEL_URI: model.uri, MODEL_MANIFEST_SHA256: model.manifest_sha256, MODEL_ID: model.model_id}
+    commands = (
+        " ".join(
+            (
+                f"kubectl set env deployment/{target.name} --namespace={namespace} --containers={container}",
+                *(f"{name}={values[name]}" if values[name] else f"{name}-" for name in names),
+            )
         )
+        for container, names in our_variables(target).items()
     )
-    return f"kubectl set env {place} {values}"
+    return " && ".join(commands)
 
 
 def _jq_paths(target: DeploymentTarget, deployment: DeploymentFacts) -> tuple[str, str]:

@@ -342,7 +342,7 @@ def _put_back(
     now_there = pointer_in(target, deployment)
     if now_there == rollout.current and now_there != previous:
         if (obstacle := conflict(deployment.name, observed.refusal)) is not None:
-            return _stuck(rollout, previous, obstacle.message)
+            return _stuck(run, rollout, target, obstacle.message)
         returning = rollout.model_copy(
             update={"patched_at": to_rfc3339(now), "patched_generation": deployment.generation}
         )
@@ -357,7 +357,7 @@ def _put_back(
         name = previous.model_id or "no model, as before"
         return _ended(rollout, Reason(rollout.reason), f"{rollout.message}; {name} is back")
     if isinstance(seen, Failed) or seconds_since(rollout.patched_at, now) > run.spec.rollout.timeout_seconds:
-        return _stuck(rollout, previous, seen.message)
+        return _stuck(run, rollout, target, seen.message)
     return Step(rollout, message=rollout.message, requeue_after=LOOK_AGAIN_SECONDS)
 
 
@@ -402,11 +402,11 @@ def _ended(rollout: RolloutStatus, reason: Reason, message: str) -> Step:
     return Step(over, message=message)
 
 
-def _stuck(rollout: RolloutStatus, previous: ModelPointer, problem: str) -> Step:
+def _stuck(run: Run, rollout: RolloutStatus, target: DeploymentTarget, problem: str) -> Step:
     """The way back failed: say what a person must run."""
+    command = put_back_words(run.namespace, target, rollout.previous or NO_MODEL)
     message = (
-        f"{rollout.message[:300]}; the previous model could not be put back: {problem[:300]}. "
-        f"Run: {put_back_words(rollout.target, previous)}"
+        f"{rollout.message[:300]}; the previous model could not be put back: {problem[:300]}. Run: {command}"
     )
     over = rollout.model_copy(update={"phase": RolloutPhase.ROLLBACK_FAILED, "message": message[:1024]})
     return Step(over, message=message)

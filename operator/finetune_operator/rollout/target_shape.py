@@ -62,7 +62,7 @@ class Writer:
     manager: str
     time: str = ""
     owns: tuple[str, ...] = ()
-    """Which of the three model variables it owns."""
+    """Which of the three model variables it owns in the containers where they are ours."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,12 @@ class TargetShape:
 ANY_SHAPE = TargetShape()
 
 
-def target_shape(body: Json, own_manager: str) -> TargetShape:
-    """The shape of a Deployment as the API server gives it."""
+def target_shape(body: Json, own_manager: str, ours: Mapping[str, tuple[str, ...]]) -> TargetShape:
+    """The shape of a Deployment as the API server gives it.
+
+    Args:
+        ours: by container, the variables whose owners count.
+    """
     spec = body.get("spec") or {}
     pod = (spec.get("template") or {}).get("spec") or {}
     strategy = spec.get("strategy") or {}
@@ -141,7 +145,7 @@ def target_shape(body: Json, own_manager: str) -> TargetShape:
             for entry in (*inits, *mains)
             for mount in entry.get("volumeMounts") or ()
         ),
-        writers=_writers(body, own_manager),
+        writers=_writers(body, own_manager, ours),
     )
 
 
@@ -204,26 +208,35 @@ def _volume(body: Json) -> Volume:
     )
 
 
-def _writers(body: Json, own_manager: str) -> tuple[Writer, ...]:
+def _writers(body: Json, own_manager: str, ours: Mapping[str, tuple[str, ...]]) -> tuple[Writer, ...]:
     found = [
-        Writer(str(entry.get("manager") or ""), str(entry.get("time") or ""), _owned(entry.get("fieldsV1")))
+        Writer(
+            str(entry.get("manager") or ""), str(entry.get("time") or ""), _owned(entry.get("fieldsV1"), ours)
+        )
         for entry in (body.get("metadata") or {}).get("managedFields") or ()
         if not entry.get("subresource") and entry.get("manager") != own_manager
     ]
     return tuple(sorted(found, key=lambda writer: writer.time))
 
 
-def _owned(fields: object) -> tuple[str, ...]:
-    """Model variables in a managedFields entry: keys such as `k:{"name":"MODEL_URI"}` below `f:env`."""
-    found: list[str] = []
-
-    def walk(node: object, in_env: bool) -> None:
-        if not isinstance(node, Mapping):
-            return
-        for key, below in node.items():
-            if in_env:
-                found.extend(name for name in MODEL_VARIABLES if key == f'k:{{"name":"{name}"}}')
-            walk(below, key == "f:env")
-
-    walk(fields, False)
+def _owned(fields: object, ours: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Model variables in a managedFields entry: keys such as `k:{"name":"MODEL_URI"}` below `f:env` of a container."""
+    pod = _below(fields, "f:spec", "f:template", "f:spec")
+    found = {
+        name
+        for containers in ("f:initContainers", "f:containers")
+        for container, names in ours.items()
+        for name in names
+        if _key(name) in _below(pod, containers, _key(container), "f:env")
+    }
     return tuple(name for name in MODEL_VARIABLES if name in found)
+
+
+def _below(node: object, *keys: str) -> Mapping[str, object]:
+    for key in keys:
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return node if isinstance(node, Mapping) else {}
+
+
+def _key(name: str) -> str:
+    return f'k:{{"name":"{name}"}}'

@@ -84,7 +84,9 @@ def test_the_whole_message_fits_into_the_status(generation):
     assert len(revert.message) <= 1024
 
 
-def test_the_command_that_puts_the_previous_model_back_takes_out_what_was_not_there():
-    assert put_back_words("deployment/chat", ModelPointer(uri="s3://a")) == (
-        "kubectl set env deployment/chat MODEL_URI=s3://a MODEL_MANIFEST_SHA256- MODEL_ID-"
+def test_the_command_that_puts_a_model_back_takes_out_what_was_not_there_and_leaves_other_containers_alone():
+    assert put_back_words("demo", TARGET, ModelPointer(uri="s3://a")) == (
+        "kubectl set env deployment/chat --namespace=demo --containers=model-fetch MODEL_URI=s3://a "
+        "MODEL_MANIFEST_SHA256- && "
+        "kubectl set env deployment/chat --namespace=demo --containers=model-server MODEL_ID-"
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import (
     ArtifactStatus,
     EvaluationStatus,
@@ -30,6 +31,7 @@ from finetune_operator.observed import (
     Tally,
     Termination,
 )
+from finetune_operator.rollout.reverts import put_back_words
 from finetune_operator.rollout.states import rehearsal
 from finetune_operator.rollout.target_shape import TargetShape, Writer
 from tests.finetune_operator.samples import (
@@ -51,6 +53,7 @@ from tests.finetune_operator.samples import (
 )
 
 NEW_ID = f"sha256:{MANIFEST}"
+TARGET = DeploymentTarget(name="chat")
 
 
 def rolling(phase: RolloutPhase = RolloutPhase.PROGRESSING, **changes: object) -> Run:
@@ -371,9 +374,7 @@ def test_a_way_back_that_is_refused_says_what_to_run():
     assert patches(decision) == []
     assert phase_of(decision) is RolloutPhase.ROLLBACK_FAILED
     assert condition(decision, "Ready").reason == Reason.ROLLBACK_FAILED
-    assert (
-        f"kubectl set env deployment/chat MODEL_URI={OLD_MODEL.uri}" in condition(decision, "Ready").message
-    )
+    assert put_back_words("demo", TARGET, OLD_MODEL) in condition(decision, "Ready").message
 
 
 def test_an_old_deadline_does_not_spoil_the_way_back():

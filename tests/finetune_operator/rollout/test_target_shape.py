@@ -14,6 +14,8 @@ from finetune_operator.rollout.target_shape import (
     target_shape,
 )
 
+OURS = {"model-fetch": ("MODEL_URI", "MODEL_MANIFEST_SHA256"), "model-server": ("MODEL_ID",)}
+
 
 @pytest.mark.parametrize(
     ("text", "bytes_"),
@@ -63,8 +65,14 @@ def test_everything_is_read_from_a_whole_manifest():
                                     "f:initContainers": {
                                         'k:{"name":"model-fetch"}': {
                                             "f:env": {'k:{"name":"MODEL_URI"}': {".": {}, "f:value": {}}}
-                                        }
-                                    }
+                                        },
+                                        'k:{"name":"embedding-fetch"}': {
+                                            "f:env": {'k:{"name":"MODEL_MANIFEST_SHA256"}': {}}
+                                        },
+                                    },
+                                    "f:containers": {
+                                        'k:{"name":"web"}': {"f:env": {'k:{"name":"MODEL_ID"}': {}}}
+                                    },
                                 }
                             }
                         }
@@ -107,7 +115,7 @@ def test_everything_is_read_from_a_whole_manifest():
         },
     }
 
-    shape = target_shape(body, "finetune-operator")
+    shape = target_shape(body, "finetune-operator", OURS)
 
     assert (shape.max_surge, shape.max_unavailable, shape.recreates) == (2, 0, False)
     assert (shape.progress_deadline_seconds, shape.min_ready_seconds) == (90, 5)
@@ -123,6 +131,27 @@ def test_everything_is_read_from_a_whole_manifest():
     )
 
 
+@pytest.mark.parametrize(
+    ("where", "container", "variable", "owns"),
+    [
+        ("f:initContainers", "model-fetch", "MODEL_MANIFEST_SHA256", ("MODEL_MANIFEST_SHA256",)),
+        ("f:containers", "model-server", "MODEL_ID", ("MODEL_ID",)),
+        ("f:initContainers", "model-server", "MODEL_ID", ("MODEL_ID",)),
+        ("f:initContainers", "model-fetch", "MODEL_ID", ()),
+        ("f:initContainers", "embedding-fetch", "MODEL_URI", ()),
+        ("f:containers", "web", "MODEL_ID", ()),
+    ],
+)
+def test_who_owns_such_a_variable_of_another_container_owns_nothing_of_ours(where, container, variable, owns):
+    env = {"f:env": {f'k:{{"name":"{variable}"}}': {"f:value": {}}}}
+    pod = {where: {f'k:{{"name":"{container}"}}': env}}
+    entry = {"manager": "helm", "fieldsV1": {"f:spec": {"f:template": {"f:spec": pod}}}}
+
+    shape = target_shape({"metadata": {"managedFields": [entry]}}, "finetune-operator", OURS)
+
+    assert shape.writers == (Writer("helm", owns=owns),)
+
+
 def test_a_claim_has_the_size_that_it_got_or_else_asked_for():
     asked = {"spec": {"resources": {"requests": {"storage": "1Gi"}}}}
     got = asked | {"status": {"capacity": {"storage": "2Gi"}}}
@@ -136,4 +165,4 @@ def test_a_claim_has_the_size_that_it_got_or_else_asked_for():
 
 
 def test_what_a_manifest_leaves_out_has_the_api_servers_defaults():
-    assert target_shape({"metadata": {}, "spec": {}}, "finetune-operator") == TargetShape()
+    assert target_shape({"metadata": {}, "spec": {}}, "finetune-operator", OURS) == TargetShape()
