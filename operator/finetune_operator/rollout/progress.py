@@ -40,6 +40,8 @@ class Waiting:
     """Not yet; `message` says for what."""
 
     message: str
+    cause: Reason | None = None
+    """What a rollout ends with that has waited for this too long; None where only the time is known against it."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,14 @@ def watch(
         patched_at: conditions of the Deployment that are older speak of an earlier rollout.
     """
     if deployment.observed_generation < deployment.generation:
-        return Waiting("the Deployment's controller has not seen the change yet")
+        return Waiting("the Deployment's controller has not seen the change yet", Reason.INFRASTRUCTURE)
     troubles = [pod_trouble(target, pod, deployment.shape, patched_at, now) for pod in new_pods]
     troubles.append(_deployment_trouble(deployment, patched_at, now))
     if (failed := next((trouble for trouble in troubles if isinstance(trouble, Failed)), None)) is not None:
-        return failed
+        return _with_cause(failed, troubles)
     if deployment.paused:
-        return Waiting("the Deployment is paused")
+        resume = f"kubectl rollout resume deployment/{deployment.name}"
+        return Waiting(f"the Deployment is paused; `{resume}`", Reason.DEPLOYMENT_PAUSED)
     if (waiting := next((trouble for trouble in troubles if trouble is not None), None)) is not None:
         return waiting
     wanted, updated = deployment.replicas, deployment.updated_replicas
@@ -89,6 +92,16 @@ def watch(
     if deployment.available_replicas < updated:
         return Waiting(f"{deployment.available_replicas} of {updated} new pods available")
     return Complete()
+
+
+def _with_cause(failed: Failed, troubles: list[Failed | Waiting | None]) -> Failed:
+    """A deadline says only that it took too long; what the pods waited for says why."""
+    waits = (trouble for trouble in troubles if isinstance(trouble, Waiting))
+    known = next(((wait.cause, wait.message) for wait in waits if wait.cause is not None), None)
+    if failed.reason is not Reason.PROGRESS_DEADLINE_EXCEEDED or known is None:
+        return failed
+    cause, words = known
+    return Failed(cause, f"{failed.message} {words}".strip())
 
 
 def pods_with(pods: tuple[PodFacts, ...], pointer: ModelPointer) -> tuple[PodFacts, ...]:
@@ -127,7 +140,7 @@ def _patient(reason: Reason, words: str, waited: float, patience: float) -> Fail
     """It may pass by itself, for so long."""
     if waited >= patience:
         return Failed(reason, words)
-    return Waiting(f"{words} (given {in_words(patience)} to come right)")
+    return Waiting(f"{words} (given {in_words(patience)} to come right)", reason)
 
 
 def _container_trouble(
@@ -151,7 +164,7 @@ def _container_trouble(
         return (
             Failed(Reason.CONTAINER_CRASHED, words)
             if container.restarts >= PATIENT_RESTARTS
-            else Waiting(words)
+            else Waiting(words, Reason.CONTAINER_CRASHED)
         )
     return None
 
@@ -185,9 +198,11 @@ def _ended_badly(
     tries = f"{told} (try {container.restarts + 1} of {PATIENT_RESTARTS + 1})"
     if container.name == target.fetch_container:
         reason = FETCH_REASONS.get(ended.exit_code, Reason.CONTAINER_CRASHED)
-        return Waiting(tries) if reason is Reason.STORE_UNAVAILABLE and patient else Failed(reason, told)
+        if reason is Reason.STORE_UNAVAILABLE and patient:
+            return Waiting(tries, reason)
+        return Failed(reason, told)
     if container.name != target.server_container and patient:
-        return Waiting(tries)
+        return Waiting(tries, Reason.CONTAINER_CRASHED)
     return Failed(Reason.CONTAINER_CRASHED, told)
 
 

@@ -277,7 +277,11 @@ def _watch(
     seen = watch(target, deployment, pods, rollout.patched_at, now)
     told_before = rollout.service  # of the targets before this one
     asked = {"service": "; ".join(filter(None, (told_before, service_words(observed.service))))[:1000]}
-    errors = too_many_errors(observed.service, limits.service, deployment.shape, deployment.replicas)
+    errors = (
+        too_many_errors(observed.service, limits.service, deployment.shape, deployment.replicas)
+        if deployment.replicas
+        else None  # nobody is there to answer
+    )
     if isinstance(seen, Complete) and rollout.phase is RolloutPhase.VERIFYING:
         answers, seen = verified(run, target, pods, wanted, observed, elapsed, now)
         if errors is not None and not isinstance(seen, Failed):
@@ -297,14 +301,14 @@ def _watch(
         return Step(verifying, message="asking the new pods for their model", requeue_after=AT_ONCE)
     if isinstance(seen, Failed):
         return _turn_back(rollout.model_copy(update=asked), seen.reason, seen.message)
-    words = seen.message if isinstance(seen, Waiting) else ""
+    words, cause = (seen.message, seen.cause) if isinstance(seen, Waiting) else ("", None)
     if run.spec.cancel:
         return _turn_back(rollout, Reason.CANCELLED, "the run was cancelled while the model was rolling out")
     if late:
         limit = in_words(limits.timeout_seconds)
         return _turn_back(
             rollout,
-            Reason.PROGRESS_DEADLINE_EXCEEDED,
+            cause or Reason.PROGRESS_DEADLINE_EXCEEDED,
             f"not done within {limit} (rollout.timeoutSeconds): {words}",
         )
     return Step(rollout, message=words, requeue_after=LOOK_AGAIN_SECONDS)
@@ -352,9 +356,15 @@ def _put_back(
         return _ended(
             rollout, Reason(rollout.reason), f"{rollout.message}; somebody else changed the target since"
         )
+    name = previous.model_id or "no model, as before"
+    if deployment.paused:
+        resume = f"kubectl rollout resume deployment/{deployment.name} --namespace={run.namespace}"
+        words = (
+            f"{name} is back in the template, and {rollout.target} is paused; its pods follow after: {resume}"
+        )
+        return _ended(rollout, Reason(rollout.reason), f"{rollout.message[:500]}; {words}")
     seen = watch(target, deployment, (), rollout.patched_at, now)
     if isinstance(seen, Complete):
-        name = previous.model_id or "no model, as before"
         return _ended(rollout, Reason(rollout.reason), f"{rollout.message}; {name} is back")
     if isinstance(seen, Failed) or seconds_since(rollout.patched_at, now) > run.spec.rollout.timeout_seconds:
         return _stuck(run, rollout, target, seen.message)

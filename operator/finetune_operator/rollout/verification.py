@@ -55,6 +55,10 @@ def verify(served: tuple[ServedModel, ...], model_id: str, replicas: int) -> Pro
                 Reason.WRONG_MODEL_SERVED,
                 f"pod {answer.pod} says that it serves {answer.model}, not {model_id}",
             )
+    if replicas == 0:
+        return Waiting(
+            "the Deployment was scaled to 0, so nothing can be asked; scale it up", Reason.NO_REPLICAS
+        )
     silent = [answer for answer in served if not answer.model]
     if silent:
         return Waiting(f"pod {silent[0].pod} has not named its model yet: {silent[0].problem}")

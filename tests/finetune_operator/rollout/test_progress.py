@@ -141,6 +141,24 @@ def test_the_deployments_own_deadline_counts_only_after_the_patch():
     assert new.reason is Reason.PROGRESS_DEADLINE_EXCEEDED
 
 
+@pytest.mark.parametrize(
+    ("pod", "reason"),
+    [
+        (a_target_pod(fetch(20, "no answer", restarts=2)), Reason.STORE_UNAVAILABLE),
+        (a_target_pod(unschedulable="0/1 nodes", created_at=at(20)), Reason.UNSCHEDULABLE),
+        (a_target_pod(ContainerFacts("web", running=True)), Reason.PROGRESS_DEADLINE_EXCEEDED),
+    ],
+)
+def test_a_deadline_is_told_with_the_cause_that_the_pods_show(pod, reason):
+    late = ConditionFacts("Progressing", "False", "ProgressDeadlineExceeded", "late", at(100))
+
+    found = watch(TARGET, a_deployment(conditions=(late,)), (pod,), at(0), later(101))
+
+    assert isinstance(found, Failed)
+    assert found.reason is reason
+    assert found.message.startswith("late")
+
+
 @pytest.mark.parametrize("said", [0, 1])
 def test_pods_that_cannot_even_be_made_fail_the_rollout_after_a_minute(said):
     """A quota says so in the second of the patch."""

@@ -327,6 +327,60 @@ def test_a_pod_that_does_not_answer_is_waited_for_until_the_time_is_up():
     assert condition(late, "RolledOut").reason == Reason.PROGRESS_DEADLINE_EXCEEDED
 
 
+@pytest.mark.parametrize(
+    ("changes", "pod", "reason"),
+    [
+        (
+            {"replicas": 0, "updated_replicas": 0, "total_replicas": 0, "available_replicas": 0},
+            None,
+            "NoReplicas",
+        ),
+        ({"paused": True, "updated_replicas": 0}, None, "DeploymentPaused"),
+        ({"generation": 9}, None, "Infrastructure"),
+        (
+            {"available_replicas": 0},
+            a_target_pod(ContainerFacts("model-fetch", init=True, terminated=Termination(20), restarts=1)),
+            "StoreUnavailable",
+        ),
+        (
+            {"available_replicas": 0},
+            a_target_pod(unschedulable="0/1 nodes", created_at=at(800)),
+            "Unschedulable",
+        ),
+    ],
+)
+@pytest.mark.parametrize("phase", [RolloutPhase.PROGRESSING, RolloutPhase.VERIFYING])
+def test_a_rollout_that_is_late_for_a_known_cause_ends_with_it_and_blames_no_model(
+    changes, pod, reason, phase
+):
+    run = rolling(phase)
+    shut = ServiceFacts("site", switching=ERRORS, watched=ERRORS) if reason == "NoReplicas" else None
+    observed = seen(
+        target=a_deployment(NEW_MODEL, **changes), target_pods=(pod,) if pod else (), service=shut
+    )
+    for seconds in (901, 902):  # where all seemed complete, the pods are asked next
+        decision = decide(run, observed, later(seconds))
+        run = after(run, decision)
+    back = seen(target=a_deployment(OLD_MODEL))
+    ended = decide(run, back, later(903))
+
+    assert ended.status.phase is Phase.ROLLED_BACK
+    assert condition(ended, "RolledOut").reason == reason
+    assert ended.status.rollout is not None
+    assert ended.status.rollout.quarantine == ""
+
+
+def test_a_paused_target_with_its_previous_values_is_back_and_needs_only_to_be_resumed():
+    run = rolling(RolloutPhase.ROLLING_BACK, reason="DeploymentPaused", message="late")
+
+    decision = decide(run, seen(target=a_deployment(OLD_MODEL, paused=True, updated_replicas=0)), later(5))
+
+    assert phase_of(decision) is RolloutPhase.ROLLED_BACK
+    assert (
+        "kubectl rollout resume deployment/chat --namespace=demo" in condition(decision, "RolledOut").message
+    )
+
+
 def test_a_broken_model_is_taken_back_with_its_cause_in_words():
     run = rolling()
     broken = a_target_pod(
