@@ -33,9 +33,9 @@ MESSAGE_LENGTH = 300
 
 
 def is_spoilt(rollout: RolloutStatus) -> bool:
-    """The rollout ended, and the model is why."""
+    """The rollout ended, and the model is why. One that was live before the run and stays is not kept from coming."""
     ended = rollout.phase in (RolloutPhase.ROLLED_BACK, RolloutPhase.ROLLBACK_FAILED)
-    return ended and rollout.reason in SPOILT
+    return ended and rollout.reason in SPOILT and rollout.previous != rollout.current
 
 
 def quarantine(

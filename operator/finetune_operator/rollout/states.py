@@ -396,7 +396,10 @@ def _passed_by(
 
 
 def _turn_back(rollout: RolloutStatus, reason: Reason, message: str) -> Step:
-    """Write down that it failed and why; the next pass puts the old values back."""
+    """Write down that it failed and why; the next pass puts the old values back, where others were there."""
+    if rollout.previous is not None and rollout.previous == rollout.current:
+        words = f"{rollout.target} had this model before the run; nothing was changed, and it stays"
+        return _ended(rollout.model_copy(update={"patched_at": ""}), reason, f"{message[:700]}; {words}")
     back = rollout.model_copy(
         update={"phase": RolloutPhase.ROLLING_BACK, "reason": reason.value, "message": message[:1000]}
     )

@@ -408,6 +408,25 @@ def test_a_broken_model_is_taken_back_with_its_cause_in_words():
     assert OLD_MODEL.model_id in condition(back, "RolledOut").message
 
 
+def test_a_live_model_that_a_run_adopts_and_readers_cannot_reach_stays_and_is_not_kept_back():
+    run = rolling(RolloutPhase.VERIFYING, previous=NEW_MODEL)
+    asked = seen(
+        target=a_deployment(NEW_MODEL),
+        served=(ServedModel("chat-1", NEW_ID),),
+        service=replace(SERVICE, watched=ERRORS),
+    )
+
+    decision = decide(run, asked, later(20))
+
+    told = condition(decision, "RolledOut")
+    assert decision.actions == ()
+    assert decision.status.phase is Phase.NOT_PROMOTED
+    assert told.reason == Reason.SERVICE_ERRORS
+    assert "deployment/chat had this model before the run; nothing was changed, and it stays" in told.message
+    assert decision.status.rollout is not None
+    assert decision.status.rollout.quarantine == ""
+
+
 def test_a_first_rollout_that_fails_takes_our_entries_out_again():
     run = rolling(RolloutPhase.ROLLING_BACK, previous=NO_MODEL, reason="ModelIntegrity", message="bad")
 
