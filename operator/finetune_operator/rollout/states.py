@@ -34,6 +34,10 @@ OBSTACLE_SECONDS = 30.0
 PASSING_SECONDS = 5.0
 REVERT_PATIENCE_SECONDS = 30.0
 """Whoever took the values out may still be at work."""
+MESSAGE_LENGTH = 1024
+"""Of the status."""
+LONGEST_COMMAND = 900
+"""What leaves room for the words before it; a command is told whole or not at all."""
 OVER = frozenset(
     {RolloutPhase.SUCCEEDED, RolloutPhase.ROLLED_BACK, RolloutPhase.ROLLBACK_FAILED, RolloutPhase.SUPERSEDED}
 )
@@ -417,9 +421,10 @@ def _ended(rollout: RolloutStatus, reason: Reason, message: str) -> Step:
 
 def _stuck(run: Run, rollout: RolloutStatus, target: DeploymentTarget, problem: str) -> Step:
     """The way back failed: say what a person must run."""
-    command = put_back_words(run.namespace, target, rollout.previous or NO_MODEL)
-    message = (
-        f"{rollout.message[:300]}; the previous model could not be put back: {problem[:300]}. Run: {command}"
-    )
-    over = rollout.model_copy(update={"phase": RolloutPhase.ROLLBACK_FAILED, "message": message[:1024]})
+    command = f". Run: {put_back_words(run.namespace, target, rollout.previous or NO_MODEL)}"
+    if len(command) > LONGEST_COMMAND:
+        command = ". Put the values of status.rollout.previous into the two containers"
+    facts = f"{rollout.message[:300]}; the previous model could not be put back: {problem[:300]}"
+    message = f"{facts[: MESSAGE_LENGTH - len(command)]}{command}"
+    over = rollout.model_copy(update={"phase": RolloutPhase.ROLLBACK_FAILED, "message": message})
     return Step(over, message=message)

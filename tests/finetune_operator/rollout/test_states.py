@@ -450,6 +450,29 @@ def test_a_way_back_that_is_refused_says_what_to_run():
     assert put_back_words("demo", TARGET, OLD_MODEL) in condition(decision, "Ready").message
 
 
+@pytest.mark.parametrize(
+    ("uri", "end"),
+    [
+        (
+            "s3://" + "a" * 200,
+            put_back_words("demo", TARGET, OLD_MODEL.model_copy(update={"uri": "s3://" + "a" * 200})),
+        ),
+        ("s3://" + "a" * 900, "Put the values of status.rollout.previous into the two containers"),
+    ],
+)
+def test_long_words_never_cut_the_command_that_puts_the_previous_model_back(uri, end):
+    previous = OLD_MODEL.model_copy(update={"uri": uri})
+    run = rolling(RolloutPhase.ROLLING_BACK, previous=previous, reason="ModelIntegrity", message="bad " * 200)
+    refused = seen(target=a_deployment(NEW_MODEL), refusal=Refusal("403: " + "denied " * 100))
+
+    decision = decide(run, refused, later(5))
+
+    assert decision.status.rollout is not None
+    assert decision.status.rollout.message.startswith("bad")
+    assert decision.status.rollout.message.endswith(end)
+    assert len(decision.status.rollout.message) <= 1024
+
+
 def test_an_old_deadline_does_not_spoil_the_way_back():
     run = rolling(
         RolloutPhase.ROLLING_BACK, reason="ProgressDeadlineExceeded", message="late", patched_at=at(100)
