@@ -231,11 +231,12 @@ class Cluster:
         )
         observed = await self._observe_target(run, facts) if asks_for_target(run) else Observed(jobs=facts)
         observed = replace(observed, smoke_jobs=smoke)
-        return await self._with_record(run, observed) if asks_for_record(run) else observed
+        if asks_for_record(run):
+            return await self._with_record(run, observed, current_target(run))
+        return observed
 
-    async def _with_record(self, run: Run, observed: Observed) -> Observed:
-        """With what is on the record of the run's target."""
-        target = current_target(run)
+    async def _with_record(self, run: Run, observed: Observed, target: DeploymentTarget | None) -> Observed:
+        """With what is on the record of a target."""
         if target is None:
             return observed
         try:
@@ -370,13 +371,14 @@ class Cluster:
                 deployment = await self._with_claim(run.namespace, target, deployment)
             bodies = await self.list_runs(run.namespace) if run.status.evaluation else []
             rivalry = rivals(run.uid, target.name, bodies)
-            return Observed(
+            seen = Observed(
                 jobs=jobs,
                 target=deployment,
                 refusal=refusal,
                 rolling_run=rivalry.rolling,
                 newer_run=rivalry.newer,
             )
+            return await self._with_record(run, seen, target) if keeps_target(run.status) else seen
         if rollout.phase is RolloutPhase.SMOKE_TESTING:
             return Observed(jobs=jobs, target=deployment)
         pods = await self._target_pods(run.namespace, target, body)

@@ -576,9 +576,14 @@ async def test_of_an_ended_row_the_target_that_lost_its_model_is_seen(server, fi
     row = {"deployment": {"name": "chat", "others": ["shop"]}}
     status = a_status(ALL_STAGES, rollout=rollout, phase=Phase.SUCCEEDED)
 
-    target = (await observed_by(cluster, a_run(status, rollout=a_rollout(target=row)))).target
+    record = f"/api/v1/namespaces/demo/configmaps/{seen}-model"
+    api.answers["GET", record] = (200, {"data": {"MODEL_ID": "sha256:newest"}})
 
-    assert (target.name if target else None) == seen
+    observed = await observed_by(cluster, a_run(status, rollout=a_rollout(target=row)))
+
+    assert (observed.target.name if observed.target else None) == seen
+    assert observed.recorded == ({"MODEL_ID": "sha256:newest"} if seen else {})
+    assert [path for path in api.paths() if "configmaps" in path] == ([f"GET {record}"] if seen else [])
 
 
 def a_crashed_pod(name: str, container: str, message: str = "") -> dict[str, Any]:

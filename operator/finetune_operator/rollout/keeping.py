@@ -8,11 +8,21 @@ Only where it names no model at all: what somebody put there on purpose stays.
 from __future__ import annotations
 
 from finetune_contract.run_spec import DeploymentTarget
-from finetune_contract.run_status import FineTuneRunStatus, Phase, RolloutPhase, RolloutStatus
+from finetune_contract.run_status import (
+    FineTuneRunStatus,
+    ModelPointer,
+    Phase,
+    Reason,
+    RolloutPhase,
+    RolloutStatus,
+)
 from finetune_operator.actions import PatchTarget
 from finetune_operator.observed import NO_MODEL, DeploymentFacts, Observed, Run
 from finetune_operator.rollout.patch import payload, pointer_in
-from finetune_operator.rollout.preflight import obstacle_to_start
+from finetune_operator.rollout.preflight import Obstacle, obstacle_to_start
+from finetune_operator.rollout.quarantine import held_back
+from finetune_operator.rollout.record import record_name, recorded_model
+from finetune_operator.rollout.reverts import put_back_words
 from finetune_operator.rollout.targets import targets
 
 
@@ -47,13 +57,31 @@ def given_back(run: Run, observed: Observed) -> tuple[RolloutStatus, PatchTarget
     if target is None:
         return None
     others = observed.rolling_run or observed.newer_run
-    if not lost_its_model(run, deployment) or others or obstacle_to_start(target, observed) is not None:
+    if not lost_its_model(run, deployment) or others or _obstacle(run, target, rollout.current, observed):
         return None
     patch = PatchTarget(deployment.name, payload(target, deployment, rollout.current), run.spec.rollout.force)
     known: dict[str, object] = {"done_uids": {**rollout.done_uids, deployment.name: deployment.uid}}
     if rollout.target == f"deployment/{deployment.name}":
         known["target_uid"] = deployment.uid
     return rollout.model_copy(update=known), patch
+
+
+def _obstacle(run: Run, target: DeploymentTarget, model: ModelPointer, observed: Observed) -> Obstacle | None:
+    """Why a lost target cannot, or must not, get this model.
+
+    The run whose model was live last may have been deleted. Its model is told by the record alone, which also keeps
+    spoilt models away; where there is no record, nobody says otherwise.
+    """
+    if (obstacle := obstacle_to_start(target, observed)) is not None:
+        return obstacle
+    recorded = recorded_model(observed.recorded)
+    if recorded.model_id not in ("", model.model_id):
+        return Obstacle(
+            Reason.SUPERSEDED,
+            f"ConfigMap {record_name(target.name)} names another model than this run's, {recorded.model_id}. To put it "
+            f"in, run: {put_back_words(run.namespace, target, recorded)}",
+        )
+    return held_back(run.namespace, target.name, model, observed.quarantine)
 
 
 def _target(run: Run, deployment: DeploymentFacts) -> DeploymentTarget | None:

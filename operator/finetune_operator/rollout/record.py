@@ -94,6 +94,15 @@ def record_with_quarantine(
     return _written(run, deployment, {HISTORY: "[]", **kept, "deployment": deployment, **_kept_back(listed)})
 
 
+def recorded_model(recorded: Mapping[str, str]) -> ModelPointer:
+    """The model that a record names as live, or published; an empty one where it names none."""
+    return ModelPointer(
+        uri=recorded.get(MODEL_URI, ""),
+        manifest_sha256=recorded.get(MODEL_MANIFEST_SHA256, ""),
+        model_id=recorded.get(MODEL_ID, ""),
+    )
+
+
 def quarantine_key(model_id: str) -> str:
     """The entry of the record that keeps a model from the target."""
     return f"{_QUARANTINED}{model_id.removeprefix('sha256:')}"

@@ -11,7 +11,7 @@ from finetune_contract.run_status import Phase, RolloutPhase, RolloutStatus
 from finetune_operator.actions import PatchTarget
 from finetune_operator.events import transitions
 from finetune_operator.lifecycle import asks_for_target, decide, rollout_targets
-from finetune_operator.observed import NO_MODEL, Observed, Refusal, Run, RunKey
+from finetune_operator.observed import NO_MODEL, Observed, Quarantined, Refusal, Run, RunKey
 from finetune_operator.reading import is_settled
 from finetune_operator.rollout.states import rehearsal
 from tests.finetune_operator.samples import (
@@ -68,12 +68,19 @@ def test_a_new_object_without_a_model_gets_the_last_one_once():
         seen(target=a_deployment(OLD_MODEL, uid="another-uid")),
         seen(target=ANEW, newer_run="blog-2"),
         seen(target=ANEW, rolling_run="blog-2"),
+        seen(target=ANEW, recorded={"MODEL_ID": OLD_MODEL.model_id}),  # of a later run that was deleted
+        seen(target=ANEW, quarantine=(Quarantined(NEW_MODEL.model_id),)),
         seen(target=ANEW, refusal=Refusal("409", "argocd-controller", ".env")),
         seen(target=a_deployment(NO_MODEL, uid="another-uid", init_containers=())),
     ],
 )
 def test_what_is_not_lost_or_not_ours_to_give_is_left_alone(observed):
     assert decide(ended(), observed, later(900)).actions == ()
+
+
+@pytest.mark.parametrize("recorded", [{}, {"HISTORY": "[]"}, {"MODEL_ID": NEW_MODEL.model_id}])
+def test_a_record_that_names_no_other_model_lets_the_run_give_its_own(recorded):
+    assert len(decide(ended(), seen(target=ANEW, recorded=recorded), later(900)).actions) == 1
 
 
 @pytest.mark.parametrize(
