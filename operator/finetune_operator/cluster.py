@@ -76,7 +76,7 @@ from finetune_operator.observed import (
     SmokeJob,
 )
 from finetune_operator.pod_answers import ask_pods
-from finetune_operator.rollout.keeping import keeps_target, lost_its_model
+from finetune_operator.rollout.keeping import given_back, keeps_target, kept_waiting, lost_its_model
 from finetune_operator.rollout.progress import pods_with, silent_failures
 from finetune_operator.rollout.record import read_history, read_quarantine, record_name
 from finetune_operator.rollout.rivals import rivals
@@ -347,9 +347,8 @@ class Cluster:
     async def _observe_target(self, run: Run, jobs: tuple[JobFacts, ...]) -> Observed:
         deployments = f"/apis/apps/v1/namespaces/{run.namespace}/deployments"
         if keeps_target(run.status):
-            target = await self._lost_target(run, deployments)
-        else:
-            target = current_target(run)
+            return replace(await self._observe_lost(run, deployments), jobs=jobs)
+        target = current_target(run)
         if target is None:
             return Observed(jobs=jobs)
         try:
@@ -366,19 +365,18 @@ class Cluster:
         rollout = run.status.rollout
         patch = rehearsal(run, deployment)
         refusal = await self._rehearse(run, deployment, patch) if patch else None
-        if rollout is None or rollout.phase in (RolloutPhase.PREFLIGHT, RolloutPhase.SUCCEEDED):
+        if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
             if run.status.evaluation:
                 deployment = await self._with_claim(run.namespace, target, deployment)
             bodies = await self.list_runs(run.namespace) if run.status.evaluation else []
             rivalry = rivals(run.uid, target.name, bodies)
-            seen = Observed(
+            return Observed(
                 jobs=jobs,
                 target=deployment,
                 refusal=refusal,
                 rolling_run=rivalry.rolling,
                 newer_run=rivalry.newer,
             )
-            return await self._with_record(run, seen, target) if keeps_target(run.status) else seen
         if rollout.phase is RolloutPhase.SMOKE_TESTING:
             return Observed(jobs=jobs, target=deployment)
         pods = await self._target_pods(run.namespace, target, body)
@@ -395,16 +393,33 @@ class Cluster:
             jobs=jobs, target=deployment, target_pods=pods, refusal=refusal, served=served, service=service
         )
 
-    async def _lost_target(self, run: Run, deployments: str) -> DeploymentTarget | None:
-        """The first target of an ended run that was made anew without its model; None when all have it."""
+    async def _observe_lost(self, run: Run, deployments: str) -> Observed:
+        """The first target of an ended run that was made anew without its model and can take it, else the first of
+        those that cannot; nothing when all have it."""
+        waiting: Observed | None = None
         for target in targets(run.spec):
             try:
                 body = await self._server.call("GET", f"{deployments}/{target.name}")
             except NotFound:
                 continue
-            if lost_its_model(run, reading.deployment(target, body)):
-                return target
-        return None
+            deployment = reading.deployment(target, body)
+            if not lost_its_model(run, deployment):
+                continue
+            patch = rehearsal(run, deployment)
+            refusal = await self._rehearse(run, deployment, patch) if patch else None
+            rivalry = rivals(run.uid, target.name, await self.list_runs(run.namespace))
+            seen = Observed(
+                target=deployment,
+                refusal=refusal,
+                rolling_run=rivalry.rolling,
+                newer_run=rivalry.newer,
+            )
+            seen = await self._with_record(run, seen, target)
+            if given_back(run, seen) is not None:
+                return seen
+            if waiting is None or kept_waiting(run, waiting) is None:
+                waiting = seen
+        return waiting or Observed()
 
     async def _ask_service(
         self, run: Run, target: DeploymentTarget, rollout: RolloutStatus, deployment: Json

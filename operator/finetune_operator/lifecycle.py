@@ -11,6 +11,7 @@ from datetime import datetime
 
 from finetune_contract.run_spec import LastStage, RolloutMode
 from finetune_contract.run_status import (
+    ConditionStatus,
     ConditionType,
     FineTuneRunStatus,
     ModelPointer,
@@ -25,7 +26,7 @@ from finetune_operator.conditions import Wanted, false, merged, true, unknown
 from finetune_operator.observed import Observed, Run
 from finetune_operator.outlook import OVER, REFUSED_SECONDS, Mood, Outlook
 from finetune_operator.rollout.champion import drop_below_live
-from finetune_operator.rollout.keeping import given_back, keeps_target
+from finetune_operator.rollout.keeping import given_back, keeps_target, kept_waiting, lost_its_model
 from finetune_operator.rollout.patch import pointer_to
 from finetune_operator.rollout.preflight import Obstacle
 from finetune_operator.rollout.quarantine import held_back
@@ -341,12 +342,28 @@ def _roll_out(step: Step) -> Outlook:
 
 
 def _decide_nothing(run: Run, observed: Observed, now: datetime) -> Decision:
-    """An ended run: only say that its newest generation was seen, and stop what should not run."""
-    conditions = merged(run.status.conditions, (), run.generation, now)
+    """An ended run: say that its newest generation was seen and whether a target waits for its model, and stop what
+    should not run."""
+    waiting = kept_waiting(run, observed)
+    conditions = merged(run.status.conditions, _kept(run, observed, waiting), run.generation, now)
     status = run.status.model_copy(update={"observed_generation": run.generation, "conditions": conditions})
     stray = (*deletions(observed.jobs), *deletions(observed.smoke_jobs))
     if (back := given_back(run, observed)) is not None:
         rollout, patch = back
         again = AT_ONCE if len(targets(run.spec)) > 1 else None  # another one may have been made anew with it
         return Decision(status.model_copy(update={"rollout": rollout}), (*stray, patch), again)
-    return Decision(status, stray, None)
+    return Decision(status, stray, OBSTACLE_SECONDS if waiting else None)
+
+
+def _kept(run: Run, observed: Observed, waiting: Obstacle | None) -> tuple[Wanted, ...]:
+    """What is said of an ended run's targets: that one waits for its model, and that none does any more."""
+    if waiting is not None:
+        return (false(ConditionType.ROLLED_OUT, waiting.reason, waiting.message),)
+    told = next((one for one in run.status.conditions if one.type == ConditionType.ROLLED_OUT), None)
+    if told is None or told.status is not ConditionStatus.FALSE or not keeps_target(run.status):
+        return ()
+    lost = observed.target is not None and lost_its_model(run, observed.target)
+    if lost and (given_back(run, observed) is None or len(targets(run.spec)) > 1):
+        return ()
+    words = "no Deployment that was made anew waits for its model any more"
+    return (true(ConditionType.ROLLED_OUT, Reason.COMPLETED, words),)

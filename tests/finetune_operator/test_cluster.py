@@ -455,7 +455,7 @@ def a_target(name: str = "chat", uid: str = "u", model: str = "") -> dict[str, A
     env = [{"name": "MODEL_ID", "value": model}] if model else []
     pod = {
         "initContainers": [{"name": "model-fetch"}],
-        "containers": [{"name": "model-server", "readinessProbe": {}, "env": env}],
+        "containers": [{"name": "model-server", "readinessProbe": {"httpGet": {}}, "env": env}],
     }
     template = {"metadata": {"labels": {"app": name}}, "spec": pod}
     return {
@@ -464,12 +464,18 @@ def a_target(name: str = "chat", uid: str = "u", model: str = "") -> dict[str, A
     }
 
 
+def without_probe(target: dict[str, Any]) -> dict[str, Any]:
+    target["spec"]["template"]["spec"]["containers"][0].pop("readinessProbe")
+    return target
+
+
 def an_idle_namespace(api: ApiServer, *targets: dict[str, Any]) -> None:
     for path in ("/apis/batch/v1/namespaces/demo/jobs", "/api/v1/namespaces/demo/pods", RUNS):
         api.answers["GET", path] = (200, {"items": []})
     for target in targets:
         name = target["metadata"]["name"]
         api.answers["GET", f"/apis/apps/v1/namespaces/demo/deployments/{name}"] = (200, target)
+        api.answers["PATCH", f"/apis/apps/v1/namespaces/demo/deployments/{name}"] = (200, {})
 
 
 def rolling_run(phase: RolloutPhase, **spec: Any) -> Run:
@@ -560,9 +566,14 @@ async def test_what_the_record_keeps_back_is_read_with_it(server):
         (a_target("chat", "new"), a_target("shop", "u2"), "chat"),
         (a_target("chat", "u1"), a_target("shop", "new"), "shop"),
         (a_target("chat", "new", "sha256:mine"), a_target("shop", "new"), "shop"),
+        (a_target("chat", "new"), a_target("shop", "new"), "chat"),
+        (without_probe(a_target("chat", "new")), a_target("shop", "new"), "shop"),
+        (without_probe(a_target("chat", "new")), a_target("shop", "u2"), "chat"),
     ],
 )
-async def test_of_an_ended_row_the_target_that_lost_its_model_is_seen(server, first, second, seen):
+async def test_of_an_ended_row_the_target_that_lost_its_model_and_can_take_it_is_seen_with_its_record(
+    server, first, second, seen
+):
     api, cluster = server
     an_idle_namespace(api, first, second)
     rollout = RolloutStatus(
@@ -577,13 +588,13 @@ async def test_of_an_ended_row_the_target_that_lost_its_model_is_seen(server, fi
     status = a_status(ALL_STAGES, rollout=rollout, phase=Phase.SUCCEEDED)
 
     record = f"/api/v1/namespaces/demo/configmaps/{seen}-model"
-    api.answers["GET", record] = (200, {"data": {"MODEL_ID": "sha256:newest"}})
+    api.answers["GET", record] = (200, {"data": {"MODEL_ID": NEW_MODEL.model_id}})
 
     observed = await observed_by(cluster, a_run(status, rollout=a_rollout(target=row)))
 
     assert (observed.target.name if observed.target else None) == seen
-    assert observed.recorded == ({"MODEL_ID": "sha256:newest"} if seen else {})
-    assert [path for path in api.paths() if "configmaps" in path] == ([f"GET {record}"] if seen else [])
+    assert observed.recorded == ({"MODEL_ID": NEW_MODEL.model_id} if seen else {})
+    assert (f"GET {record}" in api.paths()) is bool(seen)
 
 
 def a_crashed_pod(name: str, container: str, message: str = "") -> dict[str, Any]:

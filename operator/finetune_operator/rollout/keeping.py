@@ -1,11 +1,13 @@
 """A target that was made anew after its run had ended gets its model back, once for each new object. Pure.
 
-That is true for every Deployment of a row.
+That is true for every Deployment of a row: one that cannot take it keeps none of the others waiting.
 
 Only where it names no model at all: what somebody put there on purpose stays.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import (
@@ -56,14 +58,29 @@ def given_back(run: Run, observed: Observed) -> tuple[RolloutStatus, PatchTarget
     target = _target(run, deployment)
     if target is None:
         return None
-    others = observed.rolling_run or observed.newer_run
-    if not lost_its_model(run, deployment) or others or _obstacle(run, target, rollout.current, observed):
+    newer = observed.newer_run or not lost_its_model(run, deployment)
+    if newer or _obstacle(run, target, rollout.current, observed) is not None:
         return None
     patch = PatchTarget(deployment.name, payload(target, deployment, rollout.current), run.spec.rollout.force)
     known: dict[str, object] = {"done_uids": {**rollout.done_uids, deployment.name: deployment.uid}}
     if rollout.target == f"deployment/{deployment.name}":
         known["target_uid"] = deployment.uid
     return rollout.model_copy(update=known), patch
+
+
+def kept_waiting(run: Run, observed: Observed) -> Obstacle | None:
+    """Why a target that was made anew has no model yet; None where none waits, or it is a newer run's to give."""
+    rollout, deployment = run.status.rollout, observed.target
+    if rollout is None or rollout.current is None or deployment is None or observed.newer_run:
+        return None
+    target = _target(run, deployment)
+    if target is None or not lost_its_model(run, deployment):
+        return None
+    obstacle = _obstacle(run, target, rollout.current, observed)
+    if obstacle is None:
+        return None
+    words = f"deployment/{target.name} was made anew and has no model: {obstacle.message}"
+    return replace(obstacle, message=words)
 
 
 def _obstacle(run: Run, target: DeploymentTarget, model: ModelPointer, observed: Observed) -> Obstacle | None:
@@ -74,6 +91,10 @@ def _obstacle(run: Run, target: DeploymentTarget, model: ModelPointer, observed:
     """
     if (obstacle := obstacle_to_start(target, observed)) is not None:
         return obstacle
+    if observed.rolling_run:
+        return Obstacle(
+            Reason.WAITING, f'run "{observed.rolling_run}" is rolling out to it', needs_person=False
+        )
     recorded = recorded_model(observed.recorded)
     if recorded.model_id not in ("", model.model_id):
         return Obstacle(

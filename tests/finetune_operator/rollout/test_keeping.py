@@ -23,6 +23,7 @@ from tests.finetune_operator.samples import (
     a_run,
     a_status,
     after,
+    condition,
     later,
     seen,
 )
@@ -76,6 +77,46 @@ def test_a_new_object_without_a_model_gets_the_last_one_once():
 )
 def test_what_is_not_lost_or_not_ours_to_give_is_left_alone(observed):
     assert decide(ended(), observed, later(900)).actions == ()
+
+
+@pytest.mark.parametrize(
+    ("observed", "reason", "words"),
+    [
+        (seen(target=ANEW, rolling_run="blog-2"), "Waiting", 'run "blog-2" is rolling out'),
+        (seen(target=ANEW, refusal=Refusal("409", "argocd", ".env")), "FieldConflict", 'owned by "argocd"'),
+        (seen(target=replace(ANEW, init_containers=())), "ContainerNotFound", "model-fetch"),
+        (
+            seen(target=ANEW, recorded={"MODEL_ID": OLD_MODEL.model_id, "MODEL_URI": OLD_MODEL.uri}),
+            "Superseded",
+            f"MODEL_URI={OLD_MODEL.uri}",
+        ),
+        (seen(target=ANEW, quarantine=(Quarantined(NEW_MODEL.model_id),)), "Quarantined", "quarantine"),
+    ],
+)
+def test_why_a_target_made_anew_has_no_model_is_told_and_looked_at_until_it_has_one(observed, reason, words):
+    run = ended()
+
+    waiting = decide(run, observed, later(900))
+    again = decide(after(run, waiting), observed, later(930))
+    given = decide(after(run, waiting), seen(target=ANEW), later(960))
+    by_hand = decide(after(run, waiting), seen(target=a_deployment(OLD_MODEL, uid="x")), later(960))
+
+    told = condition(waiting, "RolledOut")
+    assert (told.status, told.reason, waiting.requeue_after) == ("False", reason, 30)
+    assert "deployment/chat was made anew and has no model" in told.message
+    assert words in told.message
+    assert again.status == waiting.status
+    assert waiting.status.phase is Phase.SUCCEEDED
+    for over in (given, by_hand):
+        assert condition(over, "RolledOut").status == "True"
+        assert over.requeue_after is None
+
+
+def test_a_target_that_a_newer_run_gives_its_model_to_is_nothing_to_tell_of():
+    decision = decide(ended(), seen(target=ANEW, newer_run="blog-2"), later(900))
+
+    assert decision.requeue_after is None
+    assert [told.type for told in decision.status.conditions if told.type == "RolledOut"] == []
 
 
 @pytest.mark.parametrize("recorded", [{}, {"HISTORY": "[]"}, {"MODEL_ID": NEW_MODEL.model_id}])
