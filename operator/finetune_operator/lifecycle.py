@@ -42,11 +42,13 @@ from finetune_operator.rollout.states import (
 from finetune_operator.rollout.targets import current_target, targets
 from finetune_operator.stage_work import stop_all, stopping_seconds, work_on
 from finetune_operator.stages import STAGES
-from finetune_operator.status_writing import status_of
+from finetune_operator.status_writing import kstatus, status_of
 from finetune_operator.usage import NO_PRICES, Prices
 
 UNTOUCHED = (RolloutMode.NONE, RolloutMode.PUBLISH)
 """Modes that change no Deployment."""
+WELL = frozenset({Phase.SUCCEEDED, Phase.UNCHANGED})
+ENDS_AT_DATASET = frozenset({Reason.UNCHANGED, Reason.TRAINING_NOT_ASKED})
 
 
 def is_over(status: FineTuneRunStatus) -> bool:
@@ -109,7 +111,12 @@ def only_notes(before: FineTuneRunStatus, decision: Decision) -> bool:
 
 
 def refused(run: Run, message: str, now: datetime) -> Decision:
-    """The API server would not take an action: tell the user, and try again later."""
+    """The API server would not take an action: tell the user, and try again later.
+
+    What an ended run came to stays as it was said: its conditions would speak of the refusal for ever.
+    """
+    if is_over(run.status):
+        return Decision(run.status, (), REFUSED_SECONDS)
     words = f"the API server refuses: {message}; this is tried again every minute"
     conditions = merged(
         run.status.conditions,
@@ -345,7 +352,8 @@ def _decide_nothing(run: Run, observed: Observed, now: datetime) -> Decision:
     """An ended run: say that its newest generation was seen and whether a target waits for its model, and stop what
     should not run."""
     waiting = kept_waiting(run, observed)
-    conditions = merged(run.status.conditions, _kept(run, observed, waiting), run.generation, now)
+    news = (*_ready_again(run.status), *_kept(run, observed, waiting))
+    conditions = merged(run.status.conditions, news, run.generation, now)
     status = run.status.model_copy(update={"observed_generation": run.generation, "conditions": conditions})
     stray = (*deletions(observed.jobs), *deletions(observed.smoke_jobs))
     if (back := given_back(run, observed)) is not None:
@@ -367,3 +375,15 @@ def _kept(run: Run, observed: Observed, waiting: Obstacle | None) -> tuple[Wante
         return ()
     words = "no Deployment that was made anew waits for its model any more"
     return (true(ConditionType.ROLLED_OUT, Reason.COMPLETED, words),)
+
+
+def _ready_again(status: FineTuneRunStatus) -> tuple[Wanted, ...]:
+    """A run that ended well, and bears the words of something that was refused later, is Ready again."""
+    told = {condition.type: condition for condition in status.conditions}
+    ready, rolled_out = told.get(ConditionType.READY), told.get(ConditionType.ROLLED_OUT)
+    if status.phase not in WELL or ready is None or ready.status is ConditionStatus.TRUE:
+        return ()
+    reason, words = Reason.COMPLETED, rolled_out.message if rolled_out is not None else ""
+    if rolled_out is not None and rolled_out.reason in ENDS_AT_DATASET:
+        reason = Reason(rolled_out.reason)
+    return kstatus(Mood.SUCCEEDED, reason, words)

@@ -15,7 +15,14 @@ from finetune_operator.actions import Action, Decision
 from finetune_operator.conditions import false, merged, true
 from finetune_operator.errors import ClusterRefused, InvalidRun, NotFound, OperatorError, StaleObject
 from finetune_operator.events import Repeats, RunEvent, transitions
-from finetune_operator.lifecycle import children_tell_all, decide, only_notes, refused, rollout_targets
+from finetune_operator.lifecycle import (
+    children_tell_all,
+    decide,
+    is_over,
+    only_notes,
+    refused,
+    rollout_targets,
+)
 from finetune_operator.memory import Memory, Sight
 from finetune_operator.observed import Observed, Run, RunKey
 from finetune_operator.operator_log import about
@@ -247,13 +254,19 @@ class Reconciler(Generic[Children]):
         return decision.requeue_after
 
     async def _say_invalid(self, key: RunKey, body: dict[str, Any], message: str) -> float:
-        """Tell the user about a run that cannot be read. Its other status is left alone where it can be."""
+        """Tell the user about a run that cannot be read. Its other status is left alone where it can be.
+
+        Nothing is to be done for one that has ended, and it came to what it came to.
+        """
         metadata = body["metadata"]
         generation = int(metadata.get("generation") or 0)
         try:
             before = FineTuneRunStatus.model_validate(body.get("status") or {})
         except ValueError:
             logger.warning("run not readable: run=%s: %s", key, message)
+            return INVALID_SECONDS
+        if is_over(before):
+            logger.warning("ended run not readable: run=%s: %s", key, message)
             return INVALID_SECONDS
         conditions = merged(
             before.conditions,

@@ -22,7 +22,9 @@ def status_of(run: Run, book: Book, outlook: Outlook, now: datetime, prices: Pri
     over = outlook.phase in OVER
     wanted = {condition.type: condition for condition in _stage_conditions(book)}
     wanted |= {condition.type: condition for condition in outlook.conditions}
-    wanted |= {condition.type: condition for condition in _kstatus(outlook)}
+    wanted |= {
+        condition.type: condition for condition in kstatus(outlook.mood, outlook.reason, outlook.message)
+    }
     changes: dict[str, object] = {
         "observed_generation": run.generation,
         "phase": outlook.phase,
@@ -45,11 +47,11 @@ def status_of(run: Run, book: Book, outlook: Outlook, now: datetime, prices: Pri
     return status.model_copy(update=changes)
 
 
-def _kstatus(outlook: Outlook) -> tuple[Wanted, ...]:
-    reason, message = outlook.reason, outlook.message
-    stalled = outlook.mood in (Mood.NEEDS_PERSON, Mood.FAILED)
-    working = outlook.mood is Mood.WORKING
-    ready = outlook.mood is Mood.SUCCEEDED
+def kstatus(mood: Mood, reason: Reason, message: str) -> tuple[Wanted, ...]:
+    """Ready, Reconciling and Stalled."""
+    stalled = mood in (Mood.NEEDS_PERSON, Mood.FAILED)
+    working = mood is Mood.WORKING
+    ready = mood is Mood.SUCCEEDED
     return (
         (true if ready else false)(ConditionType.READY, reason, message),
         (true if working else false)(ConditionType.RECONCILING, reason, message if working else ""),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from finetune_contract.run_status import (
+    ConditionType,
     DatasetStatus,
     ForgottenAttempts,
     Phase,
@@ -24,8 +25,11 @@ from finetune_contract.stage_protocol import (
     Stage,
 )
 from finetune_operator.actions import CreateJob, DeleteJob
+from finetune_operator.conditions import false, merged
 from finetune_operator.lifecycle import children_tell_all, decide, only_notes, refused
 from finetune_operator.observed import ContainerFacts, Observed, Refusal
+from finetune_operator.outlook import Mood
+from finetune_operator.status_writing import kstatus
 from tests.finetune_operator.samples import (
     ALL_STAGES,
     DIGEST,
@@ -642,6 +646,28 @@ def test_a_refused_action_is_told_to_the_user_and_tried_again():
     assert condition(decision, "Stalled").status == "True"
     assert "exceeded quota" in condition(decision, "Ready").message
     assert decision.requeue_after == 60
+
+
+@pytest.mark.parametrize(
+    ("phase", "ended", "reason"),
+    [
+        (Phase.SUCCEEDED, Reason.COMPLETED, Reason.COMPLETED),
+        (Phase.SUCCEEDED, Reason.ROLLOUT_NOT_ASKED, Reason.COMPLETED),
+        (Phase.SUCCEEDED, Reason.TRAINING_NOT_ASKED, Reason.TRAINING_NOT_ASKED),
+        (Phase.UNCHANGED, Reason.UNCHANGED, Reason.UNCHANGED),
+    ],
+)
+def test_a_run_that_ended_well_and_was_spoilt_by_the_words_of_a_refusal_is_ready_again(phase, ended, reason):
+    refusal = kstatus(Mood.NEEDS_PERSON, Reason.INFRASTRUCTURE, "the API server refuses: 403")
+    words = "the words it ended with"
+    spoilt = merged((), (*refusal, false(ConditionType.ROLLED_OUT, ended, words)), 1, NOON)
+    run = a_run(a_status(ALL_STAGES, phase=phase, conditions=spoilt))
+
+    healed = decide(run, seen(), later(60))
+
+    told = [(found.status, found.reason, found.message) for found in healed.status.conditions[:3]]
+    assert told == [("True", reason, words), ("False", reason, ""), ("False", reason, "")]
+    assert decide(after(run, healed), seen(), later(90)).status == healed.status
 
 
 def test_a_failed_attempt_keeps_the_end_of_its_log_without_the_progress_lines():

@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 
-from finetune_contract.run_status import FailureClass, FineTuneRunStatus
+from finetune_contract.run_status import ConditionType, FailureClass, FineTuneRunStatus, Phase, Reason
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.actions import Action, CreateJob, DeleteJob
+from finetune_operator.conditions import merged, true
 from finetune_operator.errors import ClusterRefused, ClusterUnavailable, NotFound, OperatorError, StaleObject
 from finetune_operator.events import RunEvent
+from finetune_operator.lifecycle import WELL
 from finetune_operator.observed import Observed, Run, RunKey
 from finetune_operator.operator_log import JsonLines
-from finetune_operator.outlook import OVER
+from finetune_operator.outlook import OVER, Mood
 from finetune_operator.reconcile import Reconciler
+from finetune_operator.status_writing import kstatus
 from tests.finetune_operator.samples import (
     ALL_STAGES,
     NOON,
@@ -160,6 +163,32 @@ async def test_an_action_that_is_refused_is_told_in_the_status():
     stalled = next(found for found in cluster.written["conditions"] if found["type"] == "Stalled")
     assert stalled["status"] == "True"
     assert 'exceeded quota "gpu"' in stalled["message"]
+
+
+def an_ended(phase: Phase, reason: Reason, **changes: Any) -> FineTuneRunStatus:
+    """As the run's last pass left it."""
+    mood = Mood.SUCCEEDED if phase in WELL else Mood.FAILED
+    words = "deployment/chat serves the model"
+    wanted = (*kstatus(mood, reason, words), true(ConditionType.ROLLED_OUT, reason, words))
+    told = {"conditions": merged((), wanted, 1, NOON), "observed_generation": 1}
+    return a_status(ALL_STAGES, phase=phase, **told | changes)
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason"),
+    [(Phase.SUCCEEDED, Reason.COMPLETED), (Phase.FAILED, Reason.CUDA_OUT_OF_MEMORY)],
+)
+@pytest.mark.parametrize(
+    ("spec", "again"), [(a_spec(), 60), (a_spec(colour="red"), 300)], ids=["refused", "not readable"]
+)
+async def test_a_run_that_has_ended_keeps_what_it_came_to_when_a_later_look_at_it_fails(
+    phase, reason, spec, again
+):
+    cluster = Recorder(spec=spec, status=an_ended(phase, reason).to_wire())
+    cluster.apply_error = ClusterRefused('deployments.apps "chat" is forbidden')
+
+    assert await one_pass(cluster) == again
+    assert cluster.written == {}
 
 
 async def test_a_silent_api_server_changes_no_status():
