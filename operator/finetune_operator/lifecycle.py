@@ -18,6 +18,7 @@ from finetune_contract.run_status import (
     Phase,
     Reason,
     RolloutPhase,
+    RolloutStatus,
 )
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.actions import Decision, deletions
@@ -253,7 +254,11 @@ def _after_stages(run: Run, book: Book, observed: Observed, now: datetime) -> Ou
             (unknown(ConditionType.ROLLED_OUT, Reason.AWAITING_APPROVAL, words),),
         )
     seen = replace(run, status=status)
-    return _roll_out(advance(seen, pointer_to(artifact), observed, now))
+    step = advance(seen, pointer_to(artifact), observed, now)
+    kept_back = step.obstacle is not None and step.obstacle.reason is Reason.QUARANTINED
+    if kept_back and run.by_schedule and spec.mode is not RolloutMode.MANUAL:
+        return _left_in_quarantine(step.message, pointer_to(artifact), step.rollout)
+    return _roll_out(step)
 
 
 def _held_back(run: Run, pointer: ModelPointer, observed: Observed) -> Obstacle | None:
@@ -261,11 +266,27 @@ def _held_back(run: Run, pointer: ModelPointer, observed: Observed) -> Obstacle 
     return held_back(run.namespace, target.name if target else "", pointer, observed.quarantine)
 
 
+def _left_in_quarantine(cause: str, pointer: ModelPointer, rollout: RolloutStatus | None) -> Outlook:
+    """A schedule's run does not wait for a person: the runs for posts that change later would wait behind it."""
+    left = (
+        f", and {', '.join(rollout.done)} serves it already" if rollout is not None and rollout.done else ""
+    )
+    words = f"not rolled out{left}; the model is kept at {pointer.uri}, and the schedule goes on. {cause}"
+    reason = Reason.QUARANTINED
+    if rollout is not None:
+        over = {"phase": RolloutPhase.ROLLED_BACK, "reason": reason.value, "message": words[:1024]}
+        rollout = rollout.model_copy(update=over)
+    told = false(ConditionType.ROLLED_OUT, reason, words)
+    return Outlook(Phase.NOT_PROMOTED, Mood.FAILED, reason, words, (told,), rollout=rollout)
+
+
 def _publish(run: Run, pointer: ModelPointer, observed: Observed) -> Outlook:
     """Only say which model should be served; somebody else takes the Deployment there."""
     target = current_target(run)
     name = target.name if target else ""
     held = _held_back(run, pointer, observed)
+    if held is not None and run.by_schedule:
+        return _left_in_quarantine(held.message, pointer, None)
     if held is not None:
         return Outlook(
             Phase.ROLLING_OUT,

@@ -42,6 +42,8 @@ class Run:
     """The spec as the user wrote it and the API server defaulted it: what the stages get."""
     status: FineTuneRunStatus
     deleting: bool = False
+    by_schedule: bool = False
+    """A schedule made it, and waits for its end."""
 
     @property
     def key(self) -> RunKey:

@@ -12,6 +12,7 @@ from finetune_contract.model import ContractModel
 from finetune_contract.run_document import InvalidRunDocument, parse_spec
 from finetune_contract.run_spec import DeploymentTarget
 from finetune_contract.run_status import FineTuneRunStatus, Phase, RolloutPhase
+from finetune_contract.schedule_crd import KIND as SCHEDULE_KIND
 from finetune_contract.stage_protocol import Stage
 from finetune_operator.api_group import (
     ANNOTATION_RUN,
@@ -140,6 +141,10 @@ def run(body: Json) -> Run:
         spec_as_written=spec,
         status=status,
         deleting="deletionTimestamp" in metadata,
+        by_schedule=any(
+            owner.get("kind") == SCHEDULE_KIND and owner.get("controller")
+            for owner in metadata.get("ownerReferences") or ()
+        ),
     )
 
 

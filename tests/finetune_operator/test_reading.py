@@ -331,3 +331,18 @@ def test_of_several_nodes_the_one_that_the_job_failed_by_speaks():
     }
 
     assert names_of(job, a_pod_of("train", "n0", "0"), a_pod_of("train", "n1", "1")) == ["n0", "n1"]
+
+
+@pytest.mark.parametrize(
+    ("owners", "by_schedule"),
+    [
+        ([], False),
+        ([{"kind": "FineTuneSchedule", "name": "docs", "controller": True}], True),
+        ([{"kind": "FineTuneSchedule", "name": "docs"}], False),
+        ([{"kind": "Application", "name": "docs", "controller": True}], False),
+    ],
+)
+def test_a_run_is_a_schedules_when_that_controls_it(owners, by_schedule):
+    metadata = {"namespace": "demo", "name": "blog", "uid": UID, "ownerReferences": owners}
+
+    assert reading.run({"metadata": metadata, "spec": a_spec()}).by_schedule is by_schedule

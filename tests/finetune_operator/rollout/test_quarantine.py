@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from finetune_contract.run_status import Phase, Reason, RolloutPhase, RolloutStatus
+from finetune_contract.run_status import FineTuneRunStatus, Phase, Reason, RolloutPhase, RolloutStatus
 from finetune_operator.actions import Decision, PatchTarget, WriteRecord
 from finetune_operator.lifecycle import asks_for_record, decide
 from finetune_operator.observed import Observed, Quarantined, RecordedModel, Run
@@ -124,6 +125,40 @@ def test_an_identical_run_waits_with_the_cause_and_the_command_and_changes_nothi
     command = shlex.split(told.message.split("then run: ")[1])
     assert command[:4] == ["kubectl", "patch", "configmap", "chat-model"]
     assert json.loads(command[-1]) == {"data": {KEY: None}}
+
+
+def by_schedule(status: FineTuneRunStatus, **rollout: Any) -> Run:
+    return replace(a_run(status, rollout=a_rollout(**rollout)), by_schedule=True)
+
+
+@pytest.mark.parametrize("mode", ["Automatic", "Publish"])
+def test_an_identical_run_of_a_schedule_ends_with_the_command_so_that_the_schedule_goes_on(mode):
+    decision = decide(by_schedule(a_status(ALL_STAGES), mode=mode), seen(quarantine=(ENTRY,)), NOON)
+
+    told = condition(decision, "RolledOut")
+    assert (decision.status.phase, decision.actions) == (Phase.NOT_PROMOTED, ())
+    assert (told.status, told.reason) == ("False", Reason.QUARANTINED)
+    assert json.loads(shlex.split(told.message.split("then run: ")[1])[-1]) == {"data": {KEY: None}}
+    assert decision.requeue_after is None
+
+
+def test_a_row_of_a_schedule_that_meets_quarantine_half_way_ends_and_says_what_serves_the_model():
+    rollout = RolloutStatus(
+        phase=RolloutPhase.PREFLIGHT, target="deployment/chat", current=NEW_MODEL, done=["chat-eu"]
+    )
+
+    decision = decide(by_schedule(a_status(ALL_STAGES, rollout=rollout)), seen(quarantine=(ENTRY,)), NOON)
+
+    assert decision.status.phase is Phase.NOT_PROMOTED
+    assert decision.status.rollout is not None
+    assert decision.status.rollout.phase is RolloutPhase.ROLLED_BACK
+    assert "chat-eu serves it already" in decision.status.rollout.message
+
+
+def test_a_run_of_a_schedule_that_a_person_approved_waits_for_that_person():
+    run = by_schedule(a_status(ALL_STAGES), mode="Manual", approved=True)
+
+    assert decide(run, seen(quarantine=(ENTRY,)), NOON).status.phase is Phase.ROLLING_OUT
 
 
 def test_whoever_approves_is_told_and_approval_alone_lifts_nothing():
