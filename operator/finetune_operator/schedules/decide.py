@@ -20,6 +20,7 @@ from finetune_contract.schedule_status import (
     LastRun,
     ScheduleReason,
 )
+from finetune_operator.outlook import OVER
 from finetune_operator.schedules.observed import (
     CancelRun,
     ChildRun,
@@ -84,7 +85,7 @@ def _absorbed(schedule: Schedule, children: Sequence[ChildRun]) -> FineTuneSched
     changes: dict[str, object] = {
         "active": [child.name for child in children if not child.over][:MOST_ACTIVE],
     }
-    if may_train:
+    if may_train and not _outlived(before.last_run, may_train):
         newest = may_train[-1]
         changes["last_run"] = LastRun(
             name=newest.name, cause=newest.cause, made_at=newest.created_at, phase=newest.phase
@@ -95,6 +96,13 @@ def _absorbed(schedule: Schedule, children: Sequence[ChildRun]) -> FineTuneSched
     changes["tried"] = _newest(before.tried, ended)
     changes["content"] = _changes(before, live, children)
     return before.model_copy(update=changes)
+
+
+def _outlived(last: LastRun | None, children: Sequence[ChildRun]) -> bool:
+    """The newest run ended and is gone, and those that are left were made before it."""
+    if last is None or last.phase not in OVER or last.name in {child.name for child in children}:
+        return False
+    return last.made_at > children[-1].created_at
 
 
 def _changes(

@@ -367,6 +367,24 @@ def test_ended_runs_are_kept_as_many_as_the_history_says_and_the_live_one_always
     assert place.status.live.run == live
 
 
+def test_a_failed_run_that_the_history_does_not_keep_stays_the_last_one():
+    place = Place({"revision": "a", "history": {"failed": 0}})
+    place.look()
+    place.end_the_one(digest="d1")
+    place.wishes["revision"] = "b"
+    place.later(hours=1)
+    failed = place.end_the_one(Phase.FAILED, digest="d2")
+    assert failed not in place.children
+
+    place.later(minutes=5)
+
+    assert place.status.last_run is not None
+    assert (place.status.last_run.name, place.status.last_run.phase) == (failed, Phase.FAILED)
+    place.wishes["revision"] = "c"
+    place.later(minutes=5)
+    assert place.status.last_run.name == place.under_way[0]
+
+
 def test_of_the_looks_at_the_posts_the_last_one_is_kept():
     place = with_live_model()
     for number in range(5):
