@@ -25,6 +25,7 @@ class ScheduleReason(StrEnum):
 
     WAITING = "Waiting"
     RUN_UNDER_WAY = "RunUnderWay"
+    RUN_STALLED = "RunStalled"
     SUSPENDED = "Suspended"
     INVALID_SPEC = "InvalidSpec"
     REFUSED = "Refused"

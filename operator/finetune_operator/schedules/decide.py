@@ -31,7 +31,7 @@ from finetune_operator.schedules.observed import (
 )
 from finetune_operator.schedules.run_manifest import run_for, run_name, short_hash
 from finetune_operator.schedules.ticks import InvalidCron, Ticks
-from finetune_operator.schedules.words import in_words, with_conditions
+from finetune_operator.schedules.words import in_words, stalled_words, with_conditions
 from finetune_operator.timestamps import from_rfc3339, seconds_since, to_rfc3339
 
 LONGEST_WAIT_SECONDS = 3600.0
@@ -68,12 +68,15 @@ def decide(schedule: Schedule, children: Sequence[ChildRun], now: datetime) -> S
     actions, made, waits = _begin(seen, due, children, now)
     if made is not None:
         status = _noted(seen, made, ticks, children, now)
+    stalled = stalled_words(children)
     reason = ScheduleReason.WAITING
     if spec.suspend:
         reason = ScheduleReason.SUSPENDED
+    elif stalled:
+        reason = ScheduleReason.RUN_STALLED
     elif status.active or made is not None:
         reason = ScheduleReason.RUN_UNDER_WAY
-    words = waits or in_words(replace(schedule, status=status))
+    words = stalled or waits or in_words(replace(schedule, status=status))
     status = with_conditions(status, schedule.generation, reason, words, now)
     return ScheduleDecision(status, (*actions, *gone), _look_again(replace(schedule, status=status), now))
 

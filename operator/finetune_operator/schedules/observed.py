@@ -50,6 +50,8 @@ class ChildRun:
     cancelled: bool = False
     """It was told to end."""
     deleting: bool = False
+    stalled: str = ""
+    """What a person must do before it goes on; empty while it needs nobody."""
 
     @property
     def over(self) -> bool:

@@ -83,6 +83,7 @@ def child(body: Json) -> ChildRun | None:
         changed_posts=int(changed) if changed is not None else None,
         cancelled=bool(spec.get("cancel")),
         deleting="deletionTimestamp" in metadata,
+        stalled=_stalled(body),
     )
 
 
@@ -96,7 +97,15 @@ def ready_reason(body: Json) -> str:
 def wakers(run: Json) -> tuple[object, ...]:
     """What of a run must change for a look at its schedule."""
     metadata, status = run["metadata"], run.get("status") or {}
-    return metadata.get("uid"), status.get("phase"), metadata.get("deletionTimestamp")
+    return metadata.get("uid"), status.get("phase"), metadata.get("deletionTimestamp"), bool(_stalled(run))
+
+
+def _stalled(run: Json) -> str:
+    conditions = (run.get("status") or {}).get("conditions") or ()
+    found = (
+        each for each in conditions if each["type"] == ConditionType.STALLED and each["status"] == "True"
+    )
+    return next((str(each.get("message") or each["reason"]) for each in found), "")
 
 
 def selector(schedule: Schedule) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from finetune_contract.run_status import ConditionType
 from finetune_contract.schedule_status import FineTuneScheduleStatus, ScheduleReason
 from finetune_operator.conditions import false, merged, true
-from finetune_operator.schedules.observed import Schedule
+from finetune_operator.schedules.observed import ChildRun, Schedule
 
-TROUBLE = frozenset({ScheduleReason.INVALID_SPEC, ScheduleReason.REFUSED})
+TROUBLE = frozenset({ScheduleReason.INVALID_SPEC, ScheduleReason.REFUSED, ScheduleReason.RUN_STALLED})
 MAX_MESSAGE_LENGTH = 1024
 
 
@@ -29,6 +30,12 @@ def with_conditions(
     )
     conditions = merged(status.conditions, wanted, generation, now)
     return status.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
+def stalled_words(children: Iterable[ChildRun]) -> str:
+    """Which run under way waits for a person, and for what; empty when none does."""
+    stalled = next((child for child in children if child.stalled and not child.over), None)
+    return f"{stalled.name} waits for a person: {stalled.stalled}" if stalled is not None else ""
 
 
 def in_words(schedule: Schedule) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -333,6 +334,25 @@ def test_a_look_at_the_posts_gives_way_to_a_training():
     assert place.look().actions == (CancelRun(check),)
     place.end(check, Phase.CANCELLED)
     assert place.under_way[0].startswith("blog-r-")
+
+
+def test_a_schedule_whose_run_waits_for_a_person_says_so_until_the_run_goes_on():
+    place = Place({"revision": "a"})
+    place.look()
+    (name,) = place.under_way
+    going = place.children[name]
+    place.children[name] = replace(going, stalled="Deployment chat does not exist; create it")
+    place.wishes["revision"] = "b"
+    place.look()
+
+    waits = f"False RunStalled: {name} waits for a person: Deployment chat does not exist; create it"
+    assert place.words == waits
+    place.children[name] = going
+    place.look()
+    assert place.words.startswith("True RunUnderWay")
+    place.children[name] = replace(going, stalled="out of memory")
+    place.end(name, Phase.FAILED)
+    assert place.words.startswith("True")
 
 
 def test_what_cannot_be_read_is_said_and_makes_nothing():

@@ -243,6 +243,22 @@ def test_a_run_wakes_its_schedule_when_its_phase_changes_and_when_it_goes():
     assert queue.added == [KEY] * 4
 
 
+def test_a_run_that_begins_or_ends_to_wait_for_a_person_wakes_its_schedule():
+    queue = Queue()
+    schedules = WatchedSchedules(queue)
+    schedules.schedule_changed(a_schedule())
+    going, stalled = a_run("RollingOut"), a_run("RollingOut")
+    told = {"type": "Stalled", "status": "True", "reason": "NoReplicas", "message": "scale it up"}
+    stalled["status"]["conditions"] = [told]
+    for run in (going, stalled, stalled, going):
+        schedules.run_changed(run)
+
+    found = child(stalled)
+    assert queue.added == [KEY] * 4
+    assert found is not None
+    assert found.stalled == "scale it up"
+
+
 class Lists:
     def __init__(self, *bodies: dict[str, Any]) -> None:
         self.bodies = list(bodies)
