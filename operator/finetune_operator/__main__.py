@@ -12,7 +12,6 @@ import time
 from datetime import UTC, datetime
 
 from finetune_operator import health, operator_log, resync
-from finetune_operator.api_group import LEASE_NAME
 from finetune_operator.api_server import load_access
 from finetune_operator.children import Children
 from finetune_operator.cluster import Cluster, connected
@@ -74,7 +73,7 @@ class Process:
         self._leadership = Leadership(
             cluster,
             settings.own_namespace,
-            LEASE_NAME,
+            settings.lease_name,
             settings.identity,
             monotonic=time.monotonic,
             clock=_now,

@@ -9,7 +9,7 @@ __all__ = ["API_VERSION", "GROUP", "KIND", "PLURAL", "VERSION"]
 ALL_NAMESPACES = "*"
 """In FINETUNE_WATCH_NAMESPACES: every namespace, by a ClusterRole."""
 FIELD_MANAGER = "finetune-operator"
-LEASE_NAME = "finetune-operator"
+DEFAULT_LEASE_NAME = "finetune-operator"
 
 LABEL_RUN = f"{GROUP}/run"
 """Name of the run, cut to a label value where it is too long."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from finetune_operator.api_group import ALL_NAMESPACES
+from finetune_operator.api_group import ALL_NAMESPACES, DEFAULT_LEASE_NAME
 from finetune_operator.errors import InvalidSettings
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -29,6 +29,8 @@ class Settings:
     """POD_NAME: the name under which the Lease is held."""
     trainer_image: str
     """FINETUNE_TRAINER_IMAGE: image of the stages of runs that name none."""
+    lease_name: str = DEFAULT_LEASE_NAME
+    """FINETUNE_LEASE_NAME: replicas of one name take turns; operators for different namespaces have different ones."""
     resync_seconds: float = 60.0
     """FINETUNE_RESYNC_SECONDS: everything is listed this often, to find what no event told."""
     concurrency: int = 16
@@ -73,6 +75,7 @@ def read_settings(
         own_namespace=own_namespace,
         identity=env.get("POD_NAME", "").strip() or f"{socket.gethostname()}-{os.getpid()}",
         trainer_image=trainer_image,
+        lease_name=env.get("FINETUNE_LEASE_NAME", "").strip() or DEFAULT_LEASE_NAME,
         resync_seconds=float(_number(env, "FINETUNE_RESYNC_SECONDS", 60, 5, 3600)),
         concurrency=_number(env, "FINETUNE_CONCURRENCY", 16, 1, 256),
         log_level=_choice(env, "FINETUNE_LOG_LEVEL", "INFO", LOG_LEVELS),

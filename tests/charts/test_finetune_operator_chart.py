@@ -200,6 +200,7 @@ def test_the_command_and_the_environment_are_those_that_the_operator_reads(
     assert env(defaults) == {
         "FINETUNE_WATCH_NAMESPACES": "ops",
         "FINETUNE_TRAINER_IMAGE": f"finetune-trainer:{VERSION}",
+        "FINETUNE_LEASE_NAME": "tuner-finetune-operator",
         "FINETUNE_LOG_FORMAT": "json",
         "FINETUNE_LOG_LEVEL": "INFO",
         "FINETUNE_HTTP_PORT": "8080",

@@ -20,6 +20,13 @@ def test_the_own_namespace_is_watched_when_none_is_named():
     assert (settings.http_port, settings.log_format) == (8080, "json")
 
 
+def test_operators_beside_each_other_hold_leases_of_their_own():
+    named = read_settings(NEEDED | {"FINETUNE_LEASE_NAME": "docs-finetune-operator"}, NOWHERE)
+
+    assert named.lease_name == "docs-finetune-operator"
+    assert read_settings(NEEDED, NOWHERE).lease_name == "finetune-operator"
+
+
 def test_namespaces_are_a_list_with_commas():
     settings = read_settings(NEEDED | {"FINETUNE_WATCH_NAMESPACES": "a, b,,a"}, NOWHERE)
 
