@@ -295,6 +295,39 @@ def test_each_watched_namespace_gets_a_role_and_the_lease_stays_at_home() -> Non
     assert env(documents)["FINETUNE_WATCH_NAMESPACES"] == "a,b"
 
 
+@pytest.mark.parametrize("name", ["no", "on", "1234"])
+def test_names_that_yaml_takes_for_something_else_stay_names(name: str) -> None:
+    every = ("serviceMonitor", "prometheusRule", "grafanaDashboard", "podDisruptionBudget", "networkPolicy")
+    switches = [part for value in every for part in ("--set", f"{value}.enabled=true")]
+    watched = f'watch.namespaces=["{name}"]'
+    done = helm(
+        "template",
+        name,
+        str(CHART),
+        "--namespace",
+        name,
+        *switches,
+        "--set-string",
+        f"serviceAccount.name={name}",
+        "--set-string",
+        f"priorityClassName={name}",
+        "--set-json",
+        watched,
+    )
+    assert done.returncode == 0, done.stderr
+    documents = [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    for document in documents:
+        metadata = document["metadata"]
+        told = [metadata["name"], metadata.get("namespace", ""), *metadata.get("labels", {}).values()]
+        told += [part[key] for part in document.get("subjects", []) for key in ("name", "namespace")]
+        assert [part for part in told if not isinstance(part, str)] == [], document["kind"]
+    spec = pod(documents)
+    assert spec["serviceAccountName"] == spec["priorityClassName"] == name
+    selector = the(documents, "Deployment")["spec"]["selector"]["matchLabels"]
+    assert selector["app.kubernetes.io/instance"] == name
+
+
 def test_every_binding_binds_its_role_to_the_operator() -> None:
     documents = render('watch.namespaces=["a","b"]')
     bindings = of_kind(documents, "RoleBinding")

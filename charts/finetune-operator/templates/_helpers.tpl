@@ -22,7 +22,7 @@ runbook_url: {{ printf "%s#%s" . (index $ 1 | lower) | quote }}
 {{/* Labels that never change: the Deployment selects by them. */}}
 {{- define "finetune-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "finetune-operator.labels" -}}
