@@ -485,6 +485,30 @@ def test_every_value_has_a_comment_a_schema_and_a_line_in_the_readme() -> None:
             assert f"`{name}`" in readme, name
 
 
+def notes(*settings: str) -> str:
+    chosen = [part for setting in settings for part in ("--set-json", setting)]
+    done = helm("install", "tuner", str(CHART), "--namespace", "ops", "--dry-run=client", *chosen)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split("NOTES:")[1]
+
+
+def test_notes_say_that_no_stage_is_fenced_in_where_no_namespace_is_named() -> None:
+    everywhere = "watch.allNamespaces=true"
+
+    assert "No stage is fenced in" in notes(everywhere)
+    assert "No stage is fenced in" not in notes(everywhere, 'stageNetworkPolicy.namespaces=["docs"]')
+    assert "No stage is fenced in" not in notes()
+
+
+def test_whoever_installs_the_crds_by_hand_is_told_of_both() -> None:
+    for place in (
+        notes("crds.install=false"),
+        *((CHART / name).read_text(encoding="utf-8") for name in ("README.md", "values.yaml")),
+    ):
+        assert "crds/finetuneruns.yaml" in place
+        assert "crds/finetuneschedules.yaml" in place
+
+
 def test_notes_name_the_next_steps() -> None:
     done = helm(
         *("install", "tuner", str(CHART), "--namespace", "ops", "--dry-run=client"),
