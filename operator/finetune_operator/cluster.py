@@ -6,6 +6,7 @@ What it uses, and so what the operator's Role must allow (there is no `secrets` 
 |------------------------|----------------------|--------------------------|------------------|
 | finetune-operator.io   | finetuneruns         | get, list, watch         | watched          |
 | finetune-operator.io   | finetuneruns/status  | patch                    | watched          |
+| finetune-operator.io   | finetuneruns/finalizers | update                | watched          |
 | batch                  | jobs                 | list, watch, create, delete | watched       |
 | (core)                 | pods                 | list, watch              | watched          |
 | (core)                 | pods/log             | get                      | watched          |
@@ -19,8 +20,8 @@ What it uses, and so what the operator's Role must allow (there is no `secrets` 
 
 What schedules ask for besides is in schedules/schedule_cluster.py.
 
-ownerReferences with blockOwnerDeletion need `update` on the owner's finalizers where the admission plugin
-OwnerReferencesPermissionEnforcement is on (OpenShift).
+Nothing writes a finalizer: ownerReferences with blockOwnerDeletion need `update` on the owner's finalizers where the
+admission plugin OwnerReferencesPermissionEnforcement is on (OpenShift).
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 RUN_RULES = {
     ("finetune-operator.io", "finetuneruns"): {"get", "list", "watch", "create", "patch", "delete"},
+    ("finetune-operator.io", "finetuneruns/finalizers"): {"update"},
+    ("finetune-operator.io", "finetuneschedules/finalizers"): {"update"},
     ("finetune-operator.io", "finetuneruns/status"): {"get", "patch", "update"},
     ("finetune-operator.io", "finetuneschedules"): {"get", "list", "watch"},
     ("finetune-operator.io", "finetuneschedules/status"): {"get", "patch", "update"},

@@ -90,6 +90,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [finetune-operator.io]
   resources: [finetuneruns/status, finetuneschedules/status]
   verbs: [get, patch, update]
+# What they own blocks their deletion: asked for where OwnerReferencesPermissionEnforcement is on, as on OpenShift.
+- apiGroups: [finetune-operator.io]
+  resources: [finetuneruns/finalizers, finetuneschedules/finalizers]
+  verbs: [update]
 # The run as its stages read it.
 - apiGroups: [""]
   resources: [configmaps]

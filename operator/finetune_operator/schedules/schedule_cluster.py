@@ -1,10 +1,11 @@
 """What schedules ask of the Kubernetes API: read them and their runs; make, cancel and remove runs; write their status.
 
-| API group            | resource                 | verbs                       | where   |
-|----------------------|--------------------------|-----------------------------|---------|
-| finetune-operator.io | finetuneschedules        | get, list, watch            | watched |
-| finetune-operator.io | finetuneschedules/status | patch                       | watched |
-| finetune-operator.io | finetuneruns             | list, create, patch, delete | watched |
+| API group            | resource                     | verbs                       | where   |
+|----------------------|------------------------------|-----------------------------|---------|
+| finetune-operator.io | finetuneschedules            | get, list, watch            | watched |
+| finetune-operator.io | finetuneschedules/status     | patch                       | watched |
+| finetune-operator.io | finetuneschedules/finalizers | update                      | watched |
+| finetune-operator.io | finetuneruns                 | list, create, patch, delete | watched |
 """
 
 from __future__ import annotations
