@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from finetune_contract.answer_text import is_right
 from finetune_trainer.dataset.examples.answers import answer_sentence, fact_strings, first_prose, sentences
 
 
@@ -123,6 +126,15 @@ def test_a_long_sentence_is_cut_at_a_clause_or_left_out():
         ("At 18F we like it.", "Who?", []),
         ("The radio sends on 2.4GHz.", "How?", ["2.4GHz"]),
         ("She came on the 4th day.", "When?", ["4th"]),
+        ("The grant pays $5B per year.", "How much?", ["$5B"]),
+        ("The wheel cost £3m and a roof.", "How much?", ["£3m"]),
+        ("It raised €40k from readers.", "How much?", ["€40k"]),
+        ("They lent us $1.5 million in all.", "How much?", ["$1.5 million"]),
+        ("The bell rings at 10:15:30 each day.", "When?", ["10:15:30"]),
+        ("大人の料金は£7.40ポンドです。", "いくら?", []),
+        ("Mix it 3:2:1 for mortar.", "How?", ["1"]),
+        ("It opens on 3 May 2024.5 or so.", "When?", ["3", "2024.5"]),
+        ("End it with `.` and `[1]` here.", "How?", []),
     ],
 )
 def test_strings_that_carry_the_fact_are_found(answer, question, strings):
@@ -130,3 +142,17 @@ def test_strings_that_carry_the_fact_are_found(answer, question, strings):
 
     assert found == strings
     assert all(string in answer for string in found)
+
+
+_PIECES = (
+    "£", "$5", "7", ".40", ",", ":", "30", "m", "B", "k", " million", " ", "May", "2024", "`", "[1]", "ポンド", "é",
+    "two", "days", "Ada", "Mill", "a@b.c", "%", "-", "½", "ﬁ", "’s",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join) | st.text(max_size=40))
+def test_the_answer_itself_is_always_right(answer):
+    found = fact_strings(answer, "What?")
+
+    assert not found or is_right(answer, found)
+    assert all(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from finetune_contract.answer_text import contains, normalised
 from finetune_contract.sections import lines_and_code, without_links
 
 MAX_ANSWER_WORDS = 35
@@ -52,8 +53,8 @@ _FACT_PATTERNS = tuple(
     for pattern in (
         r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
         r"`([^`]+)`",
-        r"[£$€]\s?\d[\d,]*(?:\.\d+)?",
-        r"\b\d{1,2}:\d{2}\b",
+        r"[£$€]\s?\d[\d,]*(?:\.\d+)?(?:(?:[kKMB]|[mb]n?| (?:thousand|(?:m|b|tr)illion))\b)?",
+        r"\b\d{1,2}(?::\d{2}){1,2}\b",
         r"\b0\d{2,4}(?: \d{3,4}){1,3}\b",
         rf"\b\d{{1,2}} (?:{_MONTH})(?: \d{{4}})?\b|\b(?:{_MONTH}) \d{{4}}\b",
         rf"(?<![\w.])\d(?:[\d,]*\d)?(?:\.\d+)*(?:%|(?:[ -]?(?:{_UNIT}|st|nd|rd|th))?(?!\w))",
@@ -111,7 +112,7 @@ def answer_sentence(heading: str, text: str) -> str:
 
 
 def fact_strings(answer: str, question: str) -> list[str]:
-    """Strings of the answer that carry the fact and are not given away by the question."""
+    """Strings that carry the fact and are not given away by the question; the answer `contains` each of them."""
     asked = question.lower()
     patterns = list(zip(_FACT_PATTERNS, _found_by_pattern(answer), strict=True))
     if asked.startswith("who ") or " who " in asked:
@@ -136,11 +137,17 @@ def _found_by_pattern(answer: str) -> tuple[tuple[tuple[int, int, str], ...], ..
     """Start, end and string of what each of the patterns finds; an answer is asked for in many wordings."""
     return tuple(
         tuple(
-            (*match.span(match.lastindex or 0), match.group(match.lastindex or 0).rstrip(".,;:"))
+            (*match.span(match.lastindex or 0), string)
             for match in pattern.finditer(answer)
+            if _can_be_required(string := match.group(match.lastindex or 0).rstrip(".,;:"), answer)
         )
         for pattern in _FACT_PATTERNS
     )
+
+
+def _can_be_required(string: str, answer: str) -> bool:
+    """Not part of a longer word or number such as the £7.40 of £7.40ポンド: the answer itself would be wrong."""
+    return bool(normalised(string)) and contains(answer, string)
 
 
 def _states_a_number(sentence: str) -> bool:
