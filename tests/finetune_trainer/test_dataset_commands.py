@@ -165,7 +165,7 @@ def test_a_sheet_with_words_that_nobody_has_read_is_not_written_over(built, tmp_
     sheet.write_text(written)
 
     assert run("review", "--workspace", tmp_path, "--out", sheet) == 11
-    assert f"verdicts or notes in 1 of its lines would be lost; carry them over with --in {sheet}" in (
+    assert f"what was said in 1 of its lines would be lost; carry them over with --in {sheet}" in (
         capsys.readouterr().err
     )
     assert sheet.read_text() == written

@@ -179,7 +179,7 @@ def _write_sheet(path: Path, lines: Sequence[Judgement], known: Sequence[Judgeme
         raise DataRejected(f"--out {path}: is there and is no sheet ({error}); name another file") from error
     if lost:
         raise DataRejected(
-            f"--out {path}: verdicts or notes in {len(lost)} of its lines would be lost; carry them over with "
+            f"--out {path}: what was said in {len(lost)} of its lines would be lost; carry them over with "
             f"--in {path} --out {path}, or name another file"
         )
     try:

@@ -63,6 +63,48 @@ def test_the_strings_that_a_person_names_are_what_the_answer_must_say() -> None:
     assert (row.answer, row.must_contain) == ("Dogs are welcome [2]", ["welcome"])
 
 
+def test_the_strings_of_a_row_that_is_kept_are_those_that_a_person_names() -> None:
+    reviewed = apply(said(Verdict.KEEP, answer=a_row().answer, must_contain=["A ticket", "costs"]))
+
+    assert reviewed.sides[0][0] == a_row().model_copy(update={"must_contain": ["A ticket", "costs"]})
+    assert reviewed.count(Outcome.KEPT) == 1
+
+
+@pytest.mark.parametrize("seen", [[], ["£7"]])
+def test_a_row_that_is_kept_as_it_was_shown_stays_as_it_is(seen: list[str]) -> None:
+    assert apply(said(Verdict.KEEP, must_contain=seen)).sides[0][0] == a_row()
+
+
+def test_a_string_with_the_separator_in_it_survives_a_keep() -> None:
+    row = a_row(answer="Run `cut | sort` first. [1]").model_copy(update={"must_contain": ["cut | sort"]})
+    judgements = read_sheet(write_sheet([said(Verdict.KEEP, must_contain=row.must_contain)]), "sheet")
+
+    assert apply_review(judgements, ([row],), VERSIONS, "sheet").sides[0][0] == row
+
+
+@pytest.mark.parametrize(
+    "judgement",
+    [
+        said(Verdict.KEEP, must_contain=["£7", "oak"]),
+        said(Verdict.KEEP, must_contain=["tick"]),
+        said(Verdict.CORRECT, "It costs £8.", must_contain=["£7", "oak"]),
+        said(Verdict.CORRECT, REFUSAL, must_contain=["oak"]),
+    ],
+)
+def test_a_string_that_the_answer_does_not_contain_names_its_line(judgement: Judgement) -> None:
+    words = r"spec.dataset.reviewFile: line 2: must_contain names '(oak|tick)', and the answer does not"
+
+    with pytest.raises(DataRejected, match=words):
+        apply(judgement)
+
+
+def test_strings_for_an_answer_that_is_no_longer_given_are_reported_and_not_applied() -> None:
+    reviewed = apply(said(Verdict.KEEP, answer="A ticket costs £5. [1]", must_contain=["£5"]))
+
+    assert reviewed.rows[0].outcome is Outcome.STALE
+    assert sheet_rows(reviewed.sides[0], VERSIONS, reviewed.rows)[0].must_contain == ["£7"]
+
+
 def test_a_correction_may_be_a_refusal() -> None:
     row = apply(said(Verdict.CORRECT, REFUSAL)).sides[0][0]
 
@@ -107,6 +149,7 @@ def test_the_next_sheet_carries_what_was_said_and_gives_the_same_dataset() -> No
     judgements = [
         said(Verdict.CORRECT, "It costs £8."),
         said(Verdict.REMOVE, name="b", question="What is a ticket?"),
+        said(Verdict.KEEP, name="c", must_contain=["ticket"]),
     ]
     first = apply(*judgements)
     left = [row for side in first.sides for row in side]
@@ -115,7 +158,27 @@ def test_the_next_sheet_carries_what_was_said_and_gives_the_same_dataset() -> No
     second = apply(*sheet)
 
     assert second.sides == first.sides
-    assert [row.outcome for row in second.rows] == [row.outcome for row in first.rows]
+    assert {row.judgement.id: row.outcome for row in second.rows} == {
+        row.judgement.id: row.outcome for row in first.rows
+    }
+
+
+def test_the_next_sheet_carries_strings_that_no_build_has_seen() -> None:
+    lines = [said(Verdict.KEEP, must_contain=["ticket"]), said(Verdict.CORRECT, "It costs £8.", "b")]
+    read = apply_again(lines, [a_row(), a_row("b")], (), VERSIONS, "sheet")
+
+    sheet = sheet_rows([a_row(), a_row("b")], VERSIONS, read)
+
+    assert [line.must_contain for line in sheet] == [["ticket"], ["£7"]]
+
+
+def test_a_sheet_that_was_built_is_read_again_with_the_strings_that_it_was_made_with() -> None:
+    judgements = [said(Verdict.CORRECT, "It costs £8.", answer=a_row().answer, must_contain=["£7"])]
+    first = apply(*judgements)
+
+    again = apply_again(judgements, first.sides[0], first.rows, VERSIONS, "sheet")
+
+    assert [row.outcome for row in again] == [Outcome.CORRECTED]
 
 
 def test_what_is_stale_is_to_be_checked_in_the_next_sheet_and_changes_nothing() -> None:
@@ -176,3 +239,11 @@ def test_what_nobody_has_read_is_told_apart() -> None:
     assert unsaid([read, changed.model_copy(update={"verdict": Verdict.REMOVE})], [read, changed]) == [
         changed.model_copy(update={"verdict": Verdict.REMOVE})
     ]
+
+
+def test_other_strings_are_something_that_nobody_has_read() -> None:
+    known = said(Verdict.KEEP, must_contain=["a | b", "£7"])
+    read = read_sheet(write_sheet([known]), "sheet")
+    other = known.model_copy(update={"must_contain": ["£7"]})
+
+    assert unsaid([*read, other], [known]) == [other]

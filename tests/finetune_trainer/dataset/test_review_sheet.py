@@ -50,6 +50,24 @@ def test_the_columns_are_those_that_people_know() -> None:
     assert header.split(",") == list(COLUMNS)
 
 
+@pytest.mark.parametrize(
+    ("strings", "cell"),
+    [
+        ([], ""),
+        (["oak"], "oak"),
+        (["4 March 2024"], "4 March 2024 |"),
+        (["09:40", "17:20"], "09:40 | 17:20"),
+    ],
+)
+def test_a_date_or_number_stands_in_a_cell_that_no_spreadsheet_takes_for_one(
+    strings: list[str], cell: str
+) -> None:
+    content = write_sheet([a_line(must_contain=strings)])
+
+    assert next(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))["must_contain"] == cell
+    assert read_sheet(content, PLACE)[0].must_contain == strings
+
+
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "'="])
 def test_no_cell_can_run_as_a_formula_and_its_text_is_not_lost(start: str) -> None:
     content = write_sheet([a_line(question=f'{start}HYPERLINK("http://evil/")')])

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from finetune_contract.answer_text import contains
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.model import ContractModel
 from finetune_contract.prompt import CITATION, cited_numbers, is_refusal
 from finetune_trainer.dataset.examples.answers import fact_strings
 from finetune_trainer.dataset.on_disk import Chosen, ReadOnDemand
-from finetune_trainer.dataset.review_sheet import Judgement, Verdict
+from finetune_trainer.dataset.review_sheet import Judgement, Verdict, as_in_sheet
 from finetune_trainer.errors import DataRejected
 
 REMOVED_REASON = "removed by a reviewer"
@@ -72,7 +73,8 @@ def apply_review(
     """The sides of the dataset, corrected and without the rows that a person took out.
 
     Raises:
-        DataRejected: a correction cites a source that the row does not show.
+        DataRejected: a correction cites a source that the row does not show, or must_contain names a string that
+            the answer does not contain.
     """
     spoken_of = {judgement.id for judgement in judgements}
     by_id = {row.id: row for side in sides for row in side if row.id in spoken_of}
@@ -88,6 +90,9 @@ def apply_review(
             changed[row.id] = None
         elif outcome in (Outcome.CORRECTED, Outcome.DOUBTFUL):
             changed[row.id] = corrected(row, judgement, place)
+        elif outcome is Outcome.KEPT and judgement.must_contain not in ([], as_in_sheet(row.must_contain)):
+            named = _named(judgement, row.answer, "", place)
+            changed[row.id] = row.model_copy(update={"must_contain": named})
         seen = judgement.model_copy(
             update={
                 "kind": row.kind.value,
@@ -131,7 +136,8 @@ def apply_again(
     """What would become of judgements in the next build; `examples` are what an earlier review has left.
 
     Raises:
-        DataRejected: a correction cites a source that the row does not show.
+        DataRejected: a correction cites a source that the row does not show, or must_contain names a string that
+            the answer does not contain.
     """
     earlier = {row.judgement.id: row for row in reviewed}
     made = [_as_made(row, earlier.get(row.id)) for row in examples]
@@ -162,7 +168,8 @@ def unsaid(judgements: Sequence[Judgement], known: Iterable[Judgement]) -> list[
     """Those that say what none of the known ones says."""
 
     def words(judgement: Judgement) -> tuple[str, ...]:
-        return judgement.id, judgement.verdict, judgement.corrected_answer, judgement.note
+        strings = as_in_sheet(judgement.must_contain)
+        return judgement.id, judgement.verdict, judgement.corrected_answer, judgement.note, *strings
 
     said = {words(judgement) for judgement in known}
     return [judgement for judgement in judgements if words(judgement) not in said]
@@ -180,11 +187,25 @@ def corrected(row: Example, judgement: Judgement, place: str) -> Example:
                 f"{place}: line {judgement.line}: corrected_answer cites [{number}], and the row shows no such source; "
                 "cite one that it shows, or leave the number out"
             )
-    named = [string for string in judgement.must_contain if string.lower() in answer.lower()]
+    named = _named(judgement, answer, row.answer, place)
     facts = [] if is_refusal(answer) else named or fact_strings(CITATION.sub("", answer), row.question)
     if not cited_numbers(answer) and not is_refusal(answer):
         answer += "".join(f" [{number}]" for number in cited_numbers(row.answer))
     return row.model_copy(update={"answer": answer, "must_contain": facts})
+
+
+def _named(judgement: Judgement, answer: str, corrected_one: str, place: str) -> list[str]:
+    """The strings that a person asks of the answer; those of the answer that was corrected were in the sheet before."""
+    found = []
+    for string in judgement.must_contain:
+        if contains(answer, string):
+            found.append(string)
+        elif not contains(corrected_one, string):
+            raise DataRejected(
+                f"{place}: line {judgement.line}: must_contain names {string!r}, and the answer does not contain it; "
+                "write it as it stands there, or empty must_contain and the strings are found by rule"
+            )
+    return found
 
 
 def summary_in_words(rows: Sequence[ReviewedRow]) -> str:
@@ -219,7 +240,10 @@ def _line(row: Example, version: str, said: ReviewedRow | None) -> Judgement:
     if said is None:
         return line
     earlier = said.judgement
+    answer = earlier.corrected_answer or row.answer
     update: dict[str, object] = {
+        "must_contain": [string for string in earlier.must_contain if contains(answer, string)]
+        or row.must_contain,
         "verdict": earlier.verdict,
         "corrected_answer": earlier.corrected_answer,
         "note": earlier.note,

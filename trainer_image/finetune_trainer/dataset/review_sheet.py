@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from pydantic import Field
@@ -89,7 +89,7 @@ def write_sheet(rows: Iterable[Judgement]) -> bytes:
     for row in rows:
         cells = row.model_dump() | {
             "verdict": row.verdict.value,
-            "must_contain": MUST_CONTAIN_SEPARATOR.join(row.must_contain),
+            "must_contain": _cell_of(row.must_contain),
         }
         writer.writerow(_neutralise(str(cells[column])) for column in COLUMNS)
     return text.getvalue().encode("utf-8-sig")
@@ -132,6 +132,21 @@ def read_sheet(content: bytes, place: str) -> list[Judgement]:
     return list(found.values())
 
 
+def as_in_sheet(strings: Sequence[str]) -> list[str]:
+    """The strings as a sheet gives them back: one with a separator in it comes back as two."""
+    return _strings_of(_cell_of(strings))
+
+
+def _cell_of(strings: Sequence[str]) -> str:
+    """A single string with a digit ends with the separator: a spreadsheet would write a date or number its own way."""
+    is_alone = len(strings) == 1 and any(character.isdigit() for character in strings[0])
+    return MUST_CONTAIN_SEPARATOR.join([*strings, ""] if is_alone else strings).rstrip(" ")
+
+
+def _strings_of(cell: str) -> list[str]:
+    return [string.strip() for string in cell.split(MUST_CONTAIN_SEPARATOR.strip()) if string.strip()]
+
+
 def _judgement(cells: dict[str, str], place: str, line: int) -> Judgement | None:
     cells = {name: _original(value).strip() for name, value in cells.items()}
     word, corrected = cells.get("verdict", "").lower(), cells.get("corrected_answer", "")
@@ -142,14 +157,13 @@ def _judgement(cells: dict[str, str], place: str, line: int) -> Judgement | None
     verdict = _verdict(word, corrected, f"{place}: line {line}")
     if verdict is Verdict.OPEN and not cells.get("note"):
         return None
-    must_contain = cells.get("must_contain", "").split(MUST_CONTAIN_SEPARATOR.strip())
     return Judgement(
         id=cells["id"],
         kind=cells.get("kind", ""),
         document=cells.get("document", ""),
         question=cells.get("question", ""),
         answer=cells.get("answer", ""),
-        must_contain=[string.strip() for string in must_contain if string.strip()],
+        must_contain=_strings_of(cells.get("must_contain", "")),
         verdict=verdict,
         corrected_answer=corrected,
         note=cells.get("note", ""),
