@@ -110,6 +110,15 @@ async def test_a_laptop_searches_the_documents_of_a_run(tmp_path: Path) -> None:
     assert [page.url for page in await index.search("bread", 8)] == ["https://mill.example/3/"]
 
 
+async def test_a_laptop_searches_text_with_any_line_separator(tmp_path: Path) -> None:
+    path = tmp_path / "documents.jsonl"
+    path.write_text(a_row(1, "Bread\u2028is\x85baked.") + "\n", encoding="utf-8")
+
+    assert [page.content for page in await DocumentsFileIndex(path).search("bread", 8)] == [
+        "Bread\u2028is\x85baked."
+    ]
+
+
 async def test_a_file_that_is_no_list_of_documents_is_named(tmp_path: Path) -> None:
     path = tmp_path / "documents.jsonl"
     with pytest.raises(IndexUnavailable, match=r"documents\.jsonl: FileNotFoundError"):

@@ -46,7 +46,9 @@ class DocumentsFileIndex:
         self._loaded = None
 
     def _load(self, modified_ns: int) -> _Loaded:
-        lines = self._path.read_text(encoding="utf-8").splitlines()
+        lines = self._path.read_bytes().split(
+            b"\n"
+        )  # text may have other line ends: U+2028 stands as it is in JSON
         rows = [Document.model_validate_json(line) for line in lines if line.strip()]
         return _Loaded(
             modified_ns,

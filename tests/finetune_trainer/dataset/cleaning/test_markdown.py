@@ -38,6 +38,10 @@ def test_code_is_told_from_prose(markdown, changed):
 
 def test_line_ends_are_the_same_on_every_machine():
     assert clean_markdown("a\r\nb\rc\n") == "a\nb\nc"
+    assert (
+        clean_markdown("a\u2028b\u2029c\x85d\x0ce\n```\na\u2028b\x85c\n```")
+        == "a\nb\nc d e\n```\na\nb c\n```"
+    )
 
 
 @settings(deadline=None)
@@ -46,3 +50,4 @@ def test_no_text_makes_it_fail(markdown):
     cleaned = clean_markdown(markdown)
 
     assert "\x00" not in cleaned
+    assert cleaned.splitlines() == (cleaned.split("\n") if cleaned else [])

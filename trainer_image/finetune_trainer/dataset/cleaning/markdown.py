@@ -21,13 +21,16 @@ _MACHINERY = re.compile(
 )
 _SHORTCODE = re.compile(r"\{%[^{}\n]*%\}|\{\{[<%][^{}\n]*[>%]\}\}")
 """Calls of Jekyll and Hugo; what stands between an opening and a closing one stays."""
+_LINE_END = re.compile("\r\n?|[\u2028\u2029]")
+_ODD_BLANK = re.compile("[\x0b\x0c\x1c-\x1e\x85]")
+"""Blanks at which Python ends a line, and no reader of JSON lines or Markdown does."""
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
 
 
 def clean_markdown(markdown: str) -> str:
-    """The same text, normalised, without comments, scripts and shortcodes. Code keeps every byte. Never raises."""
+    """The same text, normalised, without comments, scripts and shortcodes. Code keeps all but line ends. Never raises."""
     text = markdown.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _ODD_BLANK.sub(" ", _LINE_END.sub("\n", text))
     return outside_code(text, _clean_prose).strip("\n").rstrip()
 
 
