@@ -46,7 +46,7 @@ class FakeIndex:
 
 def chunk(text: str | None = None, finish_reason: str | None = None) -> bytes:
     choice = {"delta": {} if text is None else {"content": text}, "finish_reason": finish_reason, "index": 0}
-    return f"data: {json.dumps({'choices': [choice]})}\n\n".encode()
+    return f"data: {json.dumps({'choices': [choice]}, ensure_ascii=False)}\n\n".encode()
 
 
 class FakeStream(httpx.AsyncByteStream):

@@ -45,6 +45,12 @@ async def test_an_answer_comes_with_its_sources_and_the_model_that_wrote_it(mode
     assert (events[-1].model, events[-1].finish_reason, events[-1].refused) == (MODEL_ID, "stop", False)
 
 
+async def test_words_may_hold_any_line_separator() -> None:
+    model = FakeModel("Adults pay\u2028", "£7.40\x85[1].")
+
+    assert words_of(await events_of(an_answering(model))) == "Adults pay\u2028£7.40\x85[1]."
+
+
 async def test_the_model_is_asked_in_the_form_that_was_taught(model: FakeModel) -> None:
     answering = an_answering(model)
     retrieved = await answering.retrieve(QUESTION, [])

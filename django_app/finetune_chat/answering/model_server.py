@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -143,11 +143,11 @@ class ModelServer:
                 if answer.status_code != 200:
                     await answer.aread()
                     raise ModelUnavailable(f"the model server answered {answer.status_code} to a question")
-                async for line in answer.aiter_lines():
-                    data = line.removeprefix("data:").strip()
-                    if not line.startswith("data:") or not data:
+                async for line in _lines(answer):
+                    data = line.removeprefix(b"data:").strip()
+                    if not line.startswith(b"data:") or not data:
                         continue
-                    if data == "[DONE]":
+                    if data == b"[DONE]":
                         return
                     for choice in _Chunk.model_validate(json.loads(data)).choices:
                         yield Token(choice.delta.content or "", choice.finish_reason)
@@ -170,3 +170,13 @@ class ModelServer:
     def _unavailable(self, error: Exception) -> ModelUnavailable:
         self._identity = None
         return ModelUnavailable(f"model server at {self._base_url}: {type(error).__name__}")
+
+
+async def _lines(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """Lines of a stream. httpx's own end at U+2028 and U+0085 too, which stand as they are within JSON."""
+    rest = b""
+    async for piece in answer.aiter_bytes():
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield line
+    yield rest
