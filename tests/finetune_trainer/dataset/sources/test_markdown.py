@@ -181,6 +181,21 @@ def test_what_is_not_published_or_cannot_be_read_is_dropped_with_file_and_line(t
     }
 
 
+def test_of_files_with_one_address_the_first_is_kept_and_links_lead_there_from_everywhere(tmp_path):
+    write(tmp_path, "guide/install.md", "Old.")
+    write(tmp_path, "guide/install/index.md", "New.")
+    write(tmp_path, "other.md", "---\npermalink: /guide/install/\ndraft: true\n---\nHidden.")
+    write(tmp_path, "z.md", "[a](guide/install/index.md)")
+
+    found = harvest(spec(tmp_path))
+
+    assert [document.post_id for document in found.documents] == ["guide/install.md", "z.md"]
+    assert found.documents[1].content_html == "[a](https://docs.example/x/guide/install/)"
+    assert [(one.post_id, one.reason) for one in found.dropped if "address" in one.reason] == [
+        ("guide/install/index.md", "has the address of guide/install.md; rename one of them")
+    ]
+
+
 def test_front_matter_makes_no_objects():
     with pytest.raises(UnreadableFile, match=r"a.md, line 2: the front matter is no YAML"):
         parsed("---\ntitle: !!python/object/apply:os.system ['true']\n---\n")
@@ -232,7 +247,7 @@ KEYS = {"MARKDOWN_ACCESS_KEY_ID_MY_DOCS": "key", "MARKDOWN_SECRET_ACCESS_KEY_MY_
 def test_a_prefix_gives_the_same_documents_as_a_folder(bucket, tmp_path):
     for path, content in {
         "a.md": "# Rye\n[b](g/b.md)",
-        "g/b.markdown": "text",
+        "g/c.markdown": "text",
         "g/b.md": "x",
         "p.png": "x",
     }.items():
@@ -243,7 +258,7 @@ def test_a_prefix_gives_the_same_documents_as_a_folder(bucket, tmp_path):
 
     found = harvest(source, KEYS)
 
-    assert [document.post_id for document in found.documents] == ["a.md", "g/b.markdown", "g/b.md"]
+    assert [document.post_id for document in found.documents] == ["a.md", "g/b.md", "g/c.markdown"]
     assert [d.content_html for d in found.documents] == [
         d.content_html for d in harvest(spec(tmp_path)).documents
     ]

@@ -28,7 +28,7 @@ _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad]")
 
 
 def clean_markdown(markdown: str) -> str:
-    """The same text, normalised, without comments, scripts and shortcodes. Code keeps all but line ends. Never raises."""
+    """The same text without comments, scripts and shortcodes; of code only the line ends change. Never raises."""
     text = markdown.encode("utf-8", "replace").decode("utf-8").replace("\x00", "")
     text = _ODD_BLANK.sub(" ", _LINE_END.sub("\n", text))
     return outside_code(text, _clean_prose).strip("\n").rstrip()

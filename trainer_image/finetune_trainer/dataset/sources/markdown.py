@@ -209,7 +209,7 @@ class MarkdownReader:
         self._folder = memory.folder
 
     def read(self, progress: Progress) -> Harvest:
-        """Every file that is published, by its path."""
+        """Every file that is published, by its path; of several with one address the first."""
         now = self._now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         documents = Documents(self._name, self._spec.base_url, self._folder)
         dropped: list[DroppedDocument] = []
@@ -222,8 +222,12 @@ class MarkdownReader:
             else:
                 if file.hidden:
                     dropped.append(DroppedDocument(self._name, path, file.url, file.hidden))
-                else:
-                    documents.put(file)
+                elif other := documents.put(file):
+                    dropped.append(
+                        DroppedDocument(
+                            self._name, path, file.url, f"has the address of {other}; rename one of them"
+                        )
+                    )
             progress(number, len(paths), message=f"reading {self._name}")
         logger.info(
             "Markdown read: source=%s documents=%d dropped=%d", self._name, len(documents), len(dropped)
@@ -244,11 +248,16 @@ class Documents(ReadOnDemand[RawDocument]):
         self._file = NamelessFile(folder)
         self._places: list[Place] = []
         self._published: dict[str, str] = {}
+        self._paths: dict[str, str] = {}
 
-    def put(self, file: MarkdownFile) -> None:
-        """Write one more."""
-        self._places.append(self._file.append(json.dumps(asdict(file)).encode()))
+    def put(self, file: MarkdownFile) -> str:
+        """Write one more; not one with the address of another, whose path is given back then."""
         self._published[file.path] = file.url
+        other = self._paths.setdefault(file.url, file.path)
+        if other != file.path:
+            return other
+        self._places.append(self._file.append(json.dumps(asdict(file)).encode()))
+        return ""
 
     def __len__(self) -> int:
         return len(self._places)
