@@ -185,6 +185,23 @@ def test_list_numbers_follow_start_and_value():
     assert clean_html(html) == "4. a\n9. b\n10. c"
 
 
+def test_an_empty_item_and_words_between_items_leave_the_numbers_as_a_browser_shows_them():
+    html = "<ol><li></li><p>x</p><li>b</li><p>y</p><li>c</li></ol>"
+
+    assert clean_html(html).split() == ["x", "2.", "b", "y", "3.", "c"]
+
+
+@pytest.mark.parametrize(
+    ("piece", "count"), [("<li>item</li>", 3000), ("<noscript>a</noscript>", 3000), ("<noscript>", 1500)]
+)
+def test_much_of_one_kind_is_looked_at_once_each(piece, count):
+    began = time.process_time()
+
+    clean_html("<ol>" + piece * count + "</ol>")
+
+    assert time.process_time() - began < 2  # less than half a second; each looked at from the start takes 4
+
+
 def test_tables_nested_a_thousand_deep_are_looked_at_once_each():
     began = time.process_time()
 

@@ -77,6 +77,8 @@ class _PostConverter(MarkdownConverter):
         super().__init__()
         self.code_blocks: list[str] = []
         """In order; each stands in the text as a mark, so that nothing touches its bytes."""
+        self._numbers: dict[int, int] = {}
+        """Of the items so far, by the identity of their tags: a long list is gone through once."""
 
     def process_tag(self, node: Tag, parent_tags: set[str] | None = None) -> str:
         """As markdownify does it, without its walk up to the root for every element."""
@@ -188,11 +190,26 @@ class _PostConverter(MarkdownConverter):
 
     convert_ol = convert_ul
 
+    def _number(self, item: Tag) -> int:
+        """Number of an item in an ordered list."""
+        number = _stated_number(item, "value")
+        if number is None:
+            before = item.previous_sibling
+            while before is not None and not (isinstance(before, Tag) and before.name == "li"):
+                before = before.previous_sibling
+            if before is not None:
+                number = self._numbers[id(before)] + 1
+            else:
+                start = _stated_number(item.parent, "start")
+                number = 1 if start is None else start
+        self._numbers[id(item)] = number
+        return number
+
     def convert_li(self, el: Tag, text: str, parent_tags: set[str]) -> str:
         text = text.strip()
+        bullet = f"{self._number(el)}. " if el.parent is not None and el.parent.name == "ol" else "- "
         if not text:
             return "\n"
-        bullet = f"{_number(el)}. " if el.parent is not None and el.parent.name == "ol" else "- "
         return bullet + _LINE_START.sub(" " * len(bullet), text)[len(bullet) :] + "\n"
 
     def convert_td(self, el: Tag, text: str, parent_tags: set[str]) -> str:
@@ -238,21 +255,9 @@ def _has_head(table: Tag) -> bool:
     return (row.parent is not None and row.parent.name == "thead") or all(cell.name == "th" for cell in cells)
 
 
-def _number(item: Tag) -> int:
-    """Number of an item in an ordered list."""
-    value = str(item.get("value") or "")
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return int(value)
-    before, count = item.previous_sibling, 0
-    while before is not None:
-        if isinstance(before, Tag) and before.name == "li":
-            count += 1
-            value = str(before.get("value") or "")
-            if re.fullmatch(r"[0-9]{1,9}", value):
-                return int(value) + count
-        before = before.previous_sibling
-    start = str(item.parent.get("start") or "") if item.parent is not None else ""
-    return (int(start) if re.fullmatch(r"[0-9]{1,9}", start) else 1) + count
+def _stated_number(tag: Tag | None, attribute: str) -> int | None:
+    value = str(tag.get(attribute) or "") if tag is not None else ""
+    return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
 
 
 def _language(pre: Tag) -> str:

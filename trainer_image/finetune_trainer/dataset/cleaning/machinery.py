@@ -106,12 +106,13 @@ def _rescue(tag: Tag) -> None:
     if tag.name == "button" and (tag.has_attr("aria-expanded") or above(tag, _QUESTIONS)):
         for child in list(tag.children):
             tag.insert_before(child.extract())
-    elif tag.name == "noscript" and tag.find_parent(class_="wp-playlist"):
-        for link in list(all_below(tag, {"a"})):
-            tag.insert_before(link.extract())
-    elif tag.name == "noscript":
+    elif tag.name == "noscript" and (inside := list(all_below(tag, {"a", "img"}))):
+        if tag.find_parent(class_="wp-playlist"):
+            for link in (one for one in inside if one.name == "a"):
+                tag.insert_before(link.extract())
+            return
         shown = tag.find_previous("img")
-        for image in list(all_below(tag, {"img"})):
+        for image in (one for one in inside if one.name == "img"):
             if shown is not None and not image_source(shown) and image_source(image):
                 shown.replace_with(image.extract())
                 return
