@@ -198,7 +198,7 @@ class _PostConverter(MarkdownConverter):
             while before is not None and not (isinstance(before, Tag) and before.name == "li"):
                 before = before.previous_sibling
             if before is not None:
-                number = self._numbers[id(before)] + 1
+                number = self._numbers.get(id(before), 0) + 1
             else:
                 start = _stated_number(item.parent, "start")
                 number = 1 if start is None else start
