@@ -177,6 +177,28 @@ def test_the_dataset_of_a_small_folder_is_this_one_on_every_python_and_machine(t
     assert found == DIGESTS
 
 
+def test_kinds_of_which_none_was_made_are_named_in_the_log_and_on_the_page(tmp_path, caplog):
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    for number in range(1, 13):
+        (folder / f"{number}.md").write_text(
+            f"---\ntitle: 水車小屋の案内 {number}\n---\n## 入場料 {number}\n\n大人の入場料は{number}50円です。\n",
+            encoding="utf-8",
+        )
+    given = context(None, tmp_path, sources=[markdown(folder)], minExamples=1)
+
+    files = stored(given, build(given))
+
+    made = {json.loads(line)["kind"] for line in files["/train.jsonl"].splitlines()}
+    assert "grounded" not in made
+    assert "url" in made
+    assert "no training example was made of these kinds: grounded, closed_book" in caplog.text
+    assert (
+        "No training example was made of these kinds: grounded, closed_book"
+        in files["/dataset.html"].decode()
+    )
+
+
 def test_a_second_build_into_the_same_store_changes_nothing(site, tmp_path):
     given = context(site, tmp_path)
     first = build(given)

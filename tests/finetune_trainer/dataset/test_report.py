@@ -73,6 +73,10 @@ def test_a_good_dataset_is_called_ready() -> None:
             {"noted": (NotedDocument("site", "9", "u", "hardly any text"),)},
             "Documents that were hard to clean: 1",
         ),
+        (
+            {"without_rows": (ExampleKind.GROUNDED, ExampleKind.REFUSAL)},
+            "No training example was made of these kinds: grounded, refusal",
+        ),
         ({"generator": GeneratorUse(9, 10, pairs=40, kept=18)}, "18 of 40 pairs of the generator passed"),
         ({"personal_data": {"e-mail": 2, "phone": 1}}, "Personal data was found in 3 places"),
         (

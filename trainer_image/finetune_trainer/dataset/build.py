@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from finetune_contract.artifact_layout import dataset_folder
-from finetune_contract.artifacts import Document
+from finetune_contract.artifacts import Document, Example
 from finetune_contract.run_key import run_key
 from finetune_contract.run_spec import DatasetSpec, ExampleKind
 from finetune_contract.run_status import Reason
@@ -135,7 +135,10 @@ def build_dataset(
         findings=personal_data.examples,
         reviewed=rows.reviewed,
         generator=rows.generator,
+        without_rows=_without_rows(spec.example_kinds, split.training),
     )
+    if built.without_rows:
+        logger.warning("no training example was made of these kinds: %s", ", ".join(built.without_rows))
     digest = store_dataset(context, built)
     key = run_key(context.spec, base.digest, digest)
     model, evaluation = find_finished(context.store, key)
@@ -169,6 +172,11 @@ def build_dataset(
         model=model if adopted else None,
         evaluation=evaluation if adopted else None,
     )
+
+
+def _without_rows(asked: Sequence[ExampleKind], rows: Iterable[Example]) -> tuple[ExampleKind, ...]:
+    made = {row.kind for row in rows}
+    return tuple(kind for kind in asked if kind not in made)
 
 
 def _reason(context: StageContext, key: str, *, adopted: bool) -> Reason:

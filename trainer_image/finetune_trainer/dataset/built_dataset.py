@@ -11,6 +11,7 @@ from pathlib import Path
 from finetune_contract.artifact_layout import DOCUMENTS_FILE, EVALUATION_FILE, TRAIN_FILE, TRANSFER_FILE
 from finetune_contract.artifacts import Document, Example
 from finetune_contract.model import ContractModel
+from finetune_contract.run_spec import ExampleKind
 from finetune_trainer.dataset.alike_documents import Group
 from finetune_trainer.dataset.cleaned_documents import NotedDocument
 from finetune_trainer.dataset.cleaning.personal_data import Finding
@@ -67,6 +68,8 @@ class BuiltDataset:
     """How often personal data was found in the documents, by kind."""
     findings: tuple[Finding, ...] = ()
     """Some of these places, with hints that do not give the data away."""
+    without_rows: tuple[ExampleKind, ...] = ()
+    """Kinds of examples that were asked for, and of which none is there to train on."""
     reviewed: tuple[ReviewedRow, ...] = ()
     """What people said about rows, and what became of it."""
 

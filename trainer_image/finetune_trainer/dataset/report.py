@@ -101,6 +101,12 @@ def warnings(built: BuiltDataset) -> list[str]:
         found.append(
             f"{len(built.dropped):,} of {offered:,} documents were dropped. Read the reasons below before training."
         )
+    if built.without_rows:
+        kinds = ", ".join(kind.value for kind in built.without_rows)
+        found.append(
+            f"No training example was made of these kinds: {kinds}. Their rules need headings with sentences under "
+            "them, and read English: for posts in another language name `generated` and a model that writes it."
+        )
     if built.noted:
         found.append(
             f"Documents that were hard to clean: {len(built.noted):,}. Look at them; their addresses are below, under "
