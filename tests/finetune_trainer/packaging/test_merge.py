@@ -130,6 +130,64 @@ def test_shards_stay_as_the_base_has_them(tmp_path: Path):
     assert (tmp_path / "merged" / index).read_bytes() == (tmp_path / "base" / index).read_bytes()
 
 
+def in_two_shards(folder: Path, weights: dict[str, torch.Tensor], doubled: str = "") -> None:
+    """With an index; the tensor `doubled` is in both."""
+    names = sorted(weights)
+    halves = [set(names[: len(names) // 2]), set(names[len(names) // 2 :])]
+    weight_map = {}
+    for number, half in enumerate(halves, start=1):
+        shard = f"model-{number:05}-of-00002.safetensors"
+        held = half | ({doubled} if doubled else set())
+        save_file({name: weights[name] for name in held}, folder / shard, {"format": "pt"})
+        weight_map |= dict.fromkeys(half, shard)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    "left_over", ["shards-of-another-count", "shards-beside-the-whole", "other-precision"]
+)
+def test_weights_that_transformers_leaves_alone_are_neither_merged_nor_published(
+    tmp_path: Path, left_over: str
+):
+    base = save_base(tmp_path / "base", torch.float32, **LLAMA)
+    adapter = save_adapter(tmp_path / "adapter", base)
+    whole = tmp_path / "base" / "model.safetensors"
+    weights = load_file(whole)
+    expected = {"model.safetensors"}
+    if left_over == "other-precision":
+        halves = {name: tensor.half() for name, tensor in weights.items()}
+        save_file(halves, whole.with_name("model.fp16.safetensors"), {"format": "pt"})
+    else:
+        in_two_shards(tmp_path / "base", weights)
+    if left_over == "shards-of-another-count":
+        whole.unlink()
+        save_file(weights, whole.with_name("model-00001-of-00003.safetensors"), {"format": "pt"})
+        save_file(weights, whole.with_name("model-00003-of-00003.safetensors"), {"format": "pt"})
+        expected = {f"model-{number:05}-of-00002.safetensors" for number in (1, 2)}
+
+    save_merged(tmp_path / "base", adapter, TOKENIZER, tmp_path / "merged")
+
+    assert {path.name for path in (tmp_path / "merged").glob("*.safetensors")} == expected
+    assert (tmp_path / "merged" / "model.safetensors.index.json").is_file() == (len(expected) > 1)
+    exact = merged_by_peft(tmp_path / "base", adapter, torch.float32).state_dict()
+    for name, tensor in weights_of(tmp_path / "merged").items():
+        torch.testing.assert_close(tensor, exact[name], rtol=1e-6, atol=1e-6)
+
+
+def test_a_weight_that_lies_in_two_files_is_refused(tmp_path: Path):
+    save_base(tmp_path / "base", torch.float32, **LLAMA)
+    whole = tmp_path / "base" / "model.safetensors"
+    doubled = "model.layers.0.mlp.up_proj.weight"
+    in_two_shards(tmp_path / "base", load_file(whole), doubled)
+    whole.unlink()
+
+    with pytest.raises(
+        BaseModelRejected, match=f"{doubled} is in model-00001.* and in model-00002.*save_pretrained"
+    ):
+        save_merged(tmp_path / "base", None, TOKENIZER, tmp_path / "merged")
+
+
 def test_without_an_adapter_the_base_is_copied(tmp_path: Path):
     save_base(tmp_path / "base", torch.bfloat16, **LLAMA)
 
@@ -169,6 +227,7 @@ def test_merging_needs_less_memory_than_a_shard(tmp_path: Path):
     adapter.mkdir()
     size, layers_of_a_shard = 1024, 24
     factors: dict[str, torch.Tensor] = {}
+    weight_map: dict[str, str] = {}
     for shard in range(3):
         weights = {}
         for number in range(shard * layers_of_a_shard, (shard + 1) * layers_of_a_shard):
@@ -176,6 +235,8 @@ def test_merging_needs_less_memory_than_a_shard(tmp_path: Path):
             factors[f"base_model.model.model.layers.{number}.proj.lora_A.weight"] = torch.ones(2, size)
             factors[f"base_model.model.model.layers.{number}.proj.lora_B.weight"] = torch.ones(size, 2)
         save_file(weights, base / f"model-{shard}.safetensors", {"format": "pt"})
+        weight_map |= dict.fromkeys(weights, f"model-{shard}.safetensors")
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     save_file(factors, adapter / "adapter_model.safetensors")
     (adapter / "adapter_config.json").write_text(json.dumps({"r": 2, "lora_alpha": 4}))
     save_merged(base, None, TOKENIZER, tmp_path / "warm-up")

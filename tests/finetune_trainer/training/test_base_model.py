@@ -150,6 +150,34 @@ def test_a_model_that_lacks_a_shard_is_refused_before_it_is_loaded(
         fetch(context_with(source.as_uri(), tmp_path))
 
 
+def test_of_weights_that_are_there_twice_those_that_transformers_reads_are_fetched(
+    tmp_path: Path, bucket: Any
+):
+    left_over = ["model-00003-of-00003.safetensors", "consolidated.safetensors"]
+    source = sharded(tmp_path / "source", [*SHARDS, *left_over], INDEX)
+    for path in source.iterdir():
+        bucket.put_object(Bucket="elsewhere", Key=f"base/tiny/{path.name}", Body=path.read_bytes())
+    publish_folder(S3Store(bucket, "elsewhere", "base"), "made", source, ArtifactKind.BASE_MODEL, {})
+
+    for number, uri in enumerate([source.as_uri(), "s3://elsewhere/base/tiny/", "s3://elsewhere/base/made/"]):
+        folder = fetch(context_with(uri, tmp_path / str(number)))
+        assert {path.name for path in folder.glob("*.safetensors")} == set(SHARDS)
+
+    (source / "model.safetensors").write_bytes(b"whole")
+    folder = fetch(context_with(source.as_uri(), tmp_path / "again"))
+    assert fetched_names(folder) == {"config.json", "model.safetensors"}
+
+
+def test_weights_under_names_that_transformers_does_not_read_are_refused(tmp_path: Path):
+    source = sharded(tmp_path / "source", ["consolidated.safetensors"], INDEX)
+    (source / "model.safetensors.index.json").unlink()
+
+    with pytest.raises(
+        BaseModelRejected, match=r"neither model.safetensors nor model.safetensors.index.json"
+    ):
+        resolve(context_with(source.as_uri(), tmp_path))
+
+
 def test_a_fetch_that_is_told_to_stop_ends_between_two_files(tmp_path: Path):
     source = write_files(tmp_path / "source", ["config.json", "model.safetensors"])
     context = context_with(source.as_uri(), tmp_path)

@@ -66,6 +66,22 @@ def test_a_model_is_pinned_to_its_commit_and_copied_into_the_store_once(tmp_path
     assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
 
 
+def test_weights_that_transformers_leaves_alone_are_not_downloaded(tmp_path: Path, hub: FakeHub):
+    shard, index = (
+        "model-00001-of-00001.safetensors",
+        b'{"weight_map": {"a": "model-00001-of-00001.safetensors"}}',
+    )
+    hub.files["consolidated.safetensors"] = b"weights of another program"
+    hub.files["model.safetensors.index.json"] = index
+    hub.files[shard] = hub.files.pop("model.safetensors")
+
+    folder = fetch(context_with(hub, tmp_path))
+
+    assert {path.name for path in folder.glob("*.safetensors*")} == {shard, "model.safetensors.index.json"}
+    assert "consolidated.safetensors" not in hub.downloads
+    assert len(hub.downloads) == len(set(hub.downloads))
+
+
 def test_the_manifest_tells_commit_licence_and_checksums(tmp_path: Path, hub: FakeHub):
     context = context_with(hub, tmp_path)
     resolve(context)

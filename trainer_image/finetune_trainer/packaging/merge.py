@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from finetune_trainer.packaging.safetensors_file import (
     write_tensor,
 )
 from finetune_trainer.training.encoding import prompt_token_ids, turn_end_ids
+from finetune_trainer.training.weight_files import model_files, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -48,7 +50,8 @@ def save_merged(
         stop_requested: asked before each file.
 
     Raises:
-        BaseModelRejected: a layer of the adapter is not in the base's files, or has another shape or number format.
+        BaseModelRejected: a layer of the adapter is not in the base's files, or there twice, or has another shape or
+            number format.
         Diverged: a merged weight is no number.
         Preempted: told to stop.
     """
@@ -56,12 +59,12 @@ def save_merged(
     whole, target = target, target.with_name(f"{target.name}.partial")
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    for pattern in _FROM_THE_BASE:
-        for path in base_folder.glob(pattern):
+    for path in model_files(base_folder):
+        if any(fnmatch(path.name, pattern) for pattern in _FROM_THE_BASE):
             shutil.copyfile(path, target / path.name)
-    shards = sorted(base_folder.glob("*.safetensors"))
+    shards = weight_files(base_folder)
     lora = None if adapter_folder is None else read_lora(adapter_folder)
-    places = {shard: _places_of(shard) for shard in shards}
+    places = _places_of(shards)
     changes = {} if lora is None else _changes_by_shard(lora, places)
     for shard in shards:
         if stop_requested():
@@ -93,11 +96,22 @@ def tensor_of_layer(layer: str, names: Iterable[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _places_of(shard: Path) -> dict[str, TensorPlace]:
-    try:
-        return read_places(shard)
-    except ValueError as error:
-        raise BaseModelRejected(f"spec.baseModel.uri: {error}; fetch the model again") from error
+def _places_of(shards: Sequence[Path]) -> dict[Path, dict[str, TensorPlace]]:
+    places: dict[Path, dict[str, TensorPlace]] = {}
+    shard_of: dict[str, Path] = {}
+    for shard in shards:
+        try:
+            places[shard] = read_places(shard)
+        except ValueError as error:
+            raise BaseModelRejected(f"spec.baseModel.uri: {error}; fetch the model again") from error
+        for name in places[shard]:
+            other = shard_of.setdefault(name, shard)
+            if other != shard:
+                raise BaseModelRejected(
+                    f"spec.baseModel.uri: {name} is in {other.name} and in {shard.name}, and programs take one or the "
+                    "other; save the model anew with save_pretrained"
+                )
+    return places
 
 
 def _changes_by_shard(

@@ -32,6 +32,7 @@ from finetune_trainer.packaging.template_parity import check_parity
 from finetune_trainer.packaging.workspace_errors import check_room
 from finetune_trainer.run_log import Progress
 from finetune_trainer.training.encoding import EncodedExample, encode_rows, load_tokenizer
+from finetune_trainer.training.weight_files import weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -145,7 +146,7 @@ def _begin(recipe: Recipe, folder: Path) -> None:
 
 def _weight_count(folder: Path) -> int:
     total = 0
-    for shard in folder.glob("*.safetensors"):
+    for shard in weight_files(folder):
         for place in read_places(shard).values():
             count = 1
             for size in place.shape:

@@ -22,6 +22,7 @@ from finetune_trainer.packaging.lora_weights import LoraWeights
 from finetune_trainer.packaging.merge import tensor_of_layer
 from finetune_trainer.training.adapter import linear_layer_names
 from finetune_trainer.training.encoding import EncodedExample
+from finetune_trainer.training.weight_files import weight_files
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +96,8 @@ def _load(folder: Path, files: ExitStack, change: WeightChange | None, heartbeat
     with init_empty_weights(include_buffers=False):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     model.eval()
-    opened = {
-        path: files.enter_context(safe_open(path, "pt")) for path in sorted(folder.glob("*.safetensors"))
-    }
-    file_of = {name: file for file in opened.values() for name in file.keys()}  # noqa: SIM118 - no mapping
+    opened = [files.enter_context(safe_open(path, "pt")) for path in weight_files(folder)]
+    file_of = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 - no mapping
 
     def read(name: str) -> Tensor | None:
         found = tensor_of_layer(name.removesuffix(".weight"), file_of) if name.endswith(".weight") else None

@@ -17,7 +17,6 @@ from finetune_trainer.training.base_model_files import (
     BaseModelFile,
     ResolvedBaseModel,
     check_file,
-    check_shards,
 )
 
 __all__ = ["FIELD", "BaseModelFile", "ResolvedBaseModel", "fetch", "resolve"]
@@ -32,7 +31,8 @@ def resolve(context: StageContext) -> ResolvedBaseModel:
     """Find the model of the spec; a Hugging Face model is copied into the store on the first call.
 
     Raises:
-        BaseModelRejected: there is none, it is gated, or its files are not safe to load.
+        BaseModelRejected: there is none, it is gated, its files are not safe to load, or a part of the weights is
+            missing.
         SourceUnavailable: Hugging Face does not answer.
         Preempted: told to stop while it was downloaded.
     """
@@ -49,7 +49,6 @@ def fetch(context: StageContext, base: ResolvedBaseModel | None = None) -> Path:
 
     Raises:
         StoreRejected: a file is not what was announced.
-        BaseModelRejected: the model lacks a part of its weights.
         Preempted: told to stop between two files.
     """
     base = base or resolve(context)
@@ -68,7 +67,6 @@ def fetch(context: StageContext, base: ResolvedBaseModel | None = None) -> Path:
         base.download(file.path, path)
         check_file(base.uri, file, path)
         fetched += file.size
-    check_shards(base.uri, folder)
     context.progress(total, total, message="fetching the base model (MiB)")
     done.write_text(base.digest)
     logger.info("base model fetched: uri=%s files=%d bytes=%d", base.uri, len(base.files), base.size_bytes)

@@ -30,7 +30,6 @@ SAFE_FILES = (
 """What a model needs and what cannot run code; nothing else is downloaded."""
 UNSAFE_FILES = ("*.py", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.h5", "*.msgpack")
 """What can; also where a wanted name would let it pass (tokenizer.py)."""
-_INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -103,25 +102,6 @@ def check_file(uri: str, file: BaseModelFile, path: Path) -> None:
     if file.sha256 and (found := sha256_of(path)) != file.sha256:
         raise StoreRejected(
             f"{FIELD}: {uri}: {file.path} has sha256 {found}, {file.sha256} was announced; upload it anew"
-        )
-
-
-def check_shards(uri: str, folder: Path) -> None:
-    """Refuse a model that lacks one of its own files of weights, before a GPU is asked for."""
-    index = folder / _INDEX
-    if not index.is_file():
-        return
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise BaseModelRejected(
-            f"{FIELD}: {uri}: {_INDEX} is no index of weights ({type(error).__name__}); upload it anew"
-        ) from error
-    missing = sorted(shard for shard in shards if not (folder / str(shard)).is_file())
-    if missing:
-        raise BaseModelRejected(
-            f"{FIELD}: {uri}: {_INDEX} names {missing[0]}, which is not there "
-            f"({len(missing)} of {len(shards)} missing); upload the whole model folder"
         )
 
 

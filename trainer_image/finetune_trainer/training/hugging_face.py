@@ -25,6 +25,7 @@ from finetune_trainer.training.base_model_files import (
 )
 from finetune_trainer.training.hub_files import Hub, HubFile, HubModel
 from finetune_trainer.training.shared_copy import SharedCopy
+from finetune_trainer.training.weight_files import INDEX, with_one_set_of_weights
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +49,15 @@ def resolve(context: StageContext, uri: str) -> ResolvedBaseModel:
         model = model or hub.look_up(repository, commit)
         check_is_safe(f"hf://{repository}@{commit}", [file.path for file in model.files])
         manifest = _Copying(context, hub, model, key).run()
+    files = files_of(manifest)
+    names = with_one_set_of_weights(
+        context.store.uri(key), (file.path for file in files), lambda: context.store.read(f"{key}/{INDEX}")
+    )
     return ResolvedBaseModel(
         uri=f"hf://{repository}@{commit}",
         digest=manifest.sha256(),
         licence=licence_of(manifest),
-        files=files_of(manifest),
+        files=tuple(file for file in files if file.path in names),
         download=lambda path, target: context.store.download(f"{key}/{path}", target),
     )
 
@@ -84,9 +89,7 @@ class _Copying:
         return manifest
 
     def _files(self, copy: SharedCopy) -> list[FileEntry]:
-        wanted = sorted(
-            (file for file in self.model.files if is_wanted(file.path)), key=lambda file: file.path
-        )
+        wanted = self._wanted()
         there = copy.files_there()
         total, done = max(1, sum(file.size for file in wanted) // _MIB), 0
         entries = []
@@ -103,6 +106,15 @@ class _Copying:
             entries.append(entry)
             done += file.size
         return entries
+
+    def _wanted(self) -> list[HubFile]:
+        files = {file.path: file for file in self.model.files if is_wanted(file.path)}
+        names = with_one_set_of_weights(
+            f"hf://{self.model.repository}@{self.model.commit}",
+            files,
+            lambda: self.hub.download(self.model, files[INDEX])[0].read_bytes(),
+        )
+        return [files[name] for name in sorted(names)]
 
     def _copy(self, file: HubFile) -> FileEntry:
         self._check_room(file)

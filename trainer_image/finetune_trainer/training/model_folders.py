@@ -24,6 +24,7 @@ from finetune_trainer.training.base_model_files import (
     is_wanted,
     licence_of,
 )
+from finetune_trainer.training.weight_files import INDEX, with_one_set_of_weights
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,11 @@ def in_bucket(uri: str, spec: S3StoreSpec) -> ResolvedBaseModel:
     manifest = _manifest_beside(shelf) if MANIFEST_NAME in names else None
     if manifest is not None:
         check_is_safe(f"{uri}{MANIFEST_NAME}", [entry.path for entry in manifest.files])
-        files = files_of(manifest)
+        files = _with_weights_once(uri, files_of(manifest), shelf)
         _check_are_there(uri, files, names)
         return ResolvedBaseModel(uri, manifest.sha256(), licence_of(manifest), files, shelf.download)
-    files = tuple(file for file in sorted(listed, key=lambda file: file.path) if is_wanted(file.path))
+    wanted = tuple(file for file in sorted(listed, key=lambda file: file.path) if is_wanted(file.path))
+    files = _with_weights_once(uri, wanted, shelf)
     if CHECKSUMS in names:
         files = _with_checksums(uri, files, (shelf.read(CHECKSUMS) or b"").decode("utf-8", "replace"))
     else:
@@ -76,17 +78,22 @@ def on_this_machine(uri: str) -> ResolvedBaseModel:
         raise BaseModelRejected(f"{FIELD}: {root} is no folder; correct the path (file:///absolute/path)")
     names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     check_is_safe(str(root), names)
+    wanted = with_one_set_of_weights(str(root), filter(is_wanted, names), (root / INDEX).read_bytes)
     files = []
-    for name in names:
-        if is_wanted(name):
-            checksum = sha256_of(root / name)
-            files.append(BaseModelFile(name, (root / name).stat().st_size, checksum, checksum))
+    for name in sorted(wanted):
+        checksum = sha256_of(root / name)
+        files.append(BaseModelFile(name, (root / name).stat().st_size, checksum, checksum))
 
     def copy(name: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, target)
 
     return ResolvedBaseModel(uri, digest_of(files), "", tuple(files), copy)
+
+
+def _with_weights_once(uri: str, files: tuple[BaseModelFile, ...], shelf: Store) -> tuple[BaseModelFile, ...]:
+    names = with_one_set_of_weights(uri, (file.path for file in files), lambda: shelf.read(INDEX))
+    return tuple(file for file in files if file.path in names)
 
 
 def _manifest_beside(shelf: Store) -> Manifest | None:
