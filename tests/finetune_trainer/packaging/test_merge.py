@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from finetune_trainer.errors import BaseModelRejected, Diverged, Preempted, StoreRejected
-from finetune_trainer.packaging.merge import save_merged, tensor_of_layer
+from finetune_trainer.packaging.merge import save_merged
 from finetune_trainer.training.adapter import linear_layer_names
 from tests.finetune_trainer.training.tiny_model import tiny_tokenizer
 
@@ -323,23 +323,3 @@ def test_told_to_stop_it_stops_before_the_next_file(tmp_path: Path):
 
     with pytest.raises(Preempted, match="merges it anew"):
         save_merged(tmp_path / "base", None, TOKENIZER, tmp_path / "merged", stop_requested=lambda: True)
-
-
-@pytest.mark.parametrize(
-    ("layer", "tensor"),
-    [
-        ("model.layers.1.self_attn.q_proj", "model.layers.1.self_attn.q_proj.weight"),
-        ("transformer.h.0.attn.c_attn", "h.0.attn.c_attn.weight"),
-        ("model.language_model.layers.0.mlp.up_proj", "language_model.model.layers.0.mlp.up_proj.weight"),
-        ("model.layers.7.mlp.up_proj", None),
-    ],
-)
-def test_a_layer_is_found_under_the_name_that_the_files_give_it(layer: str, tensor: str | None):
-    names = [
-        "model.layers.1.self_attn.q_proj.weight",
-        "model.layers.11.self_attn.q_proj.weight",
-        "h.0.attn.c_attn.weight",
-        "language_model.model.layers.0.mlp.up_proj.weight",
-    ]
-
-    assert tensor_of_layer(layer, names) == tensor

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +17,17 @@ import torch
 
 from finetune_contract.artifacts import ChatMessage
 from finetune_trainer.errors import BaseModelRejected, Diverged, Preempted
+from finetune_trainer.packaging.adapted_tensors import read_weights, tensors_by_file
 from finetune_trainer.packaging.lora_weights import LoraWeights, read_lora
 from finetune_trainer.packaging.safetensors_file import (
     DTYPES,
     TensorPlace,
     open_to_change,
-    read_places,
     read_tensor,
     write_tensor,
 )
 from finetune_trainer.training.encoding import prompt_token_ids, turn_end_ids
-from finetune_trainer.training.weight_files import model_files, weight_files
+from finetune_trainer.training.weight_files import model_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,11 +62,10 @@ def save_merged(
     for path in model_files(base_folder):
         if any(fnmatch(path.name, pattern) for pattern in _FROM_THE_BASE):
             shutil.copyfile(path, target / path.name)
-    shards = weight_files(base_folder)
     lora = None if adapter_folder is None else read_lora(adapter_folder)
-    places = _places_of(shards)
-    changes = {} if lora is None else _changes_by_shard(lora, places)
-    for shard in shards:
+    places = read_weights(base_folder)
+    changes = {} if lora is None else tensors_by_file(lora.layers, places)
+    for shard in places:
         if stop_requested():
             raise Preempted("told to stop while the model was merged; the next attempt merges it anew")
         shutil.copyfile(shard, target / shard.name)
@@ -78,63 +77,6 @@ def save_merged(
     if not _begins_with_bos(tokenizer):
         _add_no_bos(target / "tokenizer_config.json")
     target.replace(whole)
-
-
-def tensor_of_layer(layer: str, names: Iterable[str]) -> str | None:
-    """The tensor that holds a layer's weight, or None.
-
-    A checkpoint may call the outer parts otherwise than the loaded model does (`h.0` for `transformer.h.0`): what
-    counts is the name from the layer's number on, if one tensor alone has it.
-    """
-    exact = f"{layer}.weight"
-    parts = exact.split(".")
-    number = next((place for place, part in enumerate(parts) if part.isdigit()), 0)
-    tail = ".".join(parts[max(0, number - 1) :])
-    found = [name for name in names if name in (exact, tail) or name.endswith(f".{tail}")]
-    if exact in found:
-        return exact
-    return found[0] if len(found) == 1 else None
-
-
-def _places_of(shards: Sequence[Path]) -> dict[Path, dict[str, TensorPlace]]:
-    places: dict[Path, dict[str, TensorPlace]] = {}
-    shard_of: dict[str, Path] = {}
-    for shard in shards:
-        try:
-            places[shard] = read_places(shard)
-        except ValueError as error:
-            raise BaseModelRejected(f"spec.baseModel.uri: {error}; fetch the model again") from error
-        for name in places[shard]:
-            other = shard_of.setdefault(name, shard)
-            if other != shard:
-                raise BaseModelRejected(
-                    f"spec.baseModel.uri: {name} is in {other.name} and in {shard.name}, and programs take one or the "
-                    "other; save the model anew with save_pretrained"
-                )
-    return places
-
-
-def _changes_by_shard(
-    lora: LoraWeights, places: Mapping[Path, Mapping[str, TensorPlace]]
-) -> dict[Path, dict[str, str]]:
-    """For each file the tensors to change, and the layers that they are of. All is checked before a byte is written."""
-    shard_of = {name: shard for shard, tensors in places.items() for name in tensors}
-    changes: dict[Path, dict[str, str]] = {}
-    for layer in lora.layers:
-        name = tensor_of_layer(layer, shard_of)
-        if name is None:
-            raise BaseModelRejected(
-                f"spec.baseModel.uri: the files of the base model hold no weight of {layer}, which the adapter changes"
-            )
-        shard = shard_of[name]
-        dtype = places[shard][name].dtype
-        if dtype not in DTYPES:
-            raise BaseModelRejected(
-                f"spec.baseModel.uri: {name} is held as {dtype}, and an adapter is merged into 16 bits or more; "
-                "take the model's 16-bit form"
-            )
-        changes.setdefault(shard, {})[name] = layer
-    return changes
 
 
 def _change(
