@@ -23,3 +23,12 @@ def test_a_layer_is_found_under_the_name_that_the_files_give_it(layer: str, tens
     ]
 
     assert tensor_of_layer(layer, names) == tensor
+
+
+def test_of_a_decoder_and_a_tower_with_the_same_layers_each_is_found_by_the_rest_of_its_name():
+    tail = "layers.0.self_attn.q_proj"
+    decoder, tower = f"language_model.model.{tail}.weight", f"vision_tower.vision_model.encoder.{tail}.weight"
+
+    assert tensor_of_layer(f"model.language_model.{tail}", [tower, decoder]) == decoder
+    assert tensor_of_layer(f"model.vision_tower.vision_model.encoder.{tail}", [tower, decoder]) == tower
+    assert tensor_of_layer(f"model.{tail}", [f"left.{tail}.weight", f"right.{tail}.weight"]) is None

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from finetune_trainer.errors import BaseModelRejected, Diverged, Preempted, StoreRejected
 from finetune_trainer.packaging.merge import save_merged
 from finetune_trainer.training.adapter import linear_layer_names
-from tests.finetune_trainer.training.tiny_model import tiny_tokenizer
+from tests.finetune_trainer.training.tiny_model import save_model_that_sees, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 LLAMA = {
@@ -101,6 +101,20 @@ def test_the_merged_weights_are_those_of_peft(
     for name, tensor in found.state_dict().items():
         torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=1e-6, atol=1e-6)
     assert weights_of(tmp_path / "merged").keys() == weights_of(tmp_path / "base").keys()
+
+
+def test_an_adapter_goes_into_the_decoder_of_a_model_that_also_sees(tmp_path: Path):
+    adapter = save_adapter(tmp_path / "adapter", save_model_that_sees(tmp_path / "base"))
+
+    save_merged(tmp_path / "base", adapter, TOKENIZER, tmp_path / "merged")
+
+    expected = merged_by_peft(tmp_path / "base", adapter, torch.float32).state_dict()
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).state_dict()
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-6, atol=1e-6)
+    before, after = weights_of(tmp_path / "base"), weights_of(tmp_path / "merged")
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert len(changed) == 2 * 7
 
 
 def test_a_16_bit_weight_is_rounded_once(tmp_path: Path):

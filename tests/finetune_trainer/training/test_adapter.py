@@ -8,6 +8,7 @@ from peft.tuners.lora import LoraLayer
 from finetune_contract.run_spec import TrainingSpec
 from finetune_trainer.training.adapter import add_adapter, linear_layer_names, load_quantized_base
 from tests.finetune_trainer.training.measured_memory import save_model
+from tests.finetune_trainer.training.tiny_model import save_model_that_sees
 
 CPU = torch.device("cpu")
 
@@ -39,3 +40,14 @@ def test_every_linear_layer_of_the_decoder_gets_an_adapter_and_the_head_none(tmp
     model = add_adapter(base, training)
     learning = {name.split(".lora_")[0] for name, p in model.named_parameters() if p.requires_grad}
     assert learning == {f"base_model.model.{name}" for name in found}
+
+
+def test_a_model_that_also_sees_gets_adapters_on_its_decoder_alone(tmp_path: Path):
+    save_model_that_sees(tmp_path)
+    base = load_quantized_base(tmp_path, TrainingSpec(), CPU, torch.float32)
+
+    found = linear_layer_names(base)
+
+    assert type(base).__name__ == "Gemma3ForConditionalGeneration"
+    assert len(found) == 2 * 7
+    assert all("language_model.layers." in name for name in found)

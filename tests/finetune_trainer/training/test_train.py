@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from finetune_contract.artifact_layout import (
     TRAINING_REPORT_FILE,
@@ -11,7 +12,7 @@ from finetune_contract.artifact_layout import (
 )
 from finetune_contract.stage_protocol import ExitCode
 from finetune_trainer.artifact_files import read_manifest
-from finetune_trainer.errors import CudaOutOfMemory, DataRejected, Diverged
+from finetune_trainer.errors import BaseModelRejected, CudaOutOfMemory, DataRejected, Diverged
 from finetune_trainer.training.adapter_files import TRAINING_LOG
 from finetune_trainer.training.packing import PackedBatch
 from finetune_trainer.training.train import train
@@ -19,6 +20,7 @@ from tests.finetune_trainer.training.tiny_model import (
     RUN_KEY,
     SilentProgress,
     context_for,
+    save_tiny_model,
     spec_for,
 )
 from tests.finetune_trainer.training.tiny_run import (
@@ -78,6 +80,15 @@ def test_gradient_checkpointing_changes_memory_and_not_the_losses(
 def test_rows_that_are_all_too_long_are_refused_with_the_field(base: Path, tmp_path: Path):
     with pytest.raises(DataRejected, match=r"spec.training.sequenceLength: none of 10 .* fits 64 tokens"):
         run(tmp_path, base, sequenceLength=64)
+
+
+def test_a_base_that_no_adapter_could_be_merged_into_is_refused_before_the_first_step(tmp_path: Path):
+    weights_file = save_tiny_model(tmp_path / "base") / "model.safetensors"
+    narrow = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in load_file(weights_file).items()}
+    save_file(narrow, weights_file, {"format": "pt"})
+
+    with pytest.raises(BaseModelRejected, match=r"is held as F8_E4M3.* take the model's 16-bit form"):
+        run(tmp_path, tmp_path / "base")
 
 
 def test_a_loss_that_is_no_number_ends_the_run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

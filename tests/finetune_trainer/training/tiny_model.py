@@ -8,7 +8,14 @@ from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from finetune_contract.artifact_layout import EVALUATION_FILE, TRAIN_FILE, dataset_folder
 from finetune_contract.artifacts import ArtifactKind, ChatMessage, Example
@@ -75,6 +82,36 @@ def save_tiny_model(folder: Path, chat_template: str | None = CHATML, layers: in
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def save_model_that_sees(folder: Path) -> PreTrainedModel:
+    """Gemma 3 with a vision tower; its files call the decoder's layers otherwise than the loaded model does."""
+    tokenizer = tiny_tokenizer()
+    config = AutoConfig.for_model(
+        "gemma3",
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+        },
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        },
+    )
+    torch.manual_seed(0)
+    model: PreTrainedModel = AutoModelForImageTextToText.from_config(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
 
 
 def example(number: int, question: str = "", kind: ExampleKind = ExampleKind.GROUNDED) -> Example:

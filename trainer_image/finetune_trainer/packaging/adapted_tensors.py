@@ -17,7 +17,8 @@ def tensor_of_layer(layer: str, names: Iterable[str]) -> str | None:
     """The tensor that holds a layer's weight, or None.
 
     A checkpoint may call the outer parts otherwise than the loaded model does (`h.0` for `transformer.h.0`): what
-    counts is the name from the layer's number on, if one tensor alone has it.
+    counts is the name from the layer's number on. Where several tensors have that, as a decoder's and a vision
+    tower's, it is the one that shares most of the parts before the number; None when two share as many.
     """
     exact = f"{layer}.weight"
     parts = exact.split(".")
@@ -26,7 +27,10 @@ def tensor_of_layer(layer: str, names: Iterable[str]) -> str | None:
     found = [name for name in names if name in (exact, tail) or name.endswith(f".{tail}")]
     if exact in found:
         return exact
-    return found[0] if len(found) == 1 else None
+    outer = set(parts[: max(0, number - 1)])
+    shared = {name: len(outer.intersection(name.removesuffix(tail).split("."))) for name in found}
+    best = [name for name in found if shared[name] == max(shared.values())]
+    return best[0] if len(best) == 1 else None
 
 
 def read_weights(folder: Path) -> dict[Path, dict[str, TensorPlace]]:
@@ -66,7 +70,8 @@ def tensors_by_file(
         name = tensor_of_layer(layer, shard_of)
         if name is None:
             raise BaseModelRejected(
-                f"spec.baseModel.uri: the files of the base model hold no weight of {layer}, which the adapter changes"
+                f"spec.baseModel.uri: the files of the base model hold no weight of {layer}, or several that may be "
+                "it, and the adapter changes that layer; take the model in the form in which transformers saves it"
             )
         shard = shard_of[name]
         dtype = places[shard][name].dtype

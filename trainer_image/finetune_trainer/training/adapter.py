@@ -22,14 +22,15 @@ logger = logging.getLogger(__name__)
 
 
 def linear_layer_names(model: PreTrainedModel) -> list[str]:
-    """Full names of the decoder's linear layers, without the output head."""
+    """Full names of the decoder's linear layers: those of no output head, and of no tower for pictures or sound."""
     from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    decoder = set(model.get_decoder().modules())  # type: ignore[no-untyped-call]
     return sorted(
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+        if module in decoder and isinstance(module, torch.nn.Linear | Conv1D) and module is not head
     )
 
 

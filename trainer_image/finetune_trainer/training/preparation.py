@@ -13,9 +13,15 @@ from finetune_contract.artifact_layout import EVALUATION_FILE, TRAIN_FILE, datas
 from finetune_contract.artifacts import Example
 from finetune_trainer.artifact_files import fetch_folder
 from finetune_trainer.errors import BaseModelRejected, CudaOutOfMemory, DataRejected
+from finetune_trainer.packaging.adapted_tensors import read_weights, tensors_by_file
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training import attention, base_model, row_attention
-from finetune_trainer.training.adapter import add_adapter, attention_name, load_quantized_base
+from finetune_trainer.training.adapter import (
+    add_adapter,
+    attention_name,
+    linear_layer_names,
+    load_quantized_base,
+)
 from finetune_trainer.training.compiled_layers import compile_if_it_proves
 from finetune_trainer.training.compute_dtype import choose_device, choose_dtype
 from finetune_trainer.training.encoding import EncodedRows, encode_rows, load_tokenizer
@@ -114,6 +120,9 @@ def prepare_loop(context: StageContext, files: TrainingFiles, ranks: Ranks) -> T
     context.progress(message=f"loading the base model in 4 bits on {device.type}")
     try:
         base = load_quantized_base(files.base_folder, training, device, dtype, dealt_over)
+        tensors_by_file(
+            linear_layer_names(base), read_weights(files.base_folder)
+        )  # or it can never be packaged
         model = add_adapter(base, training)
         window = _deal_out(model, dealt_over) if dealt_over.count > 1 else None
     except torch.OutOfMemoryError as error:
