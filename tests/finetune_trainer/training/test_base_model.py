@@ -15,6 +15,7 @@ from moto import mock_aws
 from finetune_contract.artifacts import ArtifactKind
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_trainer.artifact_files import publish_folder
+from finetune_trainer.dataset.build import resolve_base_model
 from finetune_trainer.errors import BaseModelRejected, Preempted, StoreRejected
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.s3 import S3Store
@@ -240,6 +241,29 @@ def test_an_empty_prefix_and_a_missing_bucket_are_told_apart(tmp_path: Path, buc
         resolve(context_with("s3://elsewhere/nothing/", tmp_path))
     with pytest.raises(StoreRejected, match=r"spec.baseModel.uri: s3://absent/x/: the bucket does not exist"):
         resolve(context_with("s3://absent/x/", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (
+            b'{"quantization_config": {"quant_method": "bitsandbytes"}}',
+            r"quantised \(bitsandbytes\).* 16-bit form",
+        ),
+        (b'{"quantization_config": {"bits": 4}}', r"quantised \(quantization_config in config.json\)"),
+        (b"[]", "config.json is no JSON object; upload it anew"),
+    ],
+)
+def test_the_dataset_stage_refuses_a_model_that_is_published_quantised(
+    tmp_path: Path, bucket: Any, config: bytes, words: str
+):
+    put(bucket, ["config.json", "model.safetensors"])
+    context = context_with("s3://elsewhere/base/tiny/", tmp_path)
+    resolve_base_model(context)
+    bucket.put_object(Bucket="elsewhere", Key="base/tiny/config.json", Body=config)
+
+    with pytest.raises(BaseModelRejected, match=f"spec.baseModel.uri: s3://elsewhere/base/tiny/.*{words}"):
+        resolve_base_model(context)
 
 
 def sums(names: list[str], lead: str = "") -> bytes:

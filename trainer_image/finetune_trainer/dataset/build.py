@@ -67,10 +67,15 @@ class ExactBaseModel(NamedTuple):
 
 
 def resolve_base_model(context: StageContext) -> ExactBaseModel:
-    """Which base model exactly; a Hugging Face model is copied into the store on the way."""
-    from finetune_trainer.training.base_model import resolve
+    """Which base model exactly; a Hugging Face model is copied into the store on the way.
+
+    Raises:
+        BaseModelRejected: there is none, or none that can be tuned.
+    """
+    from finetune_trainer.training.base_model import check_can_be_tuned, resolve
 
     found = resolve(context)
+    check_can_be_tuned(context, found)
     return ExactBaseModel(found.uri, found.digest)
 
 

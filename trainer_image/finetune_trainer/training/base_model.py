@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from pathlib import Path
 
-from finetune_trainer.errors import Preempted
+from finetune_trainer.errors import BaseModelRejected, Preempted
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training import hugging_face, model_folders
 from finetune_trainer.training.base_model_files import (
@@ -19,7 +20,7 @@ from finetune_trainer.training.base_model_files import (
     check_file,
 )
 
-__all__ = ["FIELD", "BaseModelFile", "ResolvedBaseModel", "fetch", "resolve"]
+__all__ = ["FIELD", "BaseModelFile", "ResolvedBaseModel", "check_can_be_tuned", "fetch", "resolve"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,29 @@ def resolve(context: StageContext) -> ResolvedBaseModel:
     if uri.startswith("hf://"):
         return hugging_face.resolve(context, uri)
     return model_folders.on_this_machine(uri)
+
+
+def check_can_be_tuned(context: StageContext, base: ResolvedBaseModel) -> None:
+    """Refuse a model that is published quantised, from its config.json alone, before a GPU is asked for.
+
+    Raises:
+        BaseModelRejected: its weights are held in 8 bits or less, and no adapter can be merged into them.
+    """
+    path = context.work_folder / "base-model-config.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    base.download("config.json", path)
+    try:
+        quantization = json.loads(path.read_text(encoding="utf-8")).get("quantization_config")
+    except (ValueError, AttributeError) as error:
+        raise BaseModelRejected(
+            f"{FIELD}: {base.uri}: config.json is no JSON object; upload it anew"
+        ) from error
+    if quantization:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        raise BaseModelRejected(
+            f"{FIELD}: {base.uri} holds its weights quantised ({method or 'quantization_config in config.json'}), and "
+            "an adapter is merged into 16 bits or more; name the model's 16-bit form"
+        )
 
 
 def fetch(context: StageContext, base: ResolvedBaseModel | None = None) -> Path:
