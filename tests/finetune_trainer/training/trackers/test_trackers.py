@@ -83,7 +83,6 @@ def mlflow(monkeypatch: pytest.MonkeyPatch) -> FakeMlflow:
     status = SimpleNamespace(FINISHED="FINISHED", KILLED="KILLED", RUNNING="RUNNING", to_string=str)
     stand_in(monkeypatch, "mlflow")
     stand_in(monkeypatch, "mlflow.entities", Metric=lambda *values: values, RunStatus=status)
-    stand_in(monkeypatch, "mlflow.exceptions", MlflowException=MlflowException)
     stand_in(monkeypatch, "mlflow.tracking", MlflowClient=server.client)
     return server
 
@@ -116,7 +115,6 @@ class FakeWandb:
 def wandb(monkeypatch: pytest.MonkeyPatch) -> FakeWandb:
     service = FakeWandb()
     stand_in(monkeypatch, "wandb", init=service.init, Settings=dict)
-    stand_in(monkeypatch, "wandb.errors", Error=WandbError)
     return service
 
 
@@ -196,6 +194,62 @@ def test_a_service_that_refuses_at_first_is_named(
         "MLFLOW_TRACKING_URI: is not told about the training: http://mlflow:5000/api: connection"
         in caplog.text
     )
+
+
+@pytest.mark.parametrize(
+    ("variable", "error"),
+    [
+        (
+            "MLFLOW_TRACKING_URI",
+            ValueError("Model registry functionality is unavailable for mlflow.mlflow:5000"),
+        ),
+        ("MLFLOW_TRACKING_URI", ModuleNotFoundError("No module named 'sqlalchemy'")),
+        ("WANDB_API_KEY", ValueError("1 validation error for Settings\nbase_url: not a valid URL")),
+    ],
+)
+def test_a_wrong_setting_is_named_in_a_line_and_the_training_goes_on(
+    tmp_path: Path,
+    wandb: FakeWandb,
+    mlflow: FakeMlflow,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variable: str,
+    error: Exception,
+) -> None:
+    def refuse(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys.modules["wandb"], "Settings", refuse)
+    monkeypatch.setattr(sys.modules["mlflow.tracking"], "MlflowClient", refuse)
+
+    trackers(tmp_path, **{variable: "x"}).add(1, {"loss": 2.0})
+
+    words = (
+        f"{variable}: is not told about the training: {' '.join(str(error).split())} ({type(error).__name__})"
+    )
+    assert caplog.messages == [words]
+
+
+@pytest.mark.parametrize("at", ["log", "finish"])
+def test_whatever_a_package_raises_midway_does_not_end_the_training(
+    tmp_path: Path,
+    wandb: FakeWandb,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    at: str,
+) -> None:
+    def break_off(*_: object, **__: object) -> None:
+        raise BrokenPipeError("the service is gone")
+
+    told = trackers(tmp_path, WANDB_API_KEY="x")
+    monkeypatch.setattr(wandb, at, break_off)
+
+    told.add(1, {"loss": 2.0})
+    told.close(finished=True)
+
+    assert caplog.messages == [
+        "WANDB_API_KEY: no longer told about the training: the service is gone (BrokenPipeError)"
+    ]
 
 
 def test_a_package_that_is_missing_is_named_with_the_way_to_get_it(

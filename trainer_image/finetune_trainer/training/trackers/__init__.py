@@ -1,7 +1,7 @@
 """Other places that follow a training, each through its own package. Off, unless its environment variable is set.
 
-A place that cannot be reached is named in the log and left alone: it never ends a training. Its package is in no image
-of ours; whoever wants it installs it.
+A place that cannot be reached, or is set up wrongly, is named in the log and left alone: it never ends a training. Its
+package is in no image of ours; whoever wants it installs it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,11 @@ TRACKERS: dict[str, tuple[str, str]] = {
     "WANDB_API_KEY": ("finetune_trainer.training.trackers.weights_and_biases", "wandb"),
 }
 """By the variable that turns it on: our module with `open_tracker`, and the package that it needs."""
-
-
-class TrackerLost(Exception):
-    """The place does not take what it is told. A name and password in an address are left out of the words."""
-
-    def __init__(self, words: str) -> None:
-        super().__init__(re.sub(r"//[^/@\s]*@", "//", words))
+_LONGEST_WORDS = 300
 
 
 class Tracker(Protocol):
-    """One place; both methods may raise TrackerLost."""
+    """One place; both methods may raise whatever its package raises."""
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """Tell the numbers of a step, without waiting for an answer."""
@@ -51,7 +45,7 @@ class Trackers:
         for name, place in list(self._places.items()):
             try:
                 place.add(step, values)
-            except TrackerLost as error:
+            except Exception as error:  # noqa: BLE001 - no word of a package ends a training
                 self._lose(name, error)
 
     def close(self, finished: bool) -> None:
@@ -59,11 +53,11 @@ class Trackers:
         for name, place in list(self._places.items()):
             try:
                 place.close(finished)
-            except TrackerLost as error:
+            except Exception as error:  # noqa: BLE001 - no word of a package ends a training
                 self._lose(name, error)
 
-    def _lose(self, name: str, error: TrackerLost) -> None:
-        logger.warning("%s: no longer told about the training: %s", name, error)
+    def _lose(self, name: str, error: Exception) -> None:
+        logger.warning("%s: no longer told about the training: %s", name, _words(error))
         del self._places[name]
 
 
@@ -75,17 +69,30 @@ def name_and_key(context: StageContext) -> tuple[str, str]:
 
 
 def open_trackers(context: StageContext) -> Trackers:
-    """The places whose variable is set. A missing package or a silent server is named, and training goes on."""
+    """The places whose variable is set.
+
+    A missing package, a wrong setting or a silent server is named, and training goes on: the packages have errors of
+    their own for some of it, and let the errors of what they use through for the rest.
+    """
     places: dict[str, Tracker] = {}
     for variable, (module, package) in TRACKERS.items():
         if not context.environment.get(variable):
             continue
         try:
-            places[variable] = import_module(module).open_tracker(context)
+            tracker_module = import_module(module)
         except ImportError:
             logger.warning(
                 "%s is set and its package is missing, so nobody is told; pip install %s", variable, package
             )
-        except TrackerLost as error:
-            logger.warning("%s: is not told about the training: %s", variable, error)
+            continue
+        try:
+            places[variable] = tracker_module.open_tracker(context)
+        except Exception as error:  # noqa: BLE001 - as above
+            logger.warning("%s: is not told about the training: %s", variable, _words(error))
     return Trackers(places)
+
+
+def _words(error: Exception) -> str:
+    """In one line; a name and password in an address are left out."""
+    text = re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
+    return f"{text[:_LONGEST_WORDS]} ({type(error).__name__})"

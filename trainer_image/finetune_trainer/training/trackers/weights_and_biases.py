@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import wandb
-from wandb.errors import Error as WandbError
 
 from finetune_trainer.stage_context import StageContext
-from finetune_trainer.training.trackers import TrackerLost, name_and_key
+from finetune_trainer.training.trackers import name_and_key
 
 PROJECT = "finetune"
 
@@ -25,32 +24,23 @@ class WandbRun:
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """One row a step."""
-        try:
-            self._run.log(dict(values), step=step)
-        except WandbError as error:
-            raise TrackerLost(str(error)) from error
+        self._run.log(dict(values), step=step)
 
     def close(self, finished: bool) -> None:
         """An exit code that is not 0 when a later attempt goes on."""
-        try:
-            self._run.finish(exit_code=0 if finished else 1)
-        except WandbError as error:
-            raise TrackerLost(str(error)) from error
+        self._run.finish(exit_code=0 if finished else 1)
 
 
 def open_tracker(context: StageContext) -> WandbRun:
     """The run of this run key in the project WANDB_PROJECT."""
     name, key = name_and_key(context)
-    try:
-        run = wandb.init(
-            project=context.environment.get("WANDB_PROJECT") or PROJECT,
-            name=name,
-            id=key,
-            resume="allow",
-            dir=str(context.work_folder),
-            settings=wandb.Settings(console="off", disable_git=True, disable_code=True),
-            config={"training": context.spec.training.to_wire(), "baseModel": context.spec.base_model.uri},
-        )
-    except WandbError as error:
-        raise TrackerLost(str(error)) from error
+    run = wandb.init(
+        project=context.environment.get("WANDB_PROJECT") or PROJECT,
+        name=name,
+        id=key,
+        resume="allow",
+        dir=str(context.work_folder),
+        settings=wandb.Settings(console="off", disable_git=True, disable_code=True),
+        config={"training": context.spec.training.to_wire(), "baseModel": context.spec.base_model.uri},
+    )
     return WandbRun(run)
