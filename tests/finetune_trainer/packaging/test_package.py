@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from transformers import AutoModelForCausalLM
 
 from finetune_contract.artifact_layout import GGUF_FILE, SAFETENSORS_FOLDER, model_folder
 from finetune_contract.run_spec import GgufType, PromptFormat
+from finetune_contract.stage_protocol import TrainingOverlay
+from finetune_contract.training_overlay import with_overlay
 from finetune_trainer.artifact_files import read_manifest
 from finetune_trainer.errors import BaseModelRejected, LossRaised
 from finetune_trainer.packaging import gguf, quality
@@ -110,6 +113,24 @@ def test_packaging_twice_gives_the_same_manifest_and_does_the_work_once(packaged
     assert manifest is not None
     assert report.model.manifest_sha256 == manifest.sha256()
     assert (model_of(packaged) / GGUF_FILE).stat().st_mtime_ns == before
+
+
+def test_a_model_that_was_trained_on_less_memory_tells_the_settings_that_were_used(
+    base: Path, tmp_path: Path
+):
+    spec = spec_for(base, maxSteps=2, sequenceLength=1024)
+    context = context_for(tmp_path, spec)
+    publish_dataset(context, [example(number) for number in range(8)], [example(9)])
+    overlay = TrainingOverlay(micro_batch_size=1, gradient_checkpointing=True, sequence_length=256)
+    train(replace(context, spec=with_overlay(spec, overlay.to_json())))
+
+    package(context)
+
+    assert "| tokens of an example at most | 256 |" in (model_of(tmp_path) / "README.md").read_text()
+    provenance = json.loads((model_of(tmp_path) / "provenance.json").read_text())
+    definition = provenance["predicate"]["buildDefinition"]
+    assert definition["internalParameters"].items() >= overlay.to_wire().items()
+    assert definition["externalParameters"]["spec"]["training"]["sequenceLength"] == 1024
 
 
 def test_another_base_than_the_trained_one_is_refused(packaged: Path, tmp_path: Path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from finetune_contract.artifact_layout import (
@@ -15,8 +15,9 @@ from finetune_contract.artifact_layout import (
 )
 from finetune_contract.artifacts import ArtifactKind, Example, Manifest
 from finetune_contract.run_spec import GgufType, PromptFormat
-from finetune_contract.stage_protocol import ENV_TRAINER_IMAGE, Stage, StageReport
+from finetune_contract.stage_protocol import ENV_TRAINER_IMAGE, Stage, StageReport, TrainingOverlay
 from finetune_contract.sweep_trials import as_trained
+from finetune_contract.training_overlay import with_overlay
 from finetune_trainer.artifact_files import (
     fetch_folder,
     publish_folder,
@@ -101,6 +102,7 @@ def _package_run(context: StageContext, key: str, signing_with: Path | None) -> 
     stored = fetch_folder(context.store, dataset_key, dataset, only_below=EVALUATION_FILE)
     names = ("baseModelDigest", "datasetDigest", "steps", "finalLoss", "quantization", "seed")
     trial, of_a_sweep = trained.facts.get("trial"), ("trial", "trials", "trialSettings", "trialLosses")
+    used = _given_way(trained.facts)
     inputs = Inputs(
         run_name=context.run_name,
         run_key=context.run_key,
@@ -113,6 +115,7 @@ def _package_run(context: StageContext, key: str, signing_with: Path | None) -> 
         adapter_uri=context.store.uri(adapter_key),
         adapter_sha256=trained.sha256(),
         image=context.spec.trainer_image or context.environment.get(ENV_TRAINER_IMAGE, ""),
+        used={} if used is None else used.to_wire(),
     )
     recipe = Recipe(
         name=context.run_name,
@@ -129,7 +132,10 @@ def _package_run(context: StageContext, key: str, signing_with: Path | None) -> 
         },
         tuning=Tuning(
             adapter_folder=adapter,
-            spec=as_trained(context.spec, None if trial is None else int(str(trial))),
+            spec=with_overlay(
+                as_trained(context.spec, None if trial is None else int(str(trial))),
+                "" if used is None else used.to_json(),
+            ),
             questions=_questions(dataset / EVALUATION_FILE),
             dataset_facts=stored.facts,
             inputs=inputs,
@@ -138,6 +144,15 @@ def _package_run(context: StageContext, key: str, signing_with: Path | None) -> 
     )
     folder = context.work_folder / "model"
     return _make_and_publish(recipe, folder, context.store, key, context.progress, context.stop_requested)
+
+
+def _given_way(facts: Mapping[str, object]) -> TrainingOverlay | None:
+    """The settings that a training was left with after memory ran out; None for an adapter that does not tell."""
+    told = {
+        field.alias or name: facts.get(field.alias or name)
+        for name, field in TrainingOverlay.model_fields.items()
+    }
+    return None if None in told.values() else TrainingOverlay.model_validate(told)
 
 
 def _questions(path: Path) -> list[Example]:

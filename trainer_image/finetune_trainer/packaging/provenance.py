@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from finetune_contract import VERSION
 from finetune_contract.artifacts import FileEntry
@@ -42,11 +42,18 @@ class Inputs:
     adapter_sha256: str
     """Of the adapter's manifest."""
     image: str = ""
+    used: Mapping[str, object] = field(default_factory=dict)
+    """Settings of training as they were used, where memory may have made them give way."""
 
 
 def statement(files: list[FileEntry], inputs: Inputs) -> dict[str, object]:
     """The statement about these files; its wire form is `to_bytes`."""
     wire = inputs.spec.to_wire()
+    internal: dict[str, object] = {
+        "runKey": inputs.run_key,
+        "seed": inputs.spec.training.seed,
+        **inputs.used,
+    }
     return {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": file.path, "digest": {"sha256": file.sha256}} for file in files],
@@ -55,7 +62,7 @@ def statement(files: list[FileEntry], inputs: Inputs) -> dict[str, object]:
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
                 "externalParameters": {"spec": {name: wire[name] for name in _DECIDING if name in wire}},
-                "internalParameters": {"runKey": inputs.run_key, "seed": inputs.spec.training.seed},
+                "internalParameters": internal,
                 "resolvedDependencies": _dependencies(inputs),
             },
             "runDetails": {

@@ -29,7 +29,7 @@ def write_adapter(folder: Path, loop: TrainingLoop, base_uri: str) -> None:
 
 
 def adapter_facts(context: StageContext, loop: TrainingLoop, files: TrainingFiles) -> dict[str, Fact]:
-    """What the adapter's manifest says."""
+    """What the adapter's manifest says; of settings that give way when memory runs out, those that were used."""
     log, rows = loop.state.log, files.rows
     evaluation_loss = last_evaluation_loss(log)
     return {
@@ -51,6 +51,9 @@ def adapter_facts(context: StageContext, loop: TrainingLoop, files: TrainingFile
         "device": loop.device.type,
         "processes": loop.ranks.count,
         "seed": loop.training.seed,
+        "microBatchSize": loop.training.micro_batch_size,
+        "gradientCheckpointing": loop.training.gradient_checkpointing,
+        "sequenceLength": loop.training.sequence_length,
     }
 
 
