@@ -18,9 +18,9 @@ from finetune_trainer.errors import Preempted, StoreUnavailable, WorkspaceUnusab
 from finetune_trainer.packaging import gguf
 from finetune_trainer.packaging import model_folder as making
 from finetune_trainer.packaging.package import package, package_base
-from finetune_trainer.packaging.workspace_errors import check_room, workspace_errors
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.local_folder import LocalFolder
+from finetune_trainer.workspace_errors import check_room, workspace_errors
 from tests.finetune_trainer.packaging.finished_training import finished_training
 from tests.finetune_trainer.training.tiny_model import RUN_KEY, save_tiny_model, tiny_tokenizer
 

@@ -29,10 +29,10 @@ from finetune_trainer.packaging.provenance import PROVENANCE_FILE, Inputs, state
 from finetune_trainer.packaging.safetensors_file import read_places
 from finetune_trainer.packaging.signature import SIGNATURE_FILE, sign_folder
 from finetune_trainer.packaging.template_parity import check_parity
-from finetune_trainer.packaging.workspace_errors import check_room
 from finetune_trainer.run_log import Progress
 from finetune_trainer.training.encoding import EncodedExample, encode_rows, load_tokenizer
 from finetune_trainer.training.weight_files import weight_files
+from finetune_trainer.workspace_errors import check_room
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -29,12 +29,12 @@ from finetune_trainer.packaging import gguf
 from finetune_trainer.packaging.model_folder import STEPS, Recipe, Tuning, make_folder
 from finetune_trainer.packaging.provenance import Inputs
 from finetune_trainer.packaging.signature import signing_key
-from finetune_trainer.packaging.workspace_errors import workspace_errors
 from finetune_trainer.run_log import Progress
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stored_model import model_facts
 from finetune_trainer.stores.store import Store
 from finetune_trainer.training import base_model
+from finetune_trainer.workspace_errors import workspace_errors
 
 logger = logging.getLogger(__name__)
 
