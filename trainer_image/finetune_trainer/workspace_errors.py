@@ -10,21 +10,29 @@ from pathlib import Path
 
 from finetune_trainer.errors import WorkspaceUnusable
 
+SCRATCH = "spec.resources.other.scratch"
+"""Of the stages that hold no GPU."""
+TRAIN_SCRATCH = "spec.resources.train.scratch"
+"""Of training and evaluation."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _GIB = 2**30
 
 
 @contextmanager
-def workspace_errors(folder: Path) -> Iterator[None]:
-    """Turn what the operating system says of a full or read-only disk into WorkspaceUnusable; the rest goes on."""
+def workspace_errors(folder: Path, scratch: str = SCRATCH) -> Iterator[None]:
+    """Turn what the operating system says of a full or read-only disk into WorkspaceUnusable; the rest goes on.
+
+    Args:
+        scratch: field of the spec that sizes the disk.
+    """
     try:
         yield
     except OSError as error:
         where = error.filename2 or error.filename or folder
         if error.errno in _FULL:
             raise WorkspaceUnusable(
-                f"{where}: {error.strerror}; raise spec.resources.other.scratch, or on a laptop make room for the "
+                f"{where}: {error.strerror}; raise {scratch}, or on a laptop make room for the "
                 "workspace: what is finished stays, and the next attempt goes on from there"
             ) from error
         if error.errno in _READ_ONLY:
@@ -34,7 +42,7 @@ def workspace_errors(folder: Path) -> Iterator[None]:
         raise
 
 
-def check_room(folder: Path, needed_bytes: int) -> None:
+def check_room(folder: Path, needed_bytes: int, work: str = "packaging", scratch: str = SCRATCH) -> None:
     """Before the work begins.
 
     Raises:
@@ -43,6 +51,6 @@ def check_room(folder: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise WorkspaceUnusable(
-            f"{folder}: packaging needs {needed_bytes / _GIB:.1f} GiB, {free / _GIB:.1f} GiB are free; "
-            "raise spec.resources.other.scratch, or on a laptop make room for the workspace"
+            f"{folder}: {work} needs {needed_bytes / _GIB:.1f} GiB, {free / _GIB:.1f} GiB are free; "
+            f"raise {scratch}, or on a laptop make room for the workspace"
         )

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,11 @@ from finetune_contract.artifacts import ArtifactKind
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_trainer.artifact_files import publish_folder
 from finetune_trainer.dataset.build import resolve_base_model
-from finetune_trainer.errors import BaseModelRejected, Preempted, StoreRejected
+from finetune_trainer.errors import BaseModelRejected, Preempted, StoreRejected, WorkspaceUnusable
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.s3 import S3Store
 from finetune_trainer.training.base_model import fetch, resolve
+from finetune_trainer.workspace_errors import TRAIN_SCRATCH
 from tests.finetune_trainer.training.tiny_model import context_for, spec_for
 
 FILES = {
@@ -187,6 +191,32 @@ def test_a_fetch_that_is_told_to_stop_ends_between_two_files(tmp_path: Path):
         fetch(dataclasses.replace(context, stop_requested=lambda: True))
 
     assert fetched_names(fetch(context)) == {"config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize(("scratch", "field"), [({}, "other"), ({"scratch": TRAIN_SCRATCH}, "train")])
+def test_a_disk_that_fills_up_is_said_with_the_field_of_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scratch: dict[str, str], field: str
+):
+    source = write_files(tmp_path / "source", ["config.json", "model.safetensors"])
+    context = context_with(source.as_uri(), tmp_path)
+
+    def no_room(_: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", no_room)
+
+    with pytest.raises(WorkspaceUnusable, match=rf"No space left.*raise spec\.resources\.{field}\.scratch"):
+        fetch(context, **scratch)
+
+
+def test_too_little_room_is_said_before_a_file_is_fetched(tmp_path: Path):
+    source = write_files(tmp_path / "source", ["config.json", "model.safetensors"])
+    context = context_with(source.as_uri(), tmp_path)
+    base = resolve(context)
+    huge = dataclasses.replace(base, files=(dataclasses.replace(base.files[0], size=1 << 60),))
+
+    with pytest.raises(WorkspaceUnusable, match=r"the base model needs 1073741824\.0 GiB, .* are free"):
+        fetch(context, huge)
 
 
 @pytest.fixture

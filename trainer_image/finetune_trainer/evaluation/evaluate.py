@@ -40,6 +40,7 @@ from finetune_trainer.evaluation.metrics import METRICS, measure
 from finetune_trainer.evaluation.report import RunFacts, render_report
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training import base_model
+from finetune_trainer.workspace_errors import TRAIN_SCRATCH
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ def _examples(path: Path) -> list[Example]:
 
 
 def _answer_all(context: StageContext, questions: list[Example]) -> tuple[list[Answer], list[Answer]]:
-    base_folder = base_model.fetch(context)
+    base_folder = base_model.fetch(context, scratch=TRAIN_SCRATCH)
     model = context.work_folder / "model"
     fetch_folder(context.store, model_folder(context.run_key), model, only_below=f"{SAFETENSORS_FOLDER}/")
     total = 2 * len(questions)

@@ -19,6 +19,7 @@ from finetune_trainer.training.base_model_files import (
     ResolvedBaseModel,
     check_file,
 )
+from finetune_trainer.workspace_errors import SCRATCH, check_room, workspace_errors
 
 __all__ = ["FIELD", "BaseModelFile", "ResolvedBaseModel", "check_can_be_tuned", "fetch", "resolve"]
 
@@ -35,13 +36,15 @@ def resolve(context: StageContext) -> ResolvedBaseModel:
         BaseModelRejected: there is none, it is gated, its files are not safe to load, or a part of the weights is
             missing.
         SourceUnavailable: Hugging Face does not answer.
+        WorkspaceUnusable: the disk is full or read-only.
         Preempted: told to stop while it was downloaded.
     """
     uri = context.spec.base_model.uri
     if uri.startswith("s3://"):
         return model_folders.in_bucket(uri, context.spec.store.s3)
     if uri.startswith("hf://"):
-        return hugging_face.resolve(context, uri)
+        with workspace_errors(context.work_folder):
+            return hugging_face.resolve(context, uri)
     return model_folders.on_this_machine(uri)
 
 
@@ -52,8 +55,9 @@ def check_can_be_tuned(context: StageContext, base: ResolvedBaseModel) -> None:
         BaseModelRejected: its weights are held in 8 bits or less, and no adapter can be merged into them.
     """
     path = context.work_folder / "base-model-config.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    base.download("config.json", path)
+    with workspace_errors(context.work_folder):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        base.download("config.json", path)
     try:
         quantization = json.loads(path.read_text(encoding="utf-8")).get("quantization_config")
     except (ValueError, AttributeError) as error:
@@ -68,20 +72,30 @@ def check_can_be_tuned(context: StageContext, base: ResolvedBaseModel) -> None:
         )
 
 
-def fetch(context: StageContext, base: ResolvedBaseModel | None = None) -> Path:
+def fetch(context: StageContext, base: ResolvedBaseModel | None = None, scratch: str = SCRATCH) -> Path:
     """The model's files in the work folder, checked; quick when an earlier attempt left them there.
 
+    Args:
+        scratch: field of the spec that sizes the work folder of this stage.
+
     Raises:
+        WorkspaceUnusable: the disk is full or read-only.
         StoreRejected: a file is not what was announced.
         Preempted: told to stop between two files.
     """
     base = base or resolve(context)
+    with workspace_errors(context.work_folder, scratch):
+        return _fetch(context, base, scratch)
+
+
+def _fetch(context: StageContext, base: ResolvedBaseModel, scratch: str) -> Path:
     folder = context.work_folder / "base-model"
     done = folder / _DONE
     if done.is_file() and done.read_text() == base.digest:
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    check_room(folder, base.size_bytes, "the base model", scratch)
     total, fetched = max(1, base.size_bytes // _MIB), 0
     for file in base.files:
         if context.stop_requested():

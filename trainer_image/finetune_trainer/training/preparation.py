@@ -31,6 +31,7 @@ from finetune_trainer.training.model_shape import ModelLimits, read_model_limits
 from finetune_trainer.training.packing import TrainingPlan
 from finetune_trainer.training.packing_proof import use_own_attention, why_not_packed
 from finetune_trainer.training.ranks import ALONE, Ranks
+from finetune_trainer.workspace_errors import TRAIN_SCRATCH
 
 if TYPE_CHECKING:
     from finetune_trainer.training.dealt_base import LayerWindow
@@ -52,7 +53,7 @@ def prepare_files(context: StageContext, ranks: Ranks) -> TrainingFiles:
     if ranks.on_this_node:
         ranks.wait()
     base = base_model.resolve(context)
-    base_folder = base_model.fetch(context, base)
+    base_folder = base_model.fetch(context, base, TRAIN_SCRATCH)
     if not ranks.on_this_node:
         _fetch_rows(context)
         ranks.wait()
