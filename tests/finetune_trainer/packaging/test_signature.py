@@ -14,7 +14,7 @@ from finetune_contract.artifact_layout import GGUF_FILE, model_folder
 from finetune_trainer.artifact_files import read_manifest
 from finetune_trainer.errors import InvalidRun
 from finetune_trainer.packaging.package import package
-from finetune_trainer.packaging.signature import KEY_ENV, SIGNATURE_FILE, sign_folder, signing_key
+from finetune_trainer.packaging.signature import KEY_ENV, SIGNATURE_FILE, signing_key
 from tests.finetune_trainer.packaging.finished_training import finished_training
 from tests.finetune_trainer.training.tiny_model import RUN_KEY, save_tiny_model
 
@@ -93,10 +93,42 @@ def test_the_signature_covers_every_file_but_itself_and_is_in_the_manifest(tmp_p
 
 
 @pytest.mark.usefixtures("installed")
-def test_what_is_no_key_is_refused_without_showing_it(tmp_path: Path, key: Path):
-    key.write_text("hunter2")
+@pytest.mark.parametrize(
+    ("content", "refusal"),
+    [
+        ("hunter2", ValueError("Could not deserialize key data")),
+        ("-----BEGIN PRIVATE KEY----- hunter2", ValueError("Unsupported key for curve 'secp256k1'")),
+        (
+            "-----BEGIN PRIVATE KEY----- hunter2",
+            AttributeError("'Ed25519PublicKey' object has no attribute 'curve'"),
+        ),
+        ("-----BEGIN ENCRYPTED PRIVATE KEY----- hunter2", TypeError("Password was not given")),
+    ],
+    ids=["no-key", "other-curve", "no-curve", "with-password"],
+)
+def test_what_is_no_key_to_sign_with_is_refused_before_the_work_begins_and_not_shown(
+    key: Path, monkeypatch: pytest.MonkeyPatch, content: str, refusal: Exception
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise refusal
 
-    with pytest.raises(InvalidRun, match=r"key\.pem is no private key of an elliptic curve") as refusal:
-        sign_folder(tmp_path, key)
+    key.write_text(content)
+    monkeypatch.setattr(StandIn, "use_elliptic_key_signer", refuse)
 
-    assert "hunter2" not in str(refusal.value)
+    with pytest.raises(
+        InvalidRun, match=r"key\.pem is no key.*P-256, P-384 or P-521.* without a password"
+    ) as said:
+        signing_key({KEY_ENV: str(key)})
+
+    assert "hunter2" not in str(said.value)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_key_that_may_not_be_read_is_said_so(key: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(StandIn, "use_elliptic_key_signer", refuse)
+
+    with pytest.raises(InvalidRun, match=r"key\.pem cannot be read \(Permission denied\)"):
+        signing_key({KEY_ENV: str(key)})
