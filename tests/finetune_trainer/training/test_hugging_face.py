@@ -232,6 +232,16 @@ def test_a_disk_that_is_too_small_is_said_with_numbers_before_the_download(
         resolve(context_with(hub, tmp_path))
 
 
+@pytest.mark.parametrize("name", ["owner/na--me", "owner/name.", "-o/name", "owner/..", "o/" + "n" * 97])
+def test_what_can_be_no_name_of_a_model_is_refused_with_the_field(tmp_path: Path, hub: FakeHub, name: str):
+    with pytest.raises(
+        BaseModelRejected, match=r"^spec\.baseModel\.uri: hf://.* cannot be the name of a model"
+    ):
+        resolve(context_with(hub, tmp_path, uri=f"hf://{name}@main"))
+
+    assert hub.looked_up == []
+
+
 def test_a_model_of_pickles_is_refused_before_anything_is_downloaded(tmp_path: Path, hub: FakeHub):
     del hub.files["model.safetensors"]
 

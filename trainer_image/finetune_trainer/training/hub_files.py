@@ -84,7 +84,7 @@ class Hub:
         """The commit that a branch, tag or commit stands for, and its files.
 
         Raises:
-            BaseModelRejected: there is no such model or revision, or it is not for this token.
+            BaseModelRejected: there is no such model or revision, there can be none, or it is not for this token.
             SourceUnavailable: no answer.
         """
         from huggingface_hub import HfApi
@@ -153,6 +153,11 @@ class Hub:
 
         try:
             yield
+        except errors.HFValidationError as error:
+            raise BaseModelRejected(
+                f"{FIELD}: hf://{repository} cannot be the name of a model ({error}); "
+                "write it as its page on Hugging Face does"
+            ) from error
         except errors.LocalEntryNotFoundError as error:  # says "not in the cache"; what is behind it says why
             cause = error.__cause__ or error
             raise self._translated(repository, revision, cause) from error
