@@ -17,16 +17,16 @@ import torch
 
 from finetune_contract.artifacts import ChatMessage
 from finetune_trainer.errors import BaseModelRejected, Diverged, Preempted
-from finetune_trainer.packaging.adapted_tensors import read_weights, tensors_by_file
 from finetune_trainer.packaging.lora_weights import LoraWeights, read_lora
-from finetune_trainer.packaging.safetensors_file import (
+from finetune_trainer.training.adapted_tensors import read_weights, tensors_by_file
+from finetune_trainer.training.encoding import prompt_token_ids, turn_end_ids
+from finetune_trainer.training.safetensors_file import (
     DTYPES,
     TensorPlace,
     open_to_change,
     read_tensor,
     write_tensor,
 )
-from finetune_trainer.training.encoding import prompt_token_ids, turn_end_ids
 from finetune_trainer.training.weight_files import model_files
 
 if TYPE_CHECKING:

@@ -26,11 +26,11 @@ from finetune_trainer.packaging.llama_cpp import served
 from finetune_trainer.packaging.merge import save_merged
 from finetune_trainer.packaging.model_card import Facts, model_card
 from finetune_trainer.packaging.provenance import PROVENANCE_FILE, Inputs, statement, to_bytes
-from finetune_trainer.packaging.safetensors_file import read_places
 from finetune_trainer.packaging.signature import SIGNATURE_FILE, sign_folder
 from finetune_trainer.packaging.template_parity import check_parity
 from finetune_trainer.run_log import Progress
 from finetune_trainer.training.encoding import EncodedExample, encode_rows, load_tokenizer
+from finetune_trainer.training.safetensors_file import read_places
 from finetune_trainer.training.weight_files import weight_files
 from finetune_trainer.workspace_errors import check_room
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 from finetune_contract.run_spec import QuantizationSpec
-from finetune_trainer.packaging.adapted_tensors import tensor_of_layer
 from finetune_trainer.packaging.lora_weights import LoraWeights
+from finetune_trainer.training.adapted_tensors import tensor_of_layer
 from finetune_trainer.training.adapter import linear_layer_names
 from finetune_trainer.training.encoding import EncodedExample
 from finetune_trainer.training.weight_files import weight_files

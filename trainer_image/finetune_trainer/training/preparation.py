@@ -13,9 +13,9 @@ from finetune_contract.artifact_layout import EVALUATION_FILE, TRAIN_FILE, datas
 from finetune_contract.artifacts import Example
 from finetune_trainer.artifact_files import fetch_folder
 from finetune_trainer.errors import BaseModelRejected, CudaOutOfMemory, DataRejected
-from finetune_trainer.packaging.adapted_tensors import read_weights, tensors_by_file
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.training import attention, base_model, row_attention
+from finetune_trainer.training.adapted_tensors import read_weights, tensors_by_file
 from finetune_trainer.training.adapter import (
     add_adapter,
     attention_name,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from finetune_trainer.errors import BaseModelRejected
-from finetune_trainer.packaging.safetensors_file import DTYPES, TensorPlace, read_places
+from finetune_trainer.training.safetensors_file import DTYPES, TensorPlace, read_places
 from finetune_trainer.training.weight_files import weight_files
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from finetune_trainer.packaging.adapted_tensors import tensor_of_layer
+from finetune_trainer.training.adapted_tensors import tensor_of_layer
 
 
 @pytest.mark.parametrize(
