@@ -17,7 +17,7 @@ from finetune_contract.artifact_layout import (
 )
 from finetune_contract.artifacts import ArtifactKind
 from finetune_trainer.artifact_files import describe_folder
-from finetune_trainer.errors import Preempted, StoreRejected, StoreUnavailable
+from finetune_trainer.errors import Preempted, StoreRejected, StoreUnavailable, WorkspaceUnusable
 from finetune_trainer.stage_context import StageContext
 from finetune_trainer.stores.local_folder import LocalFolder
 from finetune_trainer.stores.store import Store
@@ -304,7 +304,7 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_fetched_costs_no_checkpoint(
     context = interrupted(tmp_path, base, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "fetch_folder", _full_disk)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(WorkspaceUnusable, match=r"No space left.*raise spec\.resources\.train\.scratch"):
             train(context)
 
     report = train(context)

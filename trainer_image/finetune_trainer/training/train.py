@@ -19,12 +19,22 @@ from finetune_trainer.training.loop import TrainingLoop
 from finetune_trainer.training.preparation import TrainingFiles, prepare_files, prepare_loop
 from finetune_trainer.training.ranks import Ranks, joined, ranks_of
 from finetune_trainer.training.step_watch import watch_steps
+from finetune_trainer.workspace_errors import TRAIN_SCRATCH, workspace_errors
 
 logger = logging.getLogger(__name__)
 
 
 def train(context: StageContext) -> StageReport:
-    """Train the adapter, or find that it is there already."""
+    """Train the adapter, or find that it is there already.
+
+    Raises:
+        WorkspaceUnusable: the work folder is full or read-only.
+    """
+    with workspace_errors(context.work_folder, TRAIN_SCRATCH):
+        return _train(context)
+
+
+def _train(context: StageContext) -> StageReport:
     key = adapter_folder(context.run_key)
     manifest = read_manifest(context.store, key)
     if manifest is not None:
