@@ -29,7 +29,7 @@ from finetune_contract.crd_schema import (
 from finetune_contract.run_spec import FineTuneRunSpec
 from finetune_contract.text_forms import FORM
 
-_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
 _LONGEST_SHOWN = 80
 _KNOWN_TOP = ("apiVersion", "kind", "metadata", "spec", "status")
@@ -129,7 +129,7 @@ def _check_frame(run: Mapping[str, object]) -> tuple[RunMetadata, list[str]]:
     name, namespace = metadata.get("name"), metadata.get("namespace", "")
     if not isinstance(name, str) or not name:
         faults.append("metadata.name: is missing; name the run")
-    elif not _NAME.match(name):
+    elif not _NAME.fullmatch(name):
         faults.append(
             f"metadata.name: {_shown('', name)} is not a name; use lower case letters, digits and '-'"
         )

@@ -151,6 +151,11 @@ def test_an_object_that_came_back_from_the_cluster_is_accepted() -> None:
             "Docs!",
             "metadata.name: \"Docs!\" is not a name; use lower case letters, digits and '-'",
         ),
+        (
+            "metadata/name",
+            "docs\n",
+            "metadata.name: \"docs\\n\" is not a name; use lower case letters, digits and '-'",
+        ),
         ("metadata/name", "d" * 46, "metadata.name: has 46 characters; choose at most 45"),
         ("kind", "FineTune", 'kind: "FineTune"; write FineTuneRun'),
     ],
