@@ -108,6 +108,15 @@ def test_later_stages_do_not_ask_hugging_face_for_a_pinned_model(tmp_path: Path,
     assert fetch(context).is_dir()
 
 
+def test_a_server_that_is_not_hugging_face_is_named_with_the_variable_to_correct(
+    tmp_path: Path, hub: FakeHub
+):
+    hub.refusals["/api"] = Response('{"status": "ok"}', content_type="application/json")
+
+    with pytest.raises(BaseModelRejected, match=rf"{hub.url} does not answer as .*; correct HF_ENDPOINT"):
+        resolve(context_with(hub, tmp_path))
+
+
 def test_the_token_comes_from_the_environment_and_never_from_this_machine(
     tmp_path: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ):

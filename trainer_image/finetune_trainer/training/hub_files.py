@@ -163,6 +163,11 @@ class Hub:
             raise self._translated(repository, revision, cause) from error
         except (errors.HTTPError, errors.XetDownloadError, OSError, RuntimeError) as error:  # type: ignore[attr-defined]
             raise self._translated(repository, revision, error) from error
+        except (LookupError, TypeError, AttributeError) as error:  # it takes any JSON for Hugging Face's own
+            raise BaseModelRejected(
+                f"{FIELD}: hf://{repository}@{revision}: {self._endpoint or 'what answers'} does not answer as "
+                "Hugging Face does; correct HF_ENDPOINT"
+            ) from error
 
     def _translated(self, repository: str, revision: str, error: BaseException) -> Exception:
         from huggingface_hub import errors
