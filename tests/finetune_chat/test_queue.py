@@ -42,6 +42,18 @@ async def test_readers_move_up_in_the_order_in_which_they_came() -> None:
     assert (queue.running, queue.waiting) == (1, 0)
 
 
+async def test_a_reader_whose_turn_comes_while_the_position_is_told_waits_for_no_sign_of_life() -> None:
+    queue = AnswerQueue(slots=1, waiting=1)
+    first, second = queue.enter(), queue.enter()
+    positions = second.positions()
+    assert await anext(positions) == 1
+
+    first.give_back()
+
+    async with asyncio.timeout(queue_module.HEARTBEAT_SECONDS / 2):
+        assert [position async for position in positions] == []
+
+
 async def test_more_readers_than_can_wait_are_told_when_to_come_back() -> None:
     queue = AnswerQueue(slots=1, waiting=1)
     queue.enter()

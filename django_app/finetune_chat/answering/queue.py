@@ -27,8 +27,8 @@ class Ticket:
     async def positions(self) -> AsyncGenerator[int, None]:
         """The position whenever it changes, and again from time to time as a sign of life; ends when it is the turn."""
         while self.position > 0:
+            self._moved.clear()  # before it is told: whoever moves on while it is written is not overlooked
             yield self.position
-            self._moved.clear()
             try:
                 await asyncio.wait_for(self._moved.wait(), HEARTBEAT_SECONDS)
             except TimeoutError:
