@@ -364,8 +364,7 @@ class Cluster:
                 return Observed(jobs=jobs, deployments=names, missing_target=missing)
         deployment = reading.deployment(target, body)
         rollout = run.status.rollout
-        patch = rehearsal(run, deployment)
-        refusal = await self._rehearse(run, deployment, patch) if patch else None
+        refusal = await self._rehearse(run, deployment)
         if rollout is None or rollout.phase is RolloutPhase.PREFLIGHT:
             if run.status.evaluation:
                 deployment = await self._with_claim(run.namespace, target, deployment)
@@ -397,18 +396,20 @@ class Cluster:
     async def _observe_lost(self, run: Run, deployments: str) -> Observed:
         """The first target of an ended run that was made anew without its model and can take it, else the first of
         those that cannot; nothing when all have it."""
-        waiting: Observed | None = None
+        lost: list[tuple[DeploymentTarget, DeploymentFacts]] = []
         for target in targets(run.spec):
             try:
                 body = await self._server.call("GET", f"{deployments}/{target.name}")
             except NotFound:
                 continue
             deployment = reading.deployment(target, body)
-            if not lost_its_model(run, deployment):
-                continue
-            patch = rehearsal(run, deployment)
-            refusal = await self._rehearse(run, deployment, patch) if patch else None
-            rivalry = rivals(run.uid, target.name, await self.list_runs(run.namespace))
+            if lost_its_model(run, deployment):
+                lost.append((target, deployment))
+        runs = await self.list_runs(run.namespace) if lost else []
+        waiting: Observed | None = None
+        for target, deployment in lost:
+            refusal = await self._rehearse(run, deployment)
+            rivalry = rivals(run.uid, target.name, runs)
             seen = Observed(
                 target=deployment,
                 refusal=refusal,
@@ -483,8 +484,11 @@ class Cluster:
                 containers[containers.index(silent)] = with_message(silent, " | ".join(lines))
         return replace(pod, containers=tuple(containers))
 
-    async def _rehearse(self, run: Run, deployment: DeploymentFacts, patch: Json) -> Refusal | None:
-        """The patch as a dry run: what would the API server say?"""
+    async def _rehearse(self, run: Run, deployment: DeploymentFacts) -> Refusal | None:
+        """The patch as a dry run, where one is near: what would the API server say?"""
+        patch = rehearsal(run, deployment)
+        if not patch:
+            return None
         rehearsed = PatchTarget(deployment.name, patch, run.spec.rollout.force)
         try:
             await self._patch_deployment(run.namespace, rehearsed, dry_run=True)
