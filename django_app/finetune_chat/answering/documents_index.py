@@ -46,9 +46,8 @@ class DocumentsFileIndex:
         self._loaded = None
 
     def _load(self, modified_ns: int) -> _Loaded:
-        lines = self._path.read_bytes().split(
-            b"\n"
-        )  # text may have other line ends: U+2028 stands as it is in JSON
+        # not splitlines of text: U+2028 ends a line there, and stands as it is in JSON
+        lines = self._path.read_bytes().split(b"\n")
         rows = [Document.model_validate_json(line) for line in lines if line.strip()]
         return _Loaded(
             modified_ns,

@@ -121,9 +121,8 @@ def prepare_loop(context: StageContext, files: TrainingFiles, ranks: Ranks) -> T
     context.progress(message=f"loading the base model in 4 bits on {device.type}")
     try:
         base = load_quantized_base(files.base_folder, training, device, dtype, dealt_over)
-        tensors_by_file(
-            linear_layer_names(base), read_weights(files.base_folder)
-        )  # or it can never be packaged
+        # what has no one tensor in the base's files could be trained, and never packaged
+        tensors_by_file(linear_layer_names(base), read_weights(files.base_folder))
         model = add_adapter(base, training)
         window = _deal_out(model, dealt_over) if dealt_over.count > 1 else None
     except torch.OutOfMemoryError as error:
