@@ -5,7 +5,7 @@ Must not know what an adapter changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from finetune_trainer.errors import BaseModelRejected
@@ -13,7 +13,7 @@ from finetune_trainer.training.safetensors_file import DTYPES, TensorPlace, read
 from finetune_trainer.training.weight_files import weight_files
 
 
-def tensor_of_layer(layer: str, names: Iterable[str]) -> str | None:
+def tensor_of_layer(layer: str, names: Collection[str]) -> str | None:
     """The tensor that holds a layer's weight, or None.
 
     A checkpoint may call the outer parts otherwise than the loaded model does (`h.0` for `transformer.h.0`): what
@@ -21,12 +21,12 @@ def tensor_of_layer(layer: str, names: Iterable[str]) -> str | None:
     tower's, it is the one that shares most of the parts before the number; None when two share as many.
     """
     exact = f"{layer}.weight"
+    if exact in names:
+        return exact
     parts = exact.split(".")
     number = next((place for place, part in enumerate(parts) if part.isdigit()), 0)
     tail = ".".join(parts[max(0, number - 1) :])
-    found = [name for name in names if name in (exact, tail) or name.endswith(f".{tail}")]
-    if exact in found:
-        return exact
+    found = [name for name in names if name == tail or name.endswith(f".{tail}")]
     outer = set(parts[: max(0, number - 1)])
     shared = {name: len(outer.intersection(name.removesuffix(tail).split("."))) for name in found}
     best = [name for name in found if shared[name] == max(shared.values())]
